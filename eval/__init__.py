@@ -1,0 +1,1 @@
+"""The outside world: read sequences, run trackers on them, score, draw, report."""

@@ -1,0 +1,27 @@
+"""Numerics of the whole test run: exact matrix products, and rank promotion is an error."""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x64():
+    """float64 for one test: finite differences and the oracle's own precision."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def strict_dtypes():
+    """Implicit dtype promotion is an error for one test of `ops` (Linen and optax do not survive it)."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield

@@ -1,0 +1,1 @@
+"""Trackers as pure functions. `trackers.base` holds the one interface."""

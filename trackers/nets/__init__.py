@@ -1,0 +1,1 @@
+"""Flax modules: the only place that imports `flax.linen`."""
