@@ -74,7 +74,8 @@ def many(tracker: Tracker, slots: int) -> Tracker:
     """A tracker of up to `slots` targets in one video, itself a `Tracker` over `Targets`.
 
     init:  `(params, keys [N], frame, boxes [N, ...]) -> Targets`, every slot active.
-    track: one frame for all slots in one call; an idle slot keeps its state and reports LOST with confidence 0.
+    track: one frame for all slots in one call; an idle slot reports LOST with confidence 0 (its state runs on
+    without meaning, since freezing it would copy every memory on every frame).
     Use `set_targets` to change who is in which slot between frames.
     """
 
@@ -84,7 +85,6 @@ def many(tracker: Tracker, slots: int) -> Tracker:
 
     def track(params, targets, frame):
         states, estimates = jax.vmap(tracker.track, in_axes=(None, 0, None))(params, targets.states, frame)
-        states = select(targets.active, states, targets.states)
         idle = estimates._replace(
             confidence=jnp.zeros_like(estimates.confidence), verdict=jnp.full_like(estimates.verdict, LOST)
         )
@@ -115,9 +115,6 @@ def select(mask: Array, new: Any, old: Any) -> Any:
     """Leaf by leaf: rows of `new` where `mask` `[N]` (or `[]`) holds, else of `old`."""
 
     def pick(new_leaf, old_leaf):
-        if jnp.issubdtype(new_leaf.dtype, jax.dtypes.prng_key):
-            data = pick(jax.random.key_data(new_leaf), jax.random.key_data(old_leaf))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(new_leaf))
         return jnp.where(mask.reshape(mask.shape + (1,) * (new_leaf.ndim - mask.ndim)), new_leaf, old_leaf)
 
     return jax.tree.map(pick, new, old)
