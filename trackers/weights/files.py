@@ -1,0 +1,126 @@
+"""Parameters <-> safetensors files: strict names, shapes and dtypes, atomic writes, metadata as JSON."""
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+
+from trackers.weights import WeightsError
+
+Params = Any
+
+FORMAT = "jaxtrack-1"
+
+
+def save(path: str | Path, params: Params, *, model: str, info: dict[str, Any] | None = None) -> None:
+    """Write `params` to `path`; a reader sees the old file or the whole new one, never a part.
+
+    params: nested dict of arrays. model: what they are for, e.g. "dimp18". info: anything JSON can hold, e.g. the
+    configuration, the source's sha256, the dropped keys. `read_metadata` gives both back.
+    Raises `WeightsError` if the file cannot be written.
+    """
+    tensors = {name: np.ascontiguousarray(value) for name, value in _flatten(params).items()}
+    versions = {package: version(package) for package in ("jax", "flax", "numpy", "safetensors")}
+    metadata = {
+        "format": FORMAT,
+        "model": model,
+        "versions": json.dumps(versions),
+        "info": json.dumps(info or {}),
+    }
+    write_atomically(Path(path), safetensors.numpy.save(tensors, metadata=metadata))
+
+
+def load(path: str | Path, expected: Params) -> Params:
+    """The parameters in `path` as float32 (or whatever is expected) numpy arrays.
+
+    expected: nested dict of anything with shape and dtype, e.g. `trackers.nets.models.expected_variables`.
+    Raises `WeightsError`, one line that names the file: unreadable, damaged, or not exactly the expected
+    tensors (every missing, unexpected and misshapen one is listed).
+    """
+    wanted = _flatten(expected)
+    with _open(path) as archive:
+        found = set(archive.keys())
+        problems = {
+            "missing": sorted(set(wanted) - found),
+            "unexpected": sorted(found - set(wanted)),
+            "wrong": [_difference(archive, name, wanted[name]) for name in sorted(set(wanted) & found)],
+        }
+        raise_problems(path, problems)
+        tensors = {name: archive.get_tensor(name) for name in wanted}
+    return unflatten_dict({tuple(name.split("/")): value for name, value in tensors.items()})
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """{"format", "model", "versions", "info"} of a file of `save`. Raises `WeightsError`."""
+    with _open(path) as archive:
+        raw = archive.metadata() or {}
+    if raw.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: a safetensors file, but not one of this project; convert it with eval.convert"
+        )
+    return {**raw, "versions": json.loads(raw["versions"]), "info": json.loads(raw["info"])}
+
+
+def raise_problems(path: str | Path, problems: dict[str, list[str]]) -> None:
+    """Raise one `WeightsError` that lists everything in `problems` (kind -> tensors), if there is anything."""
+    found = [f"{kind}: {', '.join(filter(None, names))}" for kind, names in problems.items() if any(names)]
+    if found:
+        raise WeightsError(f"{path}: tensors differ from the model's; " + "; ".join(found))
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename.
+
+    Raises `WeightsError` if that fails; an older file then stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open(path: str | Path):
+    try:
+        return safe_open(path, framework="numpy")
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a safetensors file, or damaged: {error}") from error
+
+
+def _difference(archive, name: str, expected) -> str:
+    tensor = archive.get_slice(name)
+    shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
+    wanted = _DTYPE_NAMES[np.dtype(expected.dtype)]
+    if shape == tuple(expected.shape) and dtype == wanted:
+        return ""
+    return f"{name} is {dtype}{list(shape)} instead of {wanted}{list(expected.shape)}"
+
+
+def _flatten(params: Params) -> dict[str, Any]:
+    return {"/".join(path): leaf for path, leaf in flatten_dict(params).items()}
+
+
+_DTYPE_NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}
