@@ -1,0 +1,49 @@
+"""Compilation on the host: the cache on disk, and compiling ahead so that its time is kept apart."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from trackers.base import Frame
+
+
+def enable_compilation_cache() -> Path:
+    """Keep compiled programs on disk, so that only the first run on a machine compiles; returns the folder.
+
+    The folder is `$JAX_COMPILATION_CACHE_DIR` or `~/.cache/jaxtrack/xla` (below `$XDG_CACHE_HOME` where set);
+    JAX warns and goes on where it cannot be written. Programs that compile in under half a second are not
+    kept.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or base / "jaxtrack" / "xla")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder
+
+
+class CompiledPerCanvas:
+    """A jitted function of a frame, compiled when a canvas size is first seen and never while it is timed.
+
+    The other arguments must keep their shapes and dtypes. Safe to call from several threads.
+    """
+
+    def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
+        self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+        self._executables: dict[tuple[int, ...], Callable] = {}
+        self._lock = threading.Lock()
+        self.compile_seconds = 0.0
+
+    def prepare(self, *args: Any) -> Callable:
+        """The executable for the canvas of the Frame among `args`, compiled now if it is new."""
+        canvas = next(arg.image.shape for arg in args if isinstance(arg, Frame))
+        with self._lock:
+            if canvas not in self._executables:
+                start = time.perf_counter()
+                self._executables[canvas] = self._jitted.lower(*args).compile()
+                self.compile_seconds += time.perf_counter() - start
+            return self._executables[canvas]

@@ -1,0 +1,410 @@
+"""Sequences on disk: one reader for each benchmark's layout and for a folder of one's own.
+
+Readers list files and parse text; no image is decoded before `read_image`. Whatever is wrong with a sequence
+raises a `SequenceError` of one line that names the file and the way out.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+# OTB (configSeqs.m of the benchmark): numbers of the annotated images where not 1..number of images.
+OTB_RANGES = {
+    "BlurCar1": (247, 988),
+    "BlurCar3": (3, 359),
+    "BlurCar4": (18, 397),
+    "David": (300, 770),
+    "Diving": (1, 215),
+    "Football1": (1, 74),
+    "Freeman3": (1, 460),
+    "Freeman4": (1, 283),
+}
+# Leading frames that are annotated but not part of the sequence (pytracking starts it at frame 6).
+OTB_SKIPPED = {"Tiger1": 5}
+# Targets that belong to OTB-100, in folders that annotate more.
+OTB_TARGETS = {"Human4": (2,)}
+
+# UAV123 (configSeqs.m): first image of each part of a video that is cut; the part's boxes give its length.
+UAV_PARTS = {
+    "bird1": (1, 775, 1573),
+    "car1": (1, 751, 1627),
+    "car6": (1, 487, 1807, 2953, 3925),
+    "car8": (1, 1357),
+    "car16": (1, 415),
+    "group1": (1, 1333, 2515, 3925),
+    "group2": (1, 907, 1771),
+    "group3": (1, 1567, 2827, 4369),
+    "person2": (1, 1189),
+    "person4": (1, 1501),
+    "person5": (1, 877),
+    "person7": (1, 1249),
+    "person8": (1, 1075),
+    "person12": (1, 601),
+    "person14": (1, 847, 1813),
+    "person17": (1, 1501),
+    "person19": (1, 1243, 2791),
+    "truck4": (1, 577),
+    "uav1": (1, 1555, 2473),
+}
+
+
+class SequenceError(ValueError):
+    """A sequence cannot be read; the message is one line with the file and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """An annotated video of T frames; its images are still on disk."""
+
+    name: str
+    frames: tuple[Path, ...]  # T image files in order
+    boxes: (
+        np.ndarray
+    )  # [T, 4] float64 x, y, w, h, 0-based pixels, as annotated: an absent frame may be nan or zeros
+    visible: np.ndarray  # [T] bool: annotated with a box of positive size, and no flag says absent
+    cover: np.ndarray | None = None  # [T] int 0..8, visible eighths of the target (GOT-10k)
+    polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT)
+    scored: bool = True  # False where the benchmark withholds all boxes but the first
+
+
+Loader = Callable[[], Sequence]
+
+
+def read_dataset(
+    dataset: str,
+    data_dir: Path | str,
+    names: list[str] | None = None,
+    problems: list[SequenceError] | None = None,
+) -> list[Sequence]:
+    """The sequences of `data_dir` in the layout `dataset` (a key of LAYOUTS): all, or `names` in that order.
+
+    A sequence that cannot be read raises SequenceError, or is appended to `problems` and left out where a
+    list is given. An unknown name, a folder without sequences and a missing folder always raise.
+    """
+    root = Path(data_dir)
+    if dataset not in LAYOUTS:
+        raise SequenceError(f"unknown dataset {dataset!r}; choose one of {', '.join(LAYOUTS)}")
+    if not root.is_dir():
+        raise SequenceError(f"{root}: no such folder; give the folder of the sequences as data_dir")
+    find, layout = LAYOUTS[dataset]
+    loaders = find(root)
+    if not loaders:
+        raise SequenceError(f"{root}: no sequence found; the {dataset} layout is {layout}")
+    unknown = [name for name in names or () if name not in loaders]
+    if unknown:
+        raise SequenceError(
+            f"{root}: no sequence {', '.join(unknown)}; there are {_shortened(list(loaders))}"
+        )
+    sequences = []
+    for name in names or loaders:
+        try:
+            sequences.append(loaders[name]())
+        except SequenceError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+    return sequences
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """The file as `[H, W, 3]` uint8 RGB: gray is repeated, alpha dropped, 16 bits become 8, EXIF ignored.
+
+    SequenceError if the file is missing, truncated, empty or no image of integers.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SequenceError(f"{path}: {error.strerror or error}; restore the file") from error
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None:
+        raise SequenceError(f"{path}: not an image, or cut short ({data.size} bytes); restore the file")
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise SequenceError(f"{path}: pixels are {image.dtype}; convert the image to 8 bits")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels <= 2:
+        return np.repeat(image.reshape(*image.shape[:2], channels)[..., :1], 3, axis=2)
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def polygon_to_box(polygons: np.ndarray, rule: str = "tight") -> np.ndarray:
+    """`[..., 8]` corners x1, y1, ... y4 -> `[..., 4]` x, y, w, h.
+
+    "tight": smallest enclosing box (pytracking). "area": the box about the mean corner with the enclosing
+    box's aspect and the polygon's area, plus one pixel (pysot, DaSiamRPN, THOR; exact for rotated
+    rectangles).
+    """
+    corners = np.asarray(polygons, np.float64).reshape(*np.shape(polygons)[:-1], 4, 2)
+    low, high = corners.min(-2), corners.max(-2)
+    if rule == "tight":
+        return np.concatenate([low, high - low], -1)
+    if rule != "area":
+        raise ValueError(f"unknown rule {rule!r}; choose 'tight' or 'area'")
+    sides = np.linalg.norm(corners[..., :2, :] - corners[..., 1:3, :], axis=-1)
+    shrink = np.sqrt(sides.prod(-1) / (high - low).prod(-1))
+    size = shrink[..., None] * (high - low) + 1
+    return np.concatenate([corners.mean(-2) - (size - 1) / 2, size], -1)
+
+
+def find_folder(root: Path) -> dict[str, Loader]:
+    """`root` itself, or every folder in it, with img/ and groundtruth_rect.txt; boxes are 0-based."""
+    own = root / "img", root / "groundtruth_rect.txt"
+    folders = [root.resolve()] if any(path.exists() for path in own) else _folders(root)
+    return {
+        folder.name: partial(_load_folder, folder)
+        for folder in folders
+        if (folder / "img").exists() or (folder / "groundtruth_rect.txt").exists()
+    }
+
+
+def _load_folder(folder: Path) -> Sequence:
+    truth = folder / "groundtruth_rect.txt"
+    return _sequence(folder.name, _images(folder / "img"), _read_numbers(truth, (4,)), truth)
+
+
+def find_otb(root: Path) -> dict[str, Loader]:
+    """OTB-50/100: <name>/{img/, groundtruth_rect.txt}, or groundtruth_rect.<k>.txt for target <name>-<k>.
+
+    The files are 1-based (MATLAB): 1 is subtracted from x and y, so that the tracker starts on the pixels
+    that were annotated; pytracking and got10k leave the values as they are, which starts them 1 px off.
+    Frames are those of OTB_RANGES less OTB_SKIPPED, looked up by image number.
+    """
+    loaders = {}
+    for folder in _folders(root):
+        truths = {path.name.split(".")[-2]: path for path in folder.glob("groundtruth_rect.*.txt")}
+        kept = {target: path for target, path in sorted(truths.items()) if target.isdigit()}
+        if not kept and (folder / "img").is_dir():
+            loaders[folder.name] = partial(_load_otb, folder, folder.name, folder / "groundtruth_rect.txt")
+        for target, path in kept.items():
+            if int(target) in OTB_TARGETS.get(folder.name, (int(target),)):
+                name = f"{folder.name}-{target}"
+                loaders[name] = partial(_load_otb, folder, name, path)
+    return loaders
+
+
+def _load_otb(folder: Path, name: str, truth: Path) -> Sequence:
+    boxes = _read_numbers(truth, (4,)) - np.array([1.0, 1.0, 0.0, 0.0])
+    frames = _images(folder / "img")
+    if folder.name in OTB_RANGES:
+        first, last = OTB_RANGES[folder.name]
+        frames = _numbered(frames, first, last - first + 1, folder / "img")
+    skipped = OTB_SKIPPED.get(folder.name, 0)
+    whole = _sequence(name, frames, boxes, truth)
+    return _sequence(name, whole.frames[skipped:], boxes[skipped:], truth)
+
+
+def find_uav123(root: Path, part: str = "UAV123") -> dict[str, Loader]:
+    """UAV123 or UAV20L: anno/<part>/<name>.txt, data_seq/UAV123/<folder>/%06d.jpg; nan rows: out of view.
+
+    A sequence is (folder, start image, end image): its own folder from image 1, or a part in UAV_PARTS; its
+    end follows from the number of boxes. Values are kept as annotated.
+    """
+    videos = root / "data_seq" / "UAV123"
+    return {
+        path.stem: partial(_load_uav, path, videos) for path in sorted((root / "anno" / part).glob("*.txt"))
+    }
+
+
+def _load_uav(truth: Path, videos: Path) -> Sequence:
+    name, first = truth.stem, 1
+    folder, _, part = name.rpartition("_")
+    if folder in UAV_PARTS and part.isdigit():
+        if int(part) > len(UAV_PARTS[folder]):
+            raise SequenceError(f"{truth}: {folder} has {len(UAV_PARTS[folder])} parts; remove the file")
+        first = UAV_PARTS[folder][int(part) - 1]
+    else:
+        folder = name
+    boxes = _read_numbers(truth, (4,))
+    frames = _numbered(_images(videos / folder), first, len(boxes), videos / folder)
+    return _sequence(name, frames, boxes, truth)
+
+
+def find_lasot(root: Path) -> dict[str, Loader]:
+    """LaSOT: [<class>/]<name>/{img/%08d.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt}.
+
+    `testing_set.txt` in `root` (one name a line) chooses the sequences where it exists. Visible = neither
+    flag (paper protocol). Values are kept as annotated.
+    """
+    found = sorted(path.parent for pattern in ("*/img", "*/*/img") for path in root.glob(pattern))
+    folders = {folder.name: folder for folder in found}
+    return {
+        name: partial(_load_lasot, folders.get(name, root / name))
+        for name in _listed(root, "testing_set.txt", folders)
+    }
+
+
+def _load_lasot(folder: Path) -> Sequence:
+    truth = folder / "groundtruth.txt"
+    sequence = _sequence(folder.name, _images(folder / "img"), _read_numbers(truth, (4,)), truth)
+    flagged = np.zeros(len(sequence.frames), bool)
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        flagged |= _read_labels(folder / name, len(flagged)) != 0
+    return _sequence(folder.name, sequence.frames, sequence.boxes, truth, flagged=flagged)
+
+
+def find_got10k(root: Path) -> dict[str, Loader]:
+    """A split of GOT-10k: <name>/{%08d.jpg, groundtruth.txt, absence.label, cover.label}, order by list.txt.
+
+    The test split has one box a sequence and no labels: its sequences are not `scored`.
+    """
+    folders = {folder.name: folder for folder in _folders(root) if (folder / "groundtruth.txt").is_file()}
+    return {name: partial(_load_got10k, root / name) for name in _listed(root, "list.txt", folders)}
+
+
+def _load_got10k(folder: Path) -> Sequence:
+    truth = folder / "groundtruth.txt"
+    frames, boxes = _images(folder), _read_numbers(truth, (4,))
+    if len(boxes) == 1 < len(frames):
+        boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
+        return _sequence(folder.name, frames, boxes, truth, scored=False)
+    labels = [_read_labels(folder / name, len(frames)) for name in ("absence.label", "cover.label")]
+    return _sequence(folder.name, frames, boxes, truth, flagged=labels[0] != 0, cover=labels[1])
+
+
+def find_vot(root: Path) -> dict[str, Loader]:
+    """VOT 2013-2019: <name>/{%08d.jpg | color/%08d.jpg, groundtruth.txt}, order by list.txt.
+
+    Ground truth is x,y,w,h or a polygon of 8 numbers, kept in `polygons`; `boxes` is the enclosing box of it
+    (`polygon_to_box`, "tight"). Values are kept as annotated. Mask ground truth (VOT 2020+) is not read.
+    """
+    folders = {folder.name: folder for folder in _folders(root) if (folder / "groundtruth.txt").is_file()}
+    return {name: partial(_load_vot, root / name) for name in _listed(root, "list.txt", folders)}
+
+
+def _load_vot(folder: Path) -> Sequence:
+    truth = folder / "groundtruth.txt"
+    numbers = _read_numbers(truth, (4, 8))
+    polygons = numbers if numbers.shape[1] == 8 else None
+    boxes = numbers if polygons is None else polygon_to_box(polygons)
+    frames = _images(folder / "color" if (folder / "color").is_dir() else folder)
+    return _sequence(folder.name, frames, boxes, truth, polygons=polygons)
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
+    "folder": (find_folder, "DIR[/<name>]/img/*.jpg and DIR[/<name>]/groundtruth_rect.txt"),
+    "otb": (find_otb, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
+    "uav123": (find_uav123, "DIR/anno/UAV123/<name>.txt and DIR/data_seq/UAV123/<folder>/*.jpg"),
+    "uav20l": (
+        partial(find_uav123, part="UAV20L"),
+        "DIR/anno/UAV20L/<name>.txt and DIR/data_seq/UAV123/<folder>/*.jpg",
+    ),
+    "lasot": (find_lasot, "DIR/[<class>/]<name>/img/*.jpg and .../groundtruth.txt"),
+    "got10k": (find_got10k, "DIR/<name>/*.jpg and DIR/<name>/groundtruth.txt; give the split's folder"),
+    "vot": (find_vot, "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt"),
+}
+
+
+def _sequence(
+    name, frames, boxes, truth, *, flagged=None, cover=None, polygons=None, scored=True
+) -> Sequence:
+    """A checked Sequence: as many boxes as frames, and a box on frame 1."""
+    if len(boxes) != len(frames):
+        raise SequenceError(
+            f"{truth}: {len(boxes)} boxes for {len(frames)} images in {frames[0].parent};"
+            " write one line for each image"
+        )
+    visible = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
+    if not visible[0]:
+        raise SequenceError(
+            f"{truth}:1: frame 1 has no box of positive size, so a tracker cannot start there"
+        )
+    if flagged is not None:
+        visible &= ~flagged
+    return Sequence(name, tuple(frames), boxes, visible, cover, polygons, scored)
+
+
+def _read_numbers(path: Path, columns: tuple[int, ...]) -> np.ndarray:
+    """`[T, one of columns]` float64 from fields separated by comma, tab or blank; nan: target absent."""
+    lines = _read_text(path).rstrip().splitlines()
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = [float(field) for field in re.split(r"\s*[,;\s]\s*", line.strip())]
+        except ValueError:
+            row = []
+        if len(row) not in columns or (rows and len(row) != len(rows[0])) or np.isinf(row).any():
+            wanted = " or ".join(str(count) for count in columns)
+            raise SequenceError(
+                f"{path}:{number}: expected {wanted} numbers, found {line.strip()[:60]!r}; correct the line"
+            )
+        rows.append(row)
+    if not rows:
+        raise SequenceError(f"{path}: no boxes; write one line x,y,w,h per image")
+    return np.array(rows, np.float64)
+
+
+def _read_labels(path: Path, count: int) -> np.ndarray:
+    """`[count]` int from a file of whole numbers, one a line or all on one line."""
+    fields = [field for field in re.split(r"[,\s]+", _read_text(path)) if field]
+    try:
+        labels = np.array([int(field) for field in fields], np.int64)
+    except ValueError as error:
+        raise SequenceError(f"{path}: not whole numbers ({error}); restore the file") from error
+    if len(labels) != count:
+        raise SequenceError(f"{path}: {len(labels)} labels for {count} images; restore the file")
+    return labels
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError as error:
+        raise SequenceError(
+            f"{path}: missing; put the benchmark's file there or leave the sequence out"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SequenceError(f"{path}: cannot be read ({error}); restore the file") from error
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files of a folder in the order of the numbers in their names."""
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise SequenceError(f"{folder}: {error.strerror or error}; put the images there") from error
+    paths = sorted((path for path in paths if not path.name.startswith(".")), key=_numeric_order)
+    if not paths:
+        raise SequenceError(
+            f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}); put the frames there"
+        )
+    return paths
+
+
+def _numeric_order(path: Path) -> tuple:
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)
+    ), path.name
+
+
+def _numbered(frames: list[Path], first: int, count: int, folder: Path) -> list[Path]:
+    """`count` frames from image number `first` on, looked up by the number in the file name."""
+    by_number = {int(path.stem): path for path in frames if path.stem.isdigit()}
+    missing = [number for number in range(first, first + count) if number not in by_number]
+    if missing:
+        raise SequenceError(
+            f"{folder}: image {missing[0]} is missing ({len(missing)} of {first}..{first + count - 1});"
+            " restore it, or read the sequence with the folder layout"
+        )
+    return [by_number[number] for number in range(first, first + count)]
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _listed(root: Path, list_file: str, folders: dict[str, Path]) -> list[str]:
+    """Names in `list_file` of `root` where it exists, else the names of `folders`."""
+    path = root / list_file
+    return _read_text(path).split() if path.is_file() else list(folders)
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
