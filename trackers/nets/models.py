@@ -9,34 +9,47 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from trackers.nets.dimp_classifier import DimpClassifier
+from trackers.nets.iou_net import IoUNet
 from trackers.nets.resnet import ResNet
 
 Array = jax.Array
 Params = Any
 
-MODELS = ("atom_multiscale", "resnet50", "resnet50_v1")
+MODELS = ("atom", "atom_multiscale", "dimp18", "dimp50", "resnet50", "resnet50_v1")
 
 
 def networks(model: str) -> dict[str, nn.Module]:
-    """The parts of `model` (one of `MODELS`): "backbone" and, where it has them, "classifier" and "iou_net"."""
-    if model == "atom_multiscale":
-        return {"backbone": ResNet(18)}
-    if model in ("resnet50", "resnet50_v1"):
-        return {"backbone": ResNet(50, stride_first=model == "resnet50_v1")}
+    """The parts of `model`: "backbone" and, where it has them, "classifier" and "iou_net"."""
+    match model:
+        case "atom":
+            return {"backbone": ResNet(18), "iou_net": IoUNet()}
+        case "atom_multiscale":
+            return {"backbone": ResNet(18)}
+        case "dimp18":
+            return {"backbone": ResNet(18), "classifier": DimpClassifier(1, 256), "iou_net": IoUNet()}
+        case "dimp50":
+            return {"backbone": ResNet(50), "classifier": DimpClassifier(0, 512), "iou_net": IoUNet()}
+        case "resnet50" | "resnet50_v1":
+            return {"backbone": ResNet(50, stride_first=model == "resnet50_v1")}
     raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
 
 
 def init_variables(model: str, key: Array) -> Params:
-    """Random float32 parameters of `model`, initialised as its peer is before training."""
+    """Random float32 parameters of `model`, initialized as its peer is before training."""
     parts = networks(model)
-    keys = jax.random.split(key, len(parts))
-    return {name: _init_part(name, module, part_key) for (name, module), part_key in zip(parts.items(), keys)}
+    keys = dict(zip(parts, jax.random.split(key, len(parts))))
+    images = jnp.zeros((1, 64, 64, 3))
+    box = jnp.array([[16.0, 16.0, 32.0, 32.0]])
+    taps, backbone = parts["backbone"].init_with_output(keys["backbone"], images)
+    variables = {"backbone": backbone}
+    if "classifier" in parts:
+        variables["classifier"] = parts["classifier"].init(keys["classifier"], taps["layer3"], box)
+    if "iou_net" in parts:
+        variables["iou_net"] = parts["iou_net"].init(keys["iou_net"], taps["layer2"], taps["layer3"], box)
+    return variables
 
 
 def expected_variables(model: str) -> Params:
     """The tree of `init_variables` as `jax.ShapeDtypeStruct` leaves, nothing computed."""
     return jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
-
-
-def _init_part(name: str, module: nn.Module, key: Array) -> Params:
-    return module.init(key, jnp.zeros((1, 64, 64, 3)))

@@ -65,8 +65,8 @@ class ResNet(nn.Module):
     """A ResNet that ends with `last_layer` and returns the outputs ("taps") of its stages.
 
     depth: 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32).
-    stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1") instead
-    of the 3x3 one (torchvision, and the peers).
+    stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1")
+    instead of the 3x3 one (torchvision, and the peers).
     """
 
     depth: int = 18
@@ -105,7 +105,7 @@ def conv(name: str, features: int, size: int, stride: int = 1) -> nn.Module:
 
 
 def batch_norm(name: str, train: bool, scale_init=nn.initializers.ones) -> nn.Module:
-    """Batch normalization over all but the last axis, with the statistics of the batch (`train`) or the stored."""
+    """Batch normalization over all but the last axis: of the batch (`train`) or of the stored statistics."""
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,

@@ -22,19 +22,15 @@ FORMAT = "jaxtrack-1"
 def save(path: str | Path, params: Params, *, model: str, info: dict[str, Any] | None = None) -> None:
     """Write `params` to `path`; a reader sees the old file or the whole new one, never a part.
 
-    params: nested dict of arrays. model: what they are for, e.g. "dimp18". info: anything JSON can hold, e.g. the
-    configuration, the source's sha256, the dropped keys. `read_metadata` gives both back.
+    params: nested dict of arrays. model: what they are for, e.g. "dimp18". info: anything JSON can hold,
+    e.g. the configuration, the source's sha256, the dropped keys. `read_metadata` gives both back.
     Raises `WeightsError` if the file cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(value) for name, value in _flatten(params).items()}
+    tensors = {name: np.asarray(value, order="C") for name, value in _flatten(params).items()}
     versions = {package: version(package) for package in ("jax", "flax", "numpy", "safetensors")}
-    metadata = {
-        "format": FORMAT,
-        "model": model,
-        "versions": json.dumps(versions),
-        "info": json.dumps(info or {}),
-    }
-    write_atomically(Path(path), safetensors.numpy.save(tensors, metadata=metadata))
+    metadata = {"model": model, "versions": versions, "info": info or {}}
+    text = json.dumps(metadata, sort_keys=True)  # one key: the order of several is random in the file
+    write_atomically(Path(path), safetensors.numpy.save(tensors, metadata={FORMAT: text}))
 
 
 def load(path: str | Path, expected: Params) -> Params:
@@ -58,18 +54,16 @@ def load(path: str | Path, expected: Params) -> Params:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """{"format", "model", "versions", "info"} of a file of `save`. Raises `WeightsError`."""
+    """{"model", "versions", "info"} of a file of `save`. Raises `WeightsError`."""
     with _open(path) as archive:
-        raw = archive.metadata() or {}
-    if raw.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: a safetensors file, but not one of this project; convert it with eval.convert"
-        )
-    return {**raw, "versions": json.loads(raw["versions"]), "info": json.loads(raw["info"])}
+        metadata = archive.metadata() or {}
+    if FORMAT not in metadata:
+        raise WeightsError(f"{path}: a safetensors file, but not of this project; use eval.convert")
+    return json.loads(metadata[FORMAT])
 
 
 def raise_problems(path: str | Path, problems: dict[str, list[str]]) -> None:
-    """Raise one `WeightsError` that lists everything in `problems` (kind -> tensors), if there is anything."""
+    """Raise one `WeightsError` that lists all `problems` (kind -> tensors), if there are any."""
     found = [f"{kind}: {', '.join(filter(None, names))}" for kind, names in problems.items() if any(names)]
     if found:
         raise WeightsError(f"{path}: tensors differ from the model's; " + "; ".join(found))

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from trackers.nets.models import expected_variables
+from trackers.nets.iou_net import PREDICTION_BINS
+from trackers.nets.models import expected_variables, networks
 from trackers.nets.resnet import BATCH_NORM_EPSILON, ResNet
 from trackers.weights.files import raise_problems
 
@@ -20,6 +21,14 @@ Params = Any
 State = dict[str, np.ndarray]
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+OPTIMIZER = {
+    "label_bins": "label_map_predictor.weight",
+    "mask_bins": "target_mask_predictor.0.weight",
+    "spatial_bins": "spatial_weight_predictor.weight",
+    "log_step_length": "log_step_length",
+    "filter_reg": "filter_reg",
+}
+PYTRACKING_BACKBONE = "feature_extractor."
 
 
 def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
@@ -28,10 +37,10 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
     source: the file's name, for messages. What may be dropped says `droppable`; any other name too many is an
     error. Raises `WeightsError` that lists everything missing, unexpected and misshapen.
     """
-    prefix = "feature_extractor." if any(name.startswith("feature_extractor.") for name in state) else ""
+    prefix = PYTRACKING_BACKBONE if any(name.startswith(PYTRACKING_BACKBONE) for name in state) else ""
     expected = flatten_dict(expected_variables(model))
-    names = {path: source_name(path, prefix, model) for path in expected}
-    dropped = set(state) & droppable(prefix, state)
+    names = {path: source_name(path, prefix) for path in expected}
+    dropped = set(state) & droppable(model, prefix, state)
     state = {name: value for name, value in state.items() if name not in dropped}
     if "conv1.bias" in state and "bn1.weight" not in state:
         state = unfold_batch_norm(state)
@@ -50,34 +59,56 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
     return unflatten_dict(converted), sorted(dropped)
 
 
-def source_name(path: tuple[str, ...], prefix: str, model: str) -> str:
+def source_name(path: tuple[str, ...], prefix: str = PYTRACKING_BACKBONE) -> str:
     """The peer's name of the tensor at `path` = (part, collection, module .., leaf)."""
-    _part, _, *modules, leaf = path
-    return prefix + ".".join(map(_resnet_module, modules)) + "." + LEAVES[leaf]
+    part, _, *modules, leaf = path
+    if part == "backbone":
+        return f"{prefix}{_resnet_modules(modules)}.{LEAVES[leaf]}"
+    if part == "iou_net":
+        block, *layer = modules
+        if layer and not block.endswith("_rt"):
+            layer = ["0" if layer == ["conv"] else "1"]
+        return ".".join(["bb_regressor", block, *layer, LEAVES[leaf]])
+    match modules:
+        case ["optimizer"]:
+            return f"classifier.filter_optimizer.{OPTIMIZER[leaf]}"
+        case ["filter_conv"]:
+            return f"classifier.filter_initializer.filter_conv.{LEAVES[leaf]}"
+        case [layer, *rest]:
+            return ".".join(
+                ["classifier.feature_extractor", layer.removeprefix("layer_"), *rest, LEAVES[leaf]]
+            )
+    raise ValueError(f"no peer has a tensor {'/'.join(path)}")
 
 
 def source_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The peer's shape of the tensor whose shape here is `shape`."""
+    """The peer's shape of the tensor at `path`, whose shape here is `shape`."""
+    if "optimizer" in path:
+        return (1, *shape, 1, 1) if shape else (1,)
     if len(shape) == 4:
         kernel_h, kernel_w, inputs, outputs = shape
         return (outputs, inputs, kernel_h, kernel_w)
-    return shape
+    return shape[::-1]
 
 
-def droppable(prefix: str, state: State) -> set[str]:
-    """Every name that a source may have and that means nothing here.
+def droppable(model: str, prefix: str, state: State) -> set[str]:
+    """Every name that a source of `model` may have and that means nothing here.
 
-    The backbone's last stage and classification layer, which no tracker reads, and the counters of batch
-    normalization.
+    The backbone's last stage and classification layer, which no tracker reads, the counters of batch
+    normalization and, where `model` is a backbone only, the other parts of the trackers.
     """
     whole = ResNet(50 if f"{prefix}layer1.0.conv3.weight" in state else 18, "layer4")
     shapes = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
-    backbone = {source_name(("backbone", *path), prefix, "") for path in flatten_dict(shapes)}
+    backbone = {source_name(("backbone", *path), prefix) for path in flatten_dict(shapes)}
     last = {name for name in backbone if name.startswith(f"{prefix}layer4.")}
     folded = {name.removesuffix("weight") + "bias" for name in last if name.endswith("weight")}
     means = (name.removesuffix("running_mean") for name in state if name.endswith(".running_mean"))
     counters = {name + "num_batches_tracked" for name in means}
-    return last | folded | counters | {f"{prefix}fc.weight", f"{prefix}fc.bias"}
+    parts = set()
+    if set(networks(model)) == {"backbone"}:
+        trackers = (flatten_dict(expected_variables(tracker)) for tracker in ("atom", "dimp18", "dimp50"))
+        parts = {source_name(path) for tracker in trackers for path in tracker if path[0] != "backbone"}
+    return last | folded | counters | parts | {f"{prefix}fc.weight", f"{prefix}fc.bias"}
 
 
 def unfold_batch_norm(state: State) -> State:
@@ -102,12 +133,22 @@ def unfold_batch_norm(state: State) -> State:
     return unfolded
 
 
-def _resnet_module(name: str) -> str:
-    name = re.sub(r"^(layer\d)_(\d+)$", r"\1.\2", name)
-    return {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}.get(name, name)
+def _resnet_modules(modules: list[str]) -> str:
+    name = ".".join(modules)
+    name = re.sub(r"^(layer\d)_(\d+)", r"\1.\2", name)
+    return name.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
 
 
 def _to_channels_last(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
-    if value.ndim == 4:
+    """The peer's tensor in our layout; `path` tells the linear layers that flatten a feature map."""
+    if "optimizer" in path:
+        value = value.squeeze()
+    elif path[-2:] == ("linear", "kernel"):
+        bins = PREDICTION_BINS[("fc3_rt", "fc4_rt").index(path[-3])]
+        by_channel = value.reshape(value.shape[0], -1, bins, bins)  # the peers flatten channels first
+        value = by_channel.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+    elif value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
-    return np.ascontiguousarray(value, np.float32)
+    elif value.ndim == 2:
+        value = value.T
+    return np.asarray(value, np.float32, order="C")

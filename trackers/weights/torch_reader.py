@@ -1,8 +1,8 @@
-"""PyTorch checkpoints and .npz state dicts -> numpy arrays, without PyTorch and without running what is in them.
+"""PyTorch checkpoints and .npz state dicts -> numpy arrays, without PyTorch, running nothing that is in them.
 
-Both layouts of `torch.save` are read: the zip archive (PyTorch >= 1.6) and the sequence of pickles before it.
-A pickle may name any callable; here a handful of names have a meaning and every other becomes an inert stand-in
-that does nothing.
+Both layouts of `torch.save` are read: the zip archive (PyTorch >= 1.6) and the sequence of pickles before
+it. A pickle may name any callable; here a handful of names have a meaning and every other becomes an
+inert stand-in that does nothing.
 """
 
 import collections
@@ -36,7 +36,8 @@ STORAGE_DTYPES = {
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Tensors by name, in the layout of the file; a leading `module.` of every name is removed.
 
-    The state dict is looked for at the top of the file's object, under "net" (pytracking) and "state_dict" (pysot).
+    The state dict is looked for at the top of the file's object, under "net" (pytracking) and
+    "state_dict" (pysot).
     Raises `WeightsError`, one line that names the file, if there is none to be read.
     """
     try:
