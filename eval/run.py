@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -76,27 +77,28 @@ def track_sequence(
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
     result.boxes[0] = sequence.boxes[0]
     state = None
-    for index, image in enumerate(read_ahead(_decoded(sequence))):
-        if stop is not None and stop.is_set():
-            raise Stopped(sequence.name)
-        if index == 0:
-            box = jax.device_put(xywh_to_box(sequence.boxes[0]))
-            init = compiled.init.prepare(params, key, image, box)
-            start = perf_counter()
-            state = jax.block_until_ready(init(params, key, jax.device_put(image), box))
-            result.seconds[0] = perf_counter() - start
-        else:
-            track = compiled.track.prepare(params, state, image)
-            start = perf_counter()
-            state, estimate = jax.block_until_ready(track(params, state, jax.device_put(image)))
-            result.seconds[index] = perf_counter() - start
-            box, confidence = jax.device_get((estimate.box, estimate.confidence))
-            result.boxes[index], result.confidence[index] = box_to_xywh(box), confidence
-            if not np.isfinite(result.boxes[index]).all():
-                raise SequenceError(
-                    f"{sequence.frames[index]}: the tracker returned a box that is not finite"
-                )
-        on_frame()
+    with closing(read_ahead(_decoded(sequence))) as images:
+        for index, image in enumerate(images):
+            if stop is not None and stop.is_set():
+                raise Stopped(sequence.name)
+            if index == 0:
+                box = jax.device_put(xywh_to_box(sequence.boxes[0]))
+                init = compiled.init.prepare(params, key, image, box)
+                start = perf_counter()
+                state = jax.block_until_ready(init(params, key, jax.device_put(image), box))
+                result.seconds[0] = perf_counter() - start
+            else:
+                track = compiled.track.prepare(params, state, image)
+                start = perf_counter()
+                state, estimate = jax.block_until_ready(track(params, state, jax.device_put(image)))
+                result.seconds[index] = perf_counter() - start
+                box, confidence = jax.device_get((estimate.box, estimate.confidence))
+                result.boxes[index], result.confidence[index] = box_to_xywh(box), confidence
+                if not np.isfinite(result.boxes[index]).all():
+                    raise SequenceError(
+                        f"{sequence.frames[index]}: the tracker returned a box that is not finite"
+                    )
+            on_frame()
     return result
 
 
