@@ -251,10 +251,15 @@ def gauss_newton(
             return transpose(image)[0]
 
         update, directions_now = cg(
-            normal_matvec, _scale(-1.0, gradient), (point, args), num_steps=cg_steps, mode=mode,
+            normal_matvec,
+            _scale(-1.0, gradient),
+            (point, args),
+            num_steps=cg_steps,
+            mode=mode,
             preconditioner=preconditioner and (lambda residual, point, args: preconditioner(residual, *args)),
-            state=directions, forget=forget,
-        )  # fmt: skip
+            state=directions,
+            forget=forget,
+        )
         return (_add(params, 1.0, update), directions if directions is None else directions_now), step + 1
 
     def solve(params, mode):

@@ -105,8 +105,9 @@ def _reverse_loop_bwd(cond_fun, body_fun, max_steps, iterates, residuals, cotang
         other = _drop(smooth_state, before)
         _, transpose = jax.vjp(
             lambda state, now: body_of_smooth(state, other, now),
-            _keep(smooth_state, before), _keep(smooth_args, args),
-        )  # fmt: skip
+            _keep(smooth_state, before),
+            _keep(smooth_args, args),
+        )
         cotangent, contribution = transpose(cotangent)
         return step, add_row(cotangent, step), jax.tree.map(jnp.add, args_cotangent, contribution)
 
