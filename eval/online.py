@@ -1,0 +1,109 @@
+"""A tracker with state, for live loops: OpenCV's habit of `init(image, box)`, `ok, box = update(image)`."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from eval.compilation import CompiledPerCanvas
+from eval.frames import box_to_xywh, canvas_size, to_canvas, xywh_to_box
+from eval.video import to_rgb
+from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
+
+XYWH = tuple[float, float, float, float]
+
+
+class OnlineTracker:
+    """One target in a stream of images.
+
+        tracker = OnlineTracker(make(config), params)
+        tracker.warm_up(480, 640)                # optional: compiles before the first image comes
+        tracker.init(image, (x, y, w, h))        # again at any time, on any target
+        ok, (x, y, w, h) = tracker.update(image)
+
+    Images are `[H, W, 3]` uint8 RGB (OpenCV's cameras give BGR: `image[..., ::-1]`); gray and four-channel
+    images are converted. Boxes are x, y, w, h in pixels, 0-based. Images lie on canvases of a few sizes
+    (`eval.frames.canvas_size`); `max_size` (height, width) names one canvas for all images up to that size.
+    An image of another size may come at any time: a new canvas costs one compilation, nothing else changes.
+    """
+
+    def __init__(
+        self, tracker: Tracker, params: Params, *, seed: int = 0, max_size: tuple[int, int] | None = None
+    ):
+        self._tracker = tracker
+        self._params = jax.device_put(params)
+        self._next_key = jax.random.key(seed)
+        self._canvas = max_size and canvas_size(*max_size)
+        self._init = CompiledPerCanvas(tracker.init)
+        self._track = CompiledPerCanvas(tracker.track, donate_argnums=(1,))
+        self._state: State | None = None
+        self.box: XYWH | None = None  # x, y, w, h of the last image
+        self.confidence = 0.0  # of the last image, in [0, 1]
+        self.verdict = LOST  # of the last image: FOUND, UNCERTAIN, HARD_NEGATIVE or LOST of trackers.base
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        return self._init.compile_seconds + self._track.compile_seconds
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Compiles for images of this size and all others of their canvas; runs nothing, changes no state."""
+        frame = self._frame(np.zeros((height, width, 3), np.uint8))
+        args = self._params, self._next_key, frame, xywh_to_box(np.array([0.0, 0.0, width, height]))
+        self._init.prepare(*args)
+        self._track.prepare(self._params, jax.eval_shape(self._tracker.init, *args), frame)
+
+    def init(self, image: np.ndarray, box: Sequence[float]) -> None:
+        """Starts on `box` (x, y, w, h) of `image`, forgetting any target before.
+
+        ValueError for an image `video.to_rgb` refuses or a box `check_box` refuses; the present target is
+        then kept.
+        """
+        frame = self._frame(to_rgb(image))
+        xywh = check_box(box, *frame.extent.tolist())
+        self._next_key, key = jax.random.split(self._next_key)
+        args = jax.device_put((frame, xywh_to_box(xywh)))
+        self._state = self._init.prepare(self._params, key, *args)(self._params, key, *args)
+        self.box, self.confidence, self.verdict = tuple(xywh.tolist()), 1.0, FOUND
+
+    def update(self, image: np.ndarray) -> tuple[bool, XYWH]:
+        """Tracks to the next image: (False where the target is lost, box x, y, w, h).
+
+        RuntimeError before `init`; ValueError for an image `video.to_rgb` refuses, which may be skipped.
+        """
+        if self._state is None:
+            raise RuntimeError("update before init: give the first image and a box to init")
+        frame = jax.device_put(self._frame(to_rgb(image)))
+        track = self._track.prepare(self._params, self._state, frame)
+        self._state, estimate = track(self._params, self._state, frame)
+        box, confidence, verdict = jax.device_get((estimate.box, estimate.confidence, estimate.verdict))
+        self.box = tuple(box_to_xywh(box).tolist())
+        self.confidence, self.verdict = float(confidence), int(verdict)
+        return self.verdict != LOST, self.box
+
+    def _frame(self, image: np.ndarray) -> Frame:
+        """The image on the canvas of `max_size` if it fits there, else on one of its own."""
+        fits = self._canvas and image.shape[0] <= self._canvas[0] and image.shape[1] <= self._canvas[1]
+        return to_canvas(image, self._canvas if fits else None)
+
+
+def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:
+    """`[4]` float64 x, y, w, h that a tracker can start on in an image of this size.
+
+    ValueError (one line) unless it is four finite numbers with w, h > 0, at least partly inside the image.
+    """
+    try:
+        xywh = np.array(box, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"box {box!r}: must be four numbers x, y, w, h") from None
+    if xywh.shape != (4,):
+        raise ValueError(f"box {box!r}: must be four numbers x, y, w, h, not of shape {list(xywh.shape)}")
+    text = ",".join(f"{value:g}" for value in xywh)
+    if not np.isfinite(xywh).all():
+        raise ValueError(f"box {text}: must be finite")
+    x, y, w, h = xywh
+    if w <= 0 or h <= 0:
+        raise ValueError(f"box {text}: is empty, width and height must be positive")
+    if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
+        raise ValueError(f"box {text}: lies outside the {width}x{height} image")
+    return xywh
