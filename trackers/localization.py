@@ -1,0 +1,77 @@
+"""From a score map to a displacement and a verdict: the "advanced localization" of ATOM and DiMP.
+
+The rule is the peers': the highest peak wins, unless a second one, far from the first, is about as high; then
+the distance to where the target was decides.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """Thresholds; the defaults are those of `atom/default`, `dimp18` and `dimp50`."""
+
+    not_found_threshold: float = 0.25  # a lower maximum means LOST
+    distractor_threshold: float = 0.8  # second peak over first: above, a distractor may have been taken
+    hard_negative_threshold: float = 0.5  # second peak over first: above, the sample is a hard negative
+    displacement_scale: float = 0.8  # of half the map: farther than this is far
+    neighborhood_scale: float = 2.2  # of the target: no second peak within it
+
+
+class Peak(NamedTuple):
+    """What the score map says."""
+
+    displacement: Array  # [2] (y, x) cells from the center of the map
+    score: Array  # [] at the highest peak
+    verdict: Array  # [] int32 of trackers.base
+
+
+def locate(
+    scores: Array, unwindowed: Array, previous: Array, target_size: Array, config: LocalizationConfig
+) -> Peak:
+    """The target's displacement in a score map whose zero displacement is at index `n // 2`.
+
+    scores: `[n, n]`; the first peak is theirs. unwindowed: `[n, n]`, the second peak is sought in them (DiMP's VOT
+    setting applies a window to the first only; else hand over the same map). previous: `[2]` (y, x) where the target
+    was, in cells from the center: distances count from there (ATOM: 0). target_size: `[2]` in cells.
+    """
+    size = scores.shape[0]
+    first, score = _argmax(scores)
+    rest = jnp.where(_neighborhood(first, config.neighborhood_scale * target_size, size), 0, unwindowed)
+    second, second_score = _argmax(rest)
+    first, second = (peak.astype(scores.dtype) - size // 2 for peak in (first, second))
+
+    far = config.displacement_scale * size / 2
+    first_is_far = jnp.linalg.norm(first - previous) > far
+    second_is_far = jnp.linalg.norm(second - previous) > far
+    rivals = second_score > config.distractor_threshold * score
+    take_second = rivals & first_is_far & ~second_is_far
+    hard = (second_score > config.hard_negative_threshold * score) & (second_score > config.not_found_threshold)
+    verdict = jnp.where(hard, HARD_NEGATIVE, FOUND)
+    verdict = jnp.where(rivals, jnp.where(first_is_far != second_is_far, HARD_NEGATIVE, UNCERTAIN), verdict)
+    lost = score < config.not_found_threshold
+    verdict = jnp.where(lost, LOST, verdict).astype(jnp.int32)
+    return Peak(jnp.where(take_second & ~lost, second, first), score, verdict)
+
+
+def _argmax(scores: Array) -> tuple[Array, Array]:
+    """Index `[2]` and value of the maximum (the first of equals)."""
+    index = jnp.argmax(scores)
+    return jnp.stack(jnp.unravel_index(index, scores.shape)), jnp.max(scores)
+
+
+def _neighborhood(center: Array, extent: Array, size: int) -> Array:
+    """`[size, size]` bool: from round(center - extent / 2) up to, not with, round(center + extent / 2 + 1)."""
+    start = jnp.round(center - extent / 2)[:, None]
+    stop = jnp.round(center + extent / 2 + 1)[:, None]
+    index = jnp.arange(size)[None]
+    inside = (index >= start) & (index < stop)
+    return inside[0][:, None] & inside[1][None]
