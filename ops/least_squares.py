@@ -84,10 +84,7 @@ def steepest_descent(
         params, step = state
         _, step_length, min_curvature, detach_length, args = loop_args
         params = _detach(params, _is_detached(step, detach_length))
-        residuals, jacobian = jax.linearize(lambda params: residual_fn(params, *args), params)
-        (gradient,) = jax.linear_transpose(jacobian, params)(residuals)
-        curvature = jnp.maximum(squared_norm(jacobian(gradient)), min_curvature)
-        return _add(params, -step_length * squared_norm(gradient) / curvature, gradient), step + 1
+        return descent_step(residual_fn, params, args, step_length, min_curvature), step + 1
 
     def solve(params, mode):
         loop = partial(while_loop, _steps_left, body, max_steps=max_steps, mode=mode, iterates=iterates)
@@ -101,6 +98,20 @@ def steepest_descent(
     if iterates:
         raise ValueError('differentiation="implicit" knows the last iterate only')
     return _implicit_minimizer(residual_fn, params, args, partial(solve, mode="forward"), implicit_steps)
+
+
+def descent_step(
+    residual_fn: Callable[..., PyTree],
+    params: PyTree,
+    args: tuple = (),
+    step_length: float | Array = 1.0,
+    min_curvature: float | Array = 1e-8,
+) -> PyTree:
+    """One step of `steepest_descent`, for a loop of one's own. The residuals are evaluated once."""
+    residuals, jacobian = jax.linearize(lambda params: residual_fn(params, *args), params)
+    (gradient,) = jax.linear_transpose(jacobian, params)(residuals)
+    curvature = jnp.maximum(squared_norm(jacobian(gradient)), min_curvature)
+    return _add(params, -step_length * squared_norm(gradient) / curvature, gradient)
 
 
 class CGState(NamedTuple):
