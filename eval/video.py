@@ -175,18 +175,21 @@ class VideoWriter:
         if self._writer is None:
             self.discard()
             return
-        self._writer.release()
-        self._writer = None
-        check = cv2.VideoCapture(str(self._temporary))
-        written = check.get(cv2.CAP_PROP_FRAME_COUNT)
-        check.release()
-        if abs(written - self.count) > 1:
-            self._fail()
-        # mkstemp's files are private to the user; a result has the mode of any other new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        self._temporary.chmod(0o666 & ~mask)
-        self._temporary.replace(self.path)
+        try:
+            self._writer.release()
+            self._writer = None
+            check = cv2.VideoCapture(str(self._temporary))
+            written = check.get(cv2.CAP_PROP_FRAME_COUNT)
+            check.release()
+            if abs(written - self.count) > 1:
+                self._fail()
+            # mkstemp's files are private to the user; a result has the mode of any other new file.
+            mask = os.umask(0)
+            os.umask(mask)
+            self._temporary.chmod(0o666 & ~mask)
+            self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Stops and removes what was written."""

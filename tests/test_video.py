@@ -95,7 +95,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_a_full_disk(small_disk, suffix):
     rng = np.random.default_rng(0)
-    noise = (rng.integers(0, 256, (200, 300, 3), np.uint8) for _ in range(30))
+    noise = (rng.integers(0, 256, (160, 240, 3), np.uint8) for _ in range(20))
     with pytest.raises(VideoError, match="the disk is full") as raised:
         write(small_disk / f"clip{suffix}", noise)
     assert "\n" not in str(raised.value)
