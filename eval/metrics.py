@@ -11,13 +11,17 @@ NORM_PRECISION_THRESHOLDS = np.arange(51) / 100  # of the target's sides
 
 
 def overlaps(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """`[T]` IoU in 0..1; 0 where the union is empty, nan where a box is nan."""
+    """`[T]` IoU in 0..1; 0 where the union is empty, nan where a box is nan.
+
+    Rounding may lift the quotient of equal boxes above 1, which would pass the threshold 1: it is clipped (pysot).
+    """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     low = np.maximum(predicted[..., :2], truth[..., :2])
     high = np.minimum(predicted[..., :2] + predicted[..., 2:], truth[..., :2] + truth[..., 2:])
     intersection = np.maximum(high - low, 0).prod(-1)
     union = predicted[..., 2:].prod(-1) + truth[..., 2:].prod(-1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
+    quotient = np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
+    return np.minimum(quotient, 1)
 
 
 def center_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -56,9 +60,7 @@ def score_sequence(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray
     predicted, truth = np.array(predicted, np.float64), np.asarray(truth, np.float64)
     visible = np.asarray(visible, bool)
     if not predicted.shape == truth.shape == (len(visible), 4):
-        raise ValueError(
-            f"{len(predicted)} predictions, {len(truth)} true boxes and {len(visible)} flags do not match"
-        )
+        raise ValueError(f"{len(predicted)} predictions, {len(truth)} true boxes and {len(visible)} flags do not match")
     predicted[0] = truth[0]
     predicted, truth = predicted[visible], truth[visible]
     if not np.isfinite(predicted).all():
@@ -69,9 +71,7 @@ def score_sequence(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray
         "op50": float(success[10]),
         "op75": float(success[15]),
         "precision20": float(precision_curve(center_errors(predicted, truth))[20]),
-        "norm_precision": float(
-            precision_curve(norm_center_errors(predicted, truth), NORM_PRECISION_THRESHOLDS)[20]
-        ),
+        "norm_precision": float(precision_curve(norm_center_errors(predicted, truth), NORM_PRECISION_THRESHOLDS)[20]),
     }
 
 

@@ -1,9 +1,7 @@
 """Result files: whole or absent, and of one set of settings."""
 
 import json
-import os
 import stat
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from eval import results
 from eval.results import ResultError, TrackResult, claim_folder, read_result, write_atomically, write_result
 from eval.sequences import Sequence
+from tests.disk import small_disk
 
 COUNT = 5
 BOXES = np.array([[207.955 + t, 2.73, 64.773, 44.362] for t in range(COUNT)])
@@ -97,24 +96,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small tmpfs needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(small_disk):
-    write_atomically(small_disk / "first.txt", "x" * 30_000)
-    with pytest.raises(ResultError, match=r"second.txt: No space left on device") as caught:
-        write_atomically(small_disk / "second.txt", "x" * 60_000)
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in small_disk.iterdir()] == ["first.txt"]
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        write_atomically(disk / "first.txt", "x" * 30_000)
+        with pytest.raises(ResultError, match=r"second.txt: No space left on device") as caught:
+            write_atomically(disk / "second.txt", "x" * 60_000)
+        assert "\n" not in str(caught.value)
+        assert [path.name for path in disk.iterdir()] == ["first.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

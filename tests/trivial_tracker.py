@@ -13,7 +13,8 @@ from trackers.base import FOUND, Estimate, Frame, Tracker
 @dataclass(frozen=True)
 class Config:
     gain: float = 1.0  # share of the way to the brightest pixel that the box moves
-    threshold: int = 0  # gray level below which the target counts as lost
+    jitter: float = 0.0  # standard deviation, in pixels, of a random offset drawn at the start
+    threshold: int = 0  # gray level at which the confidence is 0
 
 
 class State(NamedTuple):
@@ -25,7 +26,8 @@ def make(config: Config = Config()) -> Tracker:
     """Follows the brightest pixel inside the extent; parameters: {"bias": [2]}, added to the center."""
 
     def init(params, key, frame: Frame, box: Box) -> State:
-        return State(box, box.center - brightest(frame)[0])
+        noise = config.jitter * jax.random.normal(key, (2,))
+        return State(box, box.center - brightest(frame)[0] + noise)
 
     def track(params, state: State, frame: Frame):
         place, value = brightest(frame)

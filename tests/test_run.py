@@ -1,0 +1,286 @@
+"""The benchmark run: what it writes, how it goes on, and every way it can fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from eval import run
+from eval.frames import to_canvas, xywh_to_box
+from eval.sequences import read_dataset, read_image
+from tests import trivial_tracker
+from tests.disk import small_disk
+
+REPOSITORY = Path(__file__).parents[1]
+FRAMES = {"a": 6, "b": 4, "c": 5}
+
+
+def make_video(folder: Path, count: int, sizes: dict[int, tuple[int, int]] | None = None) -> None:
+    """A bright pixel that walks over noise, and the box around it; `sizes` changes the size of single frames."""
+    (folder / "img").mkdir(parents=True)
+    noise = np.random.default_rng(count)
+    boxes = []
+    for t in range(count):
+        image = noise.integers(0, 200, (*(sizes or {}).get(t, (40, 56)), 3), np.uint8)
+        y, x = 10 + t, 12 + 2 * t
+        image[y, x] = 255
+        assert cv2.imwrite(str(folder / "img" / f"{t + 1:04}.png"), image)
+        boxes.append([x - 4.25, y - 3, 9.5, 7])
+    np.savetxt(folder / "groundtruth_rect.txt", boxes, fmt="%.4f", delimiter=",")
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name, count in FRAMES.items():
+        make_video(tmp_path / "data" / name, count)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
+    monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__, raising=False)
+    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
+    monkeypatch.setattr(run, "enable_compilation_cache", lambda: None)
+
+
+def command(data: Path, out: Path, *more: str) -> int:
+    return run.main(["--tracker", "dot", "--data_dir", str(data), "--out", str(out), *more])
+
+
+def rows(path: Path) -> np.ndarray:
+    return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+def summary(out: Path) -> dict:
+    return json.loads((out / "dot" / "summary.json").read_text())
+
+
+def files(out: Path) -> dict[str, str]:
+    """Every box and confidence file with its text."""
+    return {path.name: path.read_text() for path in out.glob("dot/*.txt") if not path.name.endswith("_time.txt")}
+
+
+def test_files_and_summary(registry, data, tmp_path, capsys):
+    assert command(data, tmp_path, "--seed", "3", "--set", "threshold=10") == 0
+    names = sorted(path.name for path in (tmp_path / "dot").iterdir())
+    each = [f"{name}{part}.txt" for name in FRAMES for part in ("", "_confidence", "_time")]
+    assert names == sorted([*each, "run.json", "summary.json"])
+    found = summary(tmp_path)
+    assert {"mean", "sequences", "config", "seed", "rule", "versions"} <= set(found)
+    assert found["seed"] == 3 and found["config"]["threshold"] == 10 and found["rule"].startswith("jaxtrack")
+    assert list(found["sequences"]) == list(FRAMES) and found["missing"] == []
+    for name, count in FRAMES.items():
+        truth = rows(data / name / "groundtruth_rect.txt")
+        boxes = rows(tmp_path / "dot" / f"{name}.txt")
+        np.testing.assert_array_equal(boxes[0], truth[0])
+        np.testing.assert_allclose(boxes, truth, atol=1e-4)
+        assert rows(tmp_path / "dot" / f"{name}_time.txt").shape == (count, 1)
+        confidence = rows(tmp_path / "dot" / f"{name}_confidence.txt")[:, 0]
+        np.testing.assert_allclose(confidence, [1] + [245 / 255] * (count - 1), atol=1e-6)
+        row = found["sequences"][name]
+        assert row["frames"] == count and row["fps"] > 0
+        assert row["auc"] == pytest.approx(20 / 21) and row["precision20"] == row["norm_precision"] == 1
+    assert found["mean"]["frames"] == sum(FRAMES.values())
+    printed = capsys.readouterr().out
+    assert "mean of 3" in printed and "0.9524" in printed
+
+
+def test_boxes_are_those_of_a_plain_loop(registry, data, tmp_path):
+    assert command(data, tmp_path, "--set", "gain=0.3", "--sequences", "a") == 0
+    tracker = trivial_tracker.make(trivial_tracker.Config(gain=0.3))
+    params = trivial_tracker.params()
+    (sequence,) = read_dataset("folder", data, ["a"])
+    frames = [to_canvas(read_image(path)) for path in sequence.frames]
+    state = tracker.init(params, jax.random.key(0), frames[0], xywh_to_box(sequence.boxes[0]))
+    got = rows(tmp_path / "dot" / "a.txt")
+    for frame, row in zip(frames[1:], got[1:], strict=True):
+        state, estimate = tracker.track(params, state, frame)
+        center = row[1::-1] + (row[:1:-1] - 1) / 2
+        np.testing.assert_allclose(center, estimate.box.center, atol=1e-4)
+    assert np.abs(got[-1] - sequence.boxes[-1]).max() > 1  # the slow gain really lags
+
+
+def test_a_frame_size_that_changes_in_the_video(registry, tmp_path):
+    make_video(tmp_path / "data" / "v", 5, sizes={2: (40, 300), 3: (260, 56)})
+    assert command(tmp_path / "data", tmp_path) == 0
+    assert summary(tmp_path)["mean"]["auc"] == pytest.approx(20 / 21)
+
+
+def test_the_same_command_goes_on_where_it_stopped(registry, data, tmp_path, monkeypatch):
+    assert command(data, tmp_path, "--sequences", "a,b") == 0
+    tracked = []
+    whole = run.track_sequence
+
+    def spy(compiled, params, sequence, *rest, **options):
+        tracked.append(sequence.name)
+        return whole(compiled, params, sequence, *rest, **options)
+
+    monkeypatch.setattr(run, "track_sequence", spy)
+    assert command(data, tmp_path) == 0
+    assert tracked == ["c"]
+    (tmp_path / "dot" / "b.txt").unlink()
+    assert command(data, tmp_path) == 0
+    assert tracked == ["c", "b"] and list(summary(tmp_path)["sequences"]) == list(FRAMES)
+    assert command(data, tmp_path, "--overwrite") == 0
+    assert sorted(tracked[2:]) == list(FRAMES)
+
+
+@pytest.mark.parametrize("change", [("--seed", "1"), ("--set", "gain=0.5")])
+def test_results_of_other_settings_are_an_error_with_the_way_out(registry, data, tmp_path, capsys, change):
+    assert command(data, tmp_path) == 0
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert command(data, tmp_path, *change) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "--overwrite" in message and message.count("\n") == 1
+    assert files(tmp_path) == before
+    assert command(data, tmp_path, *change, "--overwrite") == 0
+
+
+def test_other_weights_are_other_settings(registry, data, tmp_path, monkeypatch, capsys):
+    assert command(data, tmp_path) == 0
+    moved = {"bias": trivial_tracker.params()["bias"] + 1}
+    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: moved)
+    assert command(data, tmp_path) == 1
+    assert "weights: " in capsys.readouterr().err
+
+
+def test_order_workers_and_shards_change_nothing_but_a_seed_does(registry, data, tmp_path):
+    jitter = ("--set", "jitter=2.0")
+    assert command(data, tmp_path / "whole", *jitter) == 0
+    assert command(data, tmp_path / "order", *jitter, "--sequences", "c,a,b", "--workers", "3") == 0
+    assert command(data, tmp_path / "shards", *jitter, "--shard", "0/2") == 0
+    assert list(summary(tmp_path / "shards")["sequences"]) == ["a", "c"]
+    assert command(data, tmp_path / "shards", *jitter, "--shard", "1/2") == 0
+    assert command(data, tmp_path / "seed", *jitter, "--seed", "1") == 0
+    whole = files(tmp_path / "whole")
+    assert files(tmp_path / "order") == whole and files(tmp_path / "shards") == whole
+    assert files(tmp_path / "seed") != whole
+    scores = summary(tmp_path / "whole")["mean"]["auc"]
+    assert summary(tmp_path / "shards")["mean"]["auc"] == scores < 0.95
+    offsets = [
+        rows(tmp_path / "whole" / "dot" / f"{name}.txt")[1, :2] - rows(data / name / "groundtruth_rect.txt")[1, :2]
+        for name in FRAMES
+    ]
+    assert len({tuple(offset.round(3)) for offset in offsets}) == 3  # each sequence has its own key
+
+
+def test_a_corrupt_image_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys):
+    image = data / "b" / "img" / "0003.png"
+    image.write_bytes(image.read_bytes()[:100])
+    assert command(data, tmp_path) == 1
+    message = capsys.readouterr().err
+    assert f"skipped: {image}: not an image, or cut short (100 bytes)" in message
+    assert summary(tmp_path)["missing"] == ["b"] and not list((tmp_path / "dot").glob("*b*.txt"))
+
+
+def test_bad_ground_truth_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys):
+    (data / "a" / "groundtruth_rect.txt").write_text("1,2,3,4\n")
+    assert command(data, tmp_path) == 1
+    assert "skipped: " in (message := capsys.readouterr().err) and "1 boxes for 6 images" in message
+    assert list(summary(tmp_path)["sequences"]) == ["b", "c"]
+
+
+def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys):
+    assert command(data, tmp_path, "--sequences", "a", "--set", "gain=3e38") == 1
+    assert "a/img/0002.png: the tracker returned a box that is not finite" in capsys.readouterr().err
+    assert summary(tmp_path)["mean"]["auc"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--set", "gian=1"), "no field 'gian'"),
+        (("--sequences", "a,z"), "no sequence z; there are a, b, c"),
+        (("--data_dir", "/nowhere"), "/nowhere: no such folder"),
+    ],
+)
+def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, more, message):
+    assert command(data, tmp_path, *more) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "dot").exists()
+
+
+@pytest.mark.parametrize("more", [("--shard", "2/2"), ("--shard", "x"), ("--workers", "0"), ("--dataset", "otbb")])
+def test_impossible_options_are_usage_errors(registry, data, tmp_path, more):
+    with pytest.raises(SystemExit) as caught:
+        command(data, tmp_path, *more)
+    assert caught.value.code == 2
+
+
+def test_a_benchmark_without_boxes_is_tracked_but_not_scored(registry, tmp_path):
+    make_video(tmp_path / "video", 4)
+    folder = tmp_path / "data" / "GOT-10k_Test_000001"
+    folder.parent.mkdir()
+    (tmp_path / "video" / "img").rename(folder)
+    first = (tmp_path / "video" / "groundtruth_rect.txt").read_text().splitlines()[0]
+    (folder / "groundtruth.txt").write_text(first + "\n")
+    assert command(tmp_path / "data", tmp_path, "--dataset", "got10k") == 0
+    assert len(rows(tmp_path / "dot" / "GOT-10k_Test_000001.txt")) == 4
+    assert summary(tmp_path)["sequences"]["GOT-10k_Test_000001"]["auc"] is None
+
+
+def test_a_full_disk_ends_the_run_with_one_line(registry, tmp_path, capsys):
+    for name in "abcdefgh":
+        make_video(tmp_path / "data" / name, 4)
+    with small_disk(tmp_path / "disk", kib=40) as disk:
+        assert command(tmp_path / "data", disk) == 1
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(error) == 1 and "No space left on device" in error[0]
+        assert not list(disk.rglob("*.part")) and not (disk / "dot" / "h.txt").exists()
+        finished = [path for path in disk.glob("dot/*.txt") if "_" not in path.name]
+        assert finished and all(len(rows(path)) == 4 for path in finished)
+
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace
+import trackers
+from tests import trivial_tracker
+trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
+trackers.load_params = lambda name, weights: trivial_tracker.params()
+from eval import run
+sys.exit(run.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path):
+    make_video(tmp_path / "data" / "a", 4)
+    make_video(tmp_path / "data" / "b", 2)
+    images = tmp_path / "data" / "b" / "img"
+    for number in range(3, 20_001):
+        (images / f"{number:04}.png").symlink_to(images / "0002.png")
+    truth = tmp_path / "data" / "b" / "groundtruth_rect.txt"
+    first, second = truth.read_text().split()
+    truth.write_text("\n".join([first] + [second] * 19_999))
+    arguments = ["--tracker", "dot", "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path)]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not (tmp_path / "dot" / "a.txt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, error
+    assert "Traceback" not in error and "interrupted: 1 sequences finished, 1 left" in error
+    assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "dot" / "b.txt").exists()
+    assert command(tmp_path / "data", tmp_path, "--sequences", "a") == 0
