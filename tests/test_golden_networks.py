@@ -1,7 +1,7 @@
 """The networks of ATOM and DiMP on formula weights, through the converter, next to the peers' own outputs.
 
-Networks are compared at 1e-4 relative L2 norm in float32; iterates of the filter optimizer at 1e-4 (or ten times
-the peer's own float32 deviation) in float32 and at 1e-5 in float64.
+Networks are compared at 1e-4 relative L2 norm in float32; iterates of the filter optimizer at 1e-4 (or ten
+times the peer's own float32 deviation) in float32 and at 1e-5 in float64.
 """
 
 from functools import lru_cache, partial
@@ -132,7 +132,7 @@ def classifier_outputs(model, layer3_train, layer3_test, dtype):
     @jax.jit
     @partial(jax.vmap, in_axes=1)
     def learn(train, test, boxes, weights):
-        """One sequence: the filters, the losses before and after every step, the scores of the test frames."""
+        """One sequence: the filters, the losses around every step, the scores of the test frames."""
         start = classifier.apply(variables, train, boxes, method="initial_filter")
         descend = partial(optimize_filter, optimizer, iterates=True)
         last, filters = descend(start, train, boxes, num_steps=5, max_steps=5)
@@ -174,19 +174,28 @@ def iou_outputs(model, params, taps):
     )
     modulation = jax.jit(partial(network.apply, method="modulation"))(variables, *train, train_boxes)
     features = jax.jit(partial(network.apply, method="features"))(variables, *test)
-    predict = partial(network.apply, variables, method="predict")
+    predict = partial(network.apply, method="predict")
+
+    @jax.jit
+    def predicted_and_gradient(variables, modulation, features, boxes):
+        predicted, pull = jax.vjp(lambda boxes: predict(variables, modulation, features, boxes), boxes)
+        return predicted, pull(jnp.ones_like(predicted))[0]
+
+    @jax.jit
+    def climb(variables, modulation, features, boxes):
+        return ascend(partial(predict, variables, modulation, features), boxes, RefinementConfig())
+
     first = [jnp.broadcast_to(m[:1], (len(proposals), *m.shape[1:])) for m in modulation]
-    total, pull = jax.vjp(lambda boxes: predict(first, features, boxes), proposals)
+    predicted, gradient = predicted_and_gradient(variables, first, features, proposals)
     one = [[leaf[0, 0] for leaf in pair] for pair in (modulation, features)]
-    climb = jax.jit(partial(ascend, partial(predict, *one), config=RefinementConfig()))
-    last, _, (boxes, ious) = climb(proposals[0, 0])
+    last, _, (boxes, ious) = climb(variables, *one, proposals[0, 0])
     return {
         "modulation3": modulation[0],
         "modulation4": modulation[1],
         "ioufeat3_test": _channels_first(features[0].reshape(-1, *features[0].shape[2:])),
         "ioufeat4_test": _channels_first(features[1].reshape(-1, *features[1].shape[2:])),
-        "iou_pred": total,
-        "iou_grad_xywh": pull(jnp.ones_like(total))[0],
+        "iou_pred": predicted,
+        "iou_grad_xywh": gradient,
         "ascent_boxes": np.concatenate([boxes, last[None]]),
         "ascent_iou": ious,
     }

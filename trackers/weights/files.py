@@ -90,7 +90,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def _open(path: str | Path):

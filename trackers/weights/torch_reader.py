@@ -68,7 +68,10 @@ def _read(file) -> Any:
                 return dict(arrays)
         raise WeightsError("a zip file, but neither a PyTorch checkpoint nor an .npz of arrays")
     file.seek(0)
-    if file.read(2)[:1] != b"\x80":
+    start = file.read(2)
+    if start == b"PK":
+        raise WeightsError("a zip archive without its end: the file is truncated")
+    if start[:1] != b"\x80":
         raise WeightsError("not a PyTorch checkpoint and not an .npz state dict")
     file.seek(0)
     return _read_legacy(file)
