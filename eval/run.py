@@ -95,9 +95,7 @@ def track_sequence(
                 box, confidence = jax.device_get((estimate.box, estimate.confidence))
                 result.boxes[index], result.confidence[index] = box_to_xywh(box), confidence
                 if not np.isfinite(result.boxes[index]).all():
-                    raise SequenceError(
-                        f"{sequence.frames[index]}: the tracker returned a box that is not finite"
-                    )
+                    raise SequenceError(f"{sequence.frames[index]}: the tracker returned a box that is not finite")
             on_frame()
     return result
 
@@ -186,9 +184,7 @@ def summarize(
         result = results.read_result(folder, sequence)
         if result is None:
             continue
-        scores = (
-            metrics.score_sequence(result.boxes, sequence.boxes, sequence.visible) if sequence.scored else {}
-        )
+        scores = metrics.score_sequence(result.boxes, sequence.boxes, sequence.visible) if sequence.scored else {}
         rows[sequence.name] = {
             **{name: scores.get(name) for name in metrics.SCORES},
             "fps": _rate(result.seconds[1:]),
@@ -199,9 +195,7 @@ def summarize(
     mean = {name: _mean([row[name] for row in rows.values()]) for name in metrics.SCORES}
     mean |= {"fps": _rate(seconds), "frames": sum(row["frames"] for row in rows.values())}
     milliseconds = {"mean": np.mean, "median": np.median, "p95": lambda values: np.percentile(values, 95)}
-    speed = {
-        f"ms_{name}": round(float(of(seconds)) * 1e3, 4) for name, of in milliseconds.items() if len(seconds)
-    }
+    speed = {f"ms_{name}": round(float(of(seconds)) * 1e3, 4) for name, of in milliseconds.items() if len(seconds)}
     return {
         "mean": mean,
         "sequences": rows,
@@ -231,8 +225,7 @@ def table(summary: dict[str, Any]) -> str:
     for name, row in rows.items():
         digits = {"fps": ".1f", "frames": "d"}
         cells = [
-            format(row[column], digits.get(column, ".4f")) if row[column] is not None else "-"
-            for column in columns
+            format(row[column], digits.get(column, ".4f")) if row[column] is not None else "-" for column in columns
         ]
         lines.append(" ".join([f"{name:<{width}}", *(f"{cell:>14}" for cell in cells)]))
     return "\n".join(lines)
@@ -242,16 +235,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eval.run", description="Run a tracker over a benchmark.")
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
-    parser.add_argument(
-        "--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)"
-    )
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
     parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
-    parser.add_argument("--sequences", type=lambda text: text.split(","), metavar="A,B", help="default: all")
+    parser.add_argument("--sequences", type=_names, metavar="A,B", help="default: all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side"
-    )
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
     parser.add_argument(
         "--shard",
         type=_shard,
@@ -259,13 +248,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="I/N",
         help="every N-th sequence from the I-th (0..N-1)",
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="run again, and delete results of other settings"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
     return parser.parse_args(argv)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _positive(text: str) -> int:
@@ -288,9 +277,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         entry, params = _load(arguments.tracker, arguments.weights)
         config = settings.override(entry.config, arguments.set)
-        selected = sequences.read_dataset(
-            arguments.dataset, arguments.data_dir, arguments.sequences, problems
-        )
+        selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,
             "dataset": arguments.dataset,
@@ -334,9 +321,7 @@ def conclude(report: Report, unreadable: list[str], folder: Path) -> int:
         print(f"skipped: {problem}", file=sys.stderr)
     if report.interrupted:
         done, left = len(report.summary["sequences"]), len(report.summary["missing"])
-        print(
-            f"interrupted: {done} sequences finished, {left} left; the same command goes on", file=sys.stderr
-        )
+        print(f"interrupted: {done} sequences finished, {left} left; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 1 if unreadable or report.problems else 0
 

@@ -65,9 +65,7 @@ class Sequence:
 
     name: str
     frames: tuple[Path, ...]  # T image files in order
-    boxes: (
-        np.ndarray
-    )  # [T, 4] float64 x, y, w, h, 0-based pixels, as annotated: an absent frame may be nan or zeros
+    boxes: np.ndarray  # [T, 4] float64 x, y, w, h, 0-based pixels, as annotated: an absent frame may be nan or zeros
     visible: np.ndarray  # [T] bool: annotated with a box of positive size, and no flag says absent
     cover: np.ndarray | None = None  # [T] int 0..8, visible eighths of the target (GOT-10k)
     polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT)
@@ -99,11 +97,9 @@ def read_dataset(
         raise SequenceError(f"{root}: no sequence found; the {dataset} layout is {layout}")
     unknown = [name for name in names or () if name not in loaders]
     if unknown:
-        raise SequenceError(
-            f"{root}: no sequence {', '.join(unknown)}; there are {_shortened(list(loaders))}"
-        )
+        raise SequenceError(f"{root}: no sequence {', '.join(unknown)}; there are {_shortened(list(loaders))}")
     sequences = []
-    for name in names or loaders:
+    for name in dict.fromkeys(names or loaders):
         try:
             sequences.append(loaders[name]())
         except SequenceError as error:
@@ -181,8 +177,9 @@ def find_otb(root: Path) -> dict[str, Loader]:
     for folder in _folders(root):
         truths = {path.name.split(".")[-2]: path for path in folder.glob("groundtruth_rect.*.txt")}
         kept = {target: path for target, path in sorted(truths.items()) if target.isdigit()}
-        if not kept and (folder / "img").is_dir():
-            loaders[folder.name] = partial(_load_otb, folder, folder.name, folder / "groundtruth_rect.txt")
+        truth = folder / "groundtruth_rect.txt"
+        if not kept and ((folder / "img").is_dir() or truth.is_file()):
+            loaders[folder.name] = partial(_load_otb, folder, folder.name, truth)
         for target, path in kept.items():
             if int(target) in OTB_TARGETS.get(folder.name, (int(target),)):
                 name = f"{folder.name}-{target}"
@@ -208,9 +205,7 @@ def find_uav123(root: Path, part: str = "UAV123") -> dict[str, Loader]:
     end follows from the number of boxes. Values are kept as annotated.
     """
     videos = root / "data_seq" / "UAV123"
-    return {
-        path.stem: partial(_load_uav, path, videos) for path in sorted((root / "anno" / part).glob("*.txt"))
-    }
+    return {path.stem: partial(_load_uav, path, videos) for path in sorted((root / "anno" / part).glob("*.txt"))}
 
 
 def _load_uav(truth: Path, videos: Path) -> Sequence:
@@ -236,8 +231,7 @@ def find_lasot(root: Path) -> dict[str, Loader]:
     found = sorted(path.parent for pattern in ("*/img", "*/*/img") for path in root.glob(pattern))
     folders = {folder.name: folder for folder in found}
     return {
-        name: partial(_load_lasot, folders.get(name, root / name))
-        for name in _listed(root, "testing_set.txt", folders)
+        name: partial(_load_lasot, folders.get(name, root / name)) for name in _listed(root, "testing_set.txt", folders)
     }
 
 
@@ -302,20 +296,15 @@ LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
 }
 
 
-def _sequence(
-    name, frames, boxes, truth, *, flagged=None, cover=None, polygons=None, scored=True
-) -> Sequence:
+def _sequence(name, frames, boxes, truth, *, flagged=None, cover=None, polygons=None, scored=True) -> Sequence:
     """A checked Sequence: as many boxes as frames, and a box on frame 1."""
     if len(boxes) != len(frames):
         raise SequenceError(
-            f"{truth}: {len(boxes)} boxes for {len(frames)} images in {frames[0].parent};"
-            " write one line for each image"
+            f"{truth}: {len(boxes)} boxes for {len(frames)} images in {frames[0].parent}; write one line for each image"
         )
     visible = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
     if not visible[0]:
-        raise SequenceError(
-            f"{truth}:1: frame 1 has no box of positive size, so a tracker cannot start there"
-        )
+        raise SequenceError(f"{truth}:1: frame 1 has no box of positive size, so a tracker cannot start there")
     if flagged is not None:
         visible &= ~flagged
     return Sequence(name, tuple(frames), boxes, visible, cover, polygons, scored)
@@ -357,9 +346,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
-        raise SequenceError(
-            f"{path}: missing; put the benchmark's file there or leave the sequence out"
-        ) from error
+        raise SequenceError(f"{path}: missing; put the benchmark's file there or leave the sequence out") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SequenceError(f"{path}: cannot be read ({error}); restore the file") from error
 
@@ -372,16 +359,12 @@ def _images(folder: Path) -> list[Path]:
         raise SequenceError(f"{folder}: {error.strerror or error}; put the images there") from error
     paths = sorted((path for path in paths if not path.name.startswith(".")), key=_numeric_order)
     if not paths:
-        raise SequenceError(
-            f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}); put the frames there"
-        )
+        raise SequenceError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}); put the frames there")
     return paths
 
 
 def _numeric_order(path: Path) -> tuple:
-    return tuple(
-        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)
-    ), path.name
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)), path.name
 
 
 def _numbered(frames: list[Path], first: int, count: int, folder: Path) -> list[Path]:

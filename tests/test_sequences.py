@@ -60,9 +60,7 @@ def test_folder_orders_frames_by_number_and_ignores_other_files(tmp_path):
 
 def test_absent_frames_are_nan_or_zero_rows(tmp_path):
     images(tmp_path / "a" / "img", range(4))
-    (tmp_path / "a" / "groundtruth_rect.txt").write_text(
-        "1,2,3,4\r\nNaN,NaN,NaN,NaN\r\n0,0,0,0\r\n5,6,7,8\r\n\r\n"
-    )
+    (tmp_path / "a" / "groundtruth_rect.txt").write_text("1,2,3,4\r\nNaN,NaN,NaN,NaN\r\n0,0,0,0\r\n5,6,7,8\r\n\r\n")
     (sequence,) = read_dataset("folder", tmp_path)
     assert sequence.visible.tolist() == [True, False, False, True]
     assert np.isnan(sequence.boxes[1]).all()
@@ -72,7 +70,7 @@ def test_chosen_names_keep_their_order(tmp_path):
     for name in ("a", "b", "c"):
         images(tmp_path / name / "img", [1])
         boxes(tmp_path / name / "groundtruth_rect.txt", 1)
-    assert [item.name for item in read_dataset("folder", tmp_path, ["c", "a"])] == ["c", "a"]
+    assert [item.name for item in read_dataset("folder", tmp_path, ["c", "a", "c"])] == ["c", "a"]
     with pytest.raises(SequenceError, match=r"no sequence d; there are a, b, c"):
         read_dataset("folder", tmp_path, ["d"])
 
@@ -198,9 +196,7 @@ def test_got10k_cover_absence_and_order(tmp_path):
     (tmp_path / "list.txt").write_text("GOT-10k_Val_000002\nGOT-10k_Val_000001\n")
     second, first = read_dataset("got10k", tmp_path)
     assert (second.name, first.name) == ("GOT-10k_Val_000002", "GOT-10k_Val_000001")
-    assert (
-        first.cover.tolist() == [8, 0, 5] and first.visible.tolist() == [True, False, True] and first.scored
-    )
+    assert first.cover.tolist() == [8, 0, 5] and first.visible.tolist() == [True, False, True] and first.scored
 
 
 def test_got10k_test_split_withholds_boxes(tmp_path):
@@ -296,6 +292,15 @@ def test_unknown_dataset_names_the_choices(tmp_path):
         read_dataset("otbb", tmp_path)
 
 
+def test_otb_parts_that_are_missing_are_named(tmp_path):
+    images(tmp_path / "Coke" / "img", [1])
+    boxes(tmp_path / "Deer" / "groundtruth_rect.txt", 1)
+    problems = []
+    assert read_dataset("otb", tmp_path, problems=problems) == []
+    assert "Coke/groundtruth_rect.txt: missing" in str(problems[0])
+    assert "Deer/img: No such file" in str(problems[1])
+
+
 def test_otb_range_that_is_not_on_disk_is_an_error(tmp_path):
     images(tmp_path / "David" / "img", range(1, 472))
     boxes(tmp_path / "David" / "groundtruth_rect.txt", 471)
@@ -335,9 +340,7 @@ def test_read_image_names_a_corrupt_file(tmp_path, suffix):
     for name, data in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"not an image"}.items():
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(data)
-        with pytest.raises(
-            SequenceError, match=rf"{name}{suffix}: not an image, or cut short \({len(data)} bytes\)"
-        ):
+        with pytest.raises(SequenceError, match=rf"{name}{suffix}: not an image, or cut short \({len(data)} bytes\)"):
             read_image(path)
     with pytest.raises(SequenceError, match=rf"gone{suffix}: No such file"):
         read_image(tmp_path / f"gone{suffix}")
