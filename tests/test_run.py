@@ -191,6 +191,15 @@ def test_bad_ground_truth_is_reported_and_the_rest_is_run(registry, data, tmp_pa
     assert list(summary(tmp_path)["sequences"]) == ["b", "c"]
 
 
+def test_a_dataset_with_nothing_readable_fails_without_a_table(registry, data, tmp_path, capsys):
+    for name in FRAMES:
+        (data / name / "groundtruth_rect.txt").unlink()
+    assert command(data, tmp_path) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("skipped: ") == 3
+    assert summary(tmp_path)["sequences"] == {} and summary(tmp_path)["mean"]["auc"] is None
+
+
 def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys):
     assert command(data, tmp_path, "--sequences", "a", "--set", "gain=3e38") == 1
     assert "a/img/0002.png: the tracker returned a box that is not finite" in capsys.readouterr().err
