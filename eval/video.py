@@ -178,10 +178,7 @@ class VideoWriter:
         try:
             self._writer.release()
             self._writer = None
-            check = cv2.VideoCapture(str(self._temporary))
-            written = check.get(cv2.CAP_PROP_FRAME_COUNT)
-            check.release()
-            if abs(written - self.count) > 1:
+            if not _last_frame_is_there(self._temporary, self.count):
                 self._fail()
             # mkstemp's files are private to the user; a result has the mode of any other new file.
             mask = os.umask(0)
@@ -222,6 +219,16 @@ class VideoWriter:
         self.discard()
         reason = "the disk is full" if free < 1 << 20 else "the encoder failed"
         raise VideoError(f"{self.path}: {reason} (frame {self.count}), nothing was kept; write elsewhere")
+
+
+def _last_frame_is_there(path: Path, count: int) -> bool:
+    """Whether a video just written is whole: OpenCV does not report that its last blocks found no space."""
+    capture = cv2.VideoCapture(str(path))
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+    read = capture.read()[0]
+    capture.release()
+    return read and abs(stated - count) <= 1
 
 
 @contextlib.contextmanager

@@ -80,12 +80,12 @@ def test_an_error_leaves_nothing_half_written(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 KiB."""
+    """A file system of 24 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.getuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small file system")
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     yield folder
