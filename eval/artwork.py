@@ -206,7 +206,9 @@ def _fractal(rng, height: int, width: int, octaves: int, persistence: float) -> 
         cells = 2 ** (octave + 2)
         shape = max(height * cells // side, 2), max(width * cells // side, 2)
         layer = rng.random(shape, np.float32) - 0.5
-        total += persistence**octave * cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC)
+        # Cubic where the cells are large enough for their edges to show.
+        method = cv2.INTER_CUBIC if octave < 3 else cv2.INTER_LINEAR
+        total += persistence**octave * cv2.resize(layer, (width, height), interpolation=method)
     return cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX)
 
 

@@ -108,8 +108,7 @@ def make_scene(config: ClipConfig, seed: int) -> Scene:
         path = _distractor_path(rng, config, target[1].center, size)
         look = style + int(rng.integers(1, 2**31)), hue + rng.normal(0, 12)
         others.append(_actor(rng, config, family, *look, size * rng.uniform(0.8, 1.2), path))
-    margin = int(4 * config.camera_shake) + 2
-    extent = np.ceil(camera.max(0)).astype(int) + (config.width + margin, config.height + margin)
+    extent = np.ceil(camera.max(0) + _margin(config)).astype(int) + (config.width, config.height)
     return Scene(
         config=config,
         background=draw_background(rng, int(extent[1]), int(extent[0])),
@@ -231,10 +230,9 @@ def _uncover(seen: np.ndarray, seen_at: np.ndarray, cover: np.ndarray, cover_ori
 
 
 def _window(background: np.ndarray, corner: np.ndarray, height: int, width: int) -> np.ndarray:
-    matrix = np.array([[1, 0, corner[0]], [0, 1, corner[1]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    view = cv2.warpAffine(background, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return view.astype(np.float32)
+    """`[height, width, 3]` float32 of the background from pixel `corner` (x, y) on, bilinear."""
+    center = corner + (np.array([width, height]) - 1) / 2
+    return cv2.getRectSubPix(background, (width, height), center.tolist(), patchType=cv2.CV_32F)
 
 
 def _grain(rng: np.random.Generator, config: ClipConfig) -> np.ndarray:
@@ -307,10 +305,15 @@ def _distractor_path(rng, config: ClipConfig, target: np.ndarray, size: float) -
 
 
 def _camera_path(rng: np.random.Generator, config: ClipConfig) -> np.ndarray:
-    """`[T, 2]` >= 0: the background slides by at most one picture to each side."""
+    """`[T, 2]` (x, y): the background slides by at most a picture's width and a third of its height."""
     span = np.array([config.width, config.height / 3])
     path = _walk(rng, config.num_frames, config.camera_pan, np.zeros(2), span)
-    return path - path.min(0)
+    return path - path.min(0) + _margin(config)
+
+
+def _margin(config: ClipConfig) -> float:
+    """Background around what the camera's path shows, for shake."""
+    return 4 * config.camera_shake + 2
 
 
 # Sprites.

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -236,6 +238,23 @@ def test_no_window_is_opened_unless_asked(clip, tmp_path, monkeypatch):
     assert shown == []
     assert run("--video", clip, "--show", "--out_dir", tmp_path) == 0
     assert len(shown) == 3 and len(rows(tmp_path / "clip_boxes.csv")) == 3
+
+
+def test_a_long_video_is_never_held(monkeypatch, tmp_path):
+    alive, most = [], []
+
+    def frames():
+        for frame in itertools.islice(itertools.cycle(spots(10)), 80):
+            image = frame.copy()
+            alive.append(weakref.ref(image))
+            yield image
+            del image
+            most.append(sum(reference() is not None for reference in alive))
+
+    monkeypatch.setattr(video, "open_source", lambda name: video.Source("long", frames(), 25.0, 80))
+    assert run("--video", "long", "--box", "5,10,9,9", "--out_dir", tmp_path) == 0
+    assert len(rows(tmp_path / "long_boxes.csv")) == 80
+    assert max(most) <= 16
 
 
 DRIVER = """
