@@ -62,7 +62,8 @@ def steepest_descent(
       num_steps: `[]` int, steps to take (at most `max_steps`).
       max_steps: static bound; may be left out where `num_steps` is a Python int.
       step_length: factor on the optimal step, > 0. DiMP learns its logarithm.
-      min_curvature: floor of the denominator, > 0.
+      min_curvature: floor of the denominator, > 0. DiMP's 1e-8 is one of float32: where |J g|^2 falls below it,
+        convergence to further digits is slow.
       detach_length: n > 0: the gradient is cut before each step i > 0 that is a multiple of n; n <= 0: before
         every step; infinity: never.
       iterates: also return every iterate.
