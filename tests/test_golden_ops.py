@@ -1,11 +1,16 @@
 """Operators against the peers' numbers. Sizes come from the set, inputs from the formulas."""
 
+import json
+import re
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ops import sample_memory, score_maps
+from ops.correlation import correlate_same
 from ops.crop import crop
 from ops.prroi_pool import prroi_pool
 from tests import oracle
@@ -122,3 +127,94 @@ def test_golden_ltr_sample_target():
         error = np.abs(np.moveaxis(np.asarray(patch.image), -1, 0)[steps] - stored[key].astype(np.float64))
         assert error.max() <= 1
         assert error.mean() <= 0.3
+
+
+def names(file, pattern):
+    """(key, the pattern's groups) of the arrays of a file; at least one must match."""
+    found = [(key, match) for key in oracle.arrays(file) if (match := re.fullmatch(pattern, key))]
+    assert found, pattern
+    return found
+
+
+def test_golden_ltr_gaussian_label():
+    stored = oracle.arrays("train_pytracking")
+    sigma_factor, feature_size, image_size = stored["ltr_args_sigma_feat_image"]
+    boxes = stored["label_boxes_xywh"]
+    offsets = (boxes[:, 1::-1] + boxes[:, :1:-1] / 2 - image_size / 2) / image_size
+    for key, match in names("train_pytracking", r"ltr_gaussian_label_k(\d+)(_nopad)?"):
+        kernel_size = int(match[1])
+        centers = score_maps.label_center(jnp.asarray(offsets, jnp.float32), int(feature_size), kernel_size)
+        extra = 0 if match[2] else (kernel_size + 1) % 2
+        sigma = sigma_factor * feature_size
+        label = partial(
+            score_maps.gaussian_label, sigma=sigma, feature_size=int(feature_size), extra_cells=extra
+        )
+        np.testing.assert_allclose(jax.vmap(label)(centers), stored[key], atol=1e-6)
+
+
+def test_golden_dcf_label_spatial():
+    stored = oracle.arrays("train_pytracking")
+    feature_size = int(stored["ltr_args_sigma_feat_image"][1])
+    for key, match in names("train_pytracking", r"dcf_label_spatial(?:_endpad(\d+))?"):
+        label = partial(
+            score_maps.gaussian_label,
+            sigma=jnp.asarray(stored["dcf_sigma_yx"], jnp.float32),
+            feature_size=feature_size,
+            extra_cells=int(match[1] or 0),
+        )
+        labels = jax.vmap(label)(jnp.asarray(stored["dcf_centers_yx"], jnp.float32))
+        np.testing.assert_allclose(labels[:, None], stored[key], atol=1e-6)
+
+
+def test_golden_hann_window():
+    stored = oracle.arrays("train_pytracking")
+    for key, match in names("train_pytracking", r"hann1d_(centered|origin)_(\d+)"):
+        window = score_maps.hann_window(int(match[2]), centered=match[1] == "centered")
+        np.testing.assert_allclose(window, np.outer(stored[key], stored[key]), atol=1e-6)
+
+
+def test_golden_fourier_interpolation():
+    settings = oracle.settings()["preproc"]["fourier_n_k_U"]
+    assert settings
+    for size, kernel_size, out_size in settings:
+        raw = formula.normal(oracle.salt(), f"pre/score_{size}_{kernel_size}", (1, 1, size, size))
+        scores = score_maps.fourier_interpolate(jnp.asarray(raw[0, 0]), kernel_size, out_size, centered=False)
+        key = f"fourier_n{size}_k{kernel_size}_U{out_size}"
+        oracle.assert_golden(np.asarray(scores)[None, None], "preproc", key, relative=2e-6)
+        centered = score_maps.fourier_interpolate(jnp.asarray(raw[0, 0]), kernel_size, out_size)
+        np.testing.assert_allclose(centered, np.roll(scores, out_size // 2, (0, 1)), atol=1e-5)
+
+
+def test_golden_same_correlation():
+    settings = oracle.settings()["localise"]
+    batch, channels, height, width = settings["conv_input"]
+    features = formula.normal(oracle.salt(), "loc/convx", (batch, channels, height, width)).transpose(0, 2, 3, 1)
+    assert settings["conv_kernels"]
+    for k in settings["conv_kernels"]:
+        filter = formula.normal(oracle.salt(), f"loc/convw{k}", (1, channels, k, k))[0].transpose(1, 2, 0)
+        scores = jax.vmap(correlate_same, in_axes=(0, None))(jnp.asarray(features), jnp.asarray(filter))
+        oracle.assert_golden(scores[:, None], "localise", f"conv_same_k{k}", relative=1e-6)
+
+
+def test_golden_mlu():
+    stored, settings = oracle.arrays("localise"), oracle.settings()["localise"]["mlu"]
+    ((key, _),) = names("localise", r"mlu_.*")
+    x = np.linspace(settings["lo"], settings["hi"], settings["n"], dtype=np.float32)
+    np.testing.assert_allclose(score_maps.mlu(jnp.asarray(x), settings["alpha"]), stored[key], atol=1e-6)
+
+
+def test_golden_sample_weights():
+    """The stored trace is rounded to 6 digits; rate, sizes and the place of the hard negative are in its name."""
+    stored = json.loads((oracle.HERE / "optimisers.json").read_text())
+    pattern = r"sample_weights_lr([\d.]+)_mem(\d+)_init(\d+)_min([\d.]+)_hn\(([\d.]+)\)@(\d+)th"
+    ((trace, match),) = [(stored[key], m) for key in stored if (m := re.fullmatch(pattern, key))]
+    rate, least, hard_rate = (float(match[i]) for i in (1, 4, 5))
+    slots, initial, hard_negative = (int(match[i]) for i in (2, 3, 6))
+    memory = sample_memory.create(slots, jnp.zeros((initial, 1)))
+    insert = jax.jit(partial(sample_memory.insert, initial=initial, min_initial_weight=least))
+    for step, (slot, weights, total) in enumerate(trace, start=1):
+        memory = insert(memory, jnp.full(1, float(step)), hard_rate if step == hard_negative else rate)
+        assert memory.last_slot == slot
+        np.testing.assert_allclose(memory.weights, weights, atol=1e-6)
+        np.testing.assert_allclose(memory.weights.sum(), total, atol=1e-6)
+        assert memory.samples[slot, 0] == step

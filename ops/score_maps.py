@@ -1,0 +1,63 @@
+"""What is laid over a score map or compared with one: labels, windows, interpolation, activation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+def label_center(offset: Array, feature_size: int, kernel_size: int) -> Array:
+    """Where a label peaks, `[..., 2]` cells from the middle of the feature map.
+
+    offset: `[..., 2]` (y, x) of the target from the middle of the crop, as a fraction of the crop's side. An even
+    kernel shifts scores by half a cell.
+    """
+    return feature_size * offset + 0.5 * ((kernel_size + 1) % 2)
+
+
+def gaussian_label(center: Array, sigma: Array | float, feature_size: int, *, extra_cells: int = 0) -> Array:
+    """exp(-|k - center|^2 / (2 sigma^2)) on the cells k = -(n - 1) / 2, ..., (n - 1) / 2 of a feature map of side n.
+
+    center: `[2]` (y, x) cells from the middle (see `label_center`). sigma: `[]` or `[2]` cells. extra_cells: cells
+    added after the last one (the scores of an even kernel have one more). Returns `[n + extra, n + extra]` in (0, 1].
+    """
+    cells = jnp.arange(feature_size + extra_cells, dtype=center.dtype) - (feature_size - 1) / 2
+    offset = (cells[None] - center[:, None]) / jnp.broadcast_to(jnp.asarray(sigma, center.dtype), (2,))[:, None]
+    profile = jnp.exp(-(offset**2) / 2)
+    return jnp.outer(profile[0], profile[1])
+
+
+def hann_window(size: int, *, centered: bool = True) -> Array:
+    """Hann window `[size, size]` without zeros at its border, float32 in (0, 1].
+
+    centered: the maximum is in the middle, 0.5 (1 - cos(2 pi n / (size + 1))), n = 1..size; else it is at index 0 and
+    the window is wrapped around, 0.5 (1 + cos(2 pi n / (size + 2))), n = 0..size // 2 and back.
+    """
+    if centered:
+        profile = 0.5 * (1 - np.cos(2 * np.pi * np.arange(1, size + 1) / (size + 1)))
+    else:
+        half = 0.5 * (1 + np.cos(2 * np.pi * np.arange(size // 2 + 1) / (size + 2)))
+        profile = np.concatenate([half, half[1 : size - size // 2][::-1]])
+    return jnp.asarray(np.outer(profile, profile), jnp.float32)
+
+
+def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, centered: bool = True) -> Array:
+    """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, the peer's FFT written out.
+
+    M[u, i] = (1/n) sum of cos(2 pi k t / n) over k = -(n // 2)..n // 2, t = u n / U - i + (n - kernel_size mod 2) / 2.
+    Even n counts the highest frequency twice, as the peer does: then it does not pass through the samples.
+    centered: zero displacement is at index `out_size // 2`, else at index 0.
+    """
+    size = scores.shape[0]
+    position = np.arange(out_size) - (out_size // 2 if centered else 0)
+    distance = position[:, None] * size / out_size - np.arange(size)[None] + (size - kernel_size % 2) / 2
+    frequency = np.arange(-(size // 2), size // 2 + 1)
+    matrix = np.cos(2 * np.pi / size * distance[..., None] * frequency).sum(-1) / size
+    matrix = jnp.asarray(matrix, scores.dtype)
+    return matrix @ scores @ matrix.T
+
+
+def mlu(x: Array, alpha: float | Array) -> Array:
+    """ATOM's output activation (Danelljan et al. 2019, Sec. 4.1): x for x >= 0, alpha (exp(x / alpha) - 1) below."""
+    return jnp.where(x >= 0, x, alpha * jnp.expm1(jnp.minimum(x, 0) / alpha))
