@@ -15,10 +15,10 @@ REPLACEMENTS = ("min_weight", "next_free")
 
 
 class SampleMemory(NamedTuple):
-    """Samples and their weights; the weights sum to 1."""
+    """Samples and their weights."""
 
     samples: Any  # pytree of [slots, ...]
-    weights: Array  # [slots], 0 where a slot is empty
+    weights: Array  # [slots], 0 where a slot is empty; they sum to 1 (see `_raise_initial`)
     last_slot: Array  # [] int32 written last, -1 before the first insertion
     count: Array  # [] int32 number of samples
 
@@ -96,6 +96,7 @@ def _insert_weight(memory: SampleMemory, slot: Array, rate: Array | float) -> Ar
 
 
 def _raise_initial(weights: Array, initial: int, least: float | Array) -> Array:
+    """The peers' rule: the first samples share exactly `least`, and the sum exceeds 1 until the next insertion."""
     raised = weights / (least + jnp.sum(weights[initial:]))
     raised = raised.at[:initial].set(least / initial)
     return jnp.where(jnp.sum(weights[:initial]) < least, raised, weights)

@@ -51,7 +51,8 @@ def test_invariants(inserts, least, replacement):
             memory, sample(i + 10.0), rate, min_initial_weight=least, replacement=replacement, write=write
         )
         written += write
-        np.testing.assert_allclose(memory.weights.sum(), 1, rtol=1e-5)
+        raised = least is not None and np.isclose(memory.weights[:INITIAL].sum(), least, rtol=1e-5)
+        assert 1 - 1e-5 <= memory.weights.sum() <= (1.1 if raised else 1 + 1e-5)
         assert memory.count == min(INITIAL + written, SLOTS) == (memory.weights > 0).sum()
         if write:
             assert (memory.samples["features"][memory.last_slot] == i + 10).all()
@@ -61,6 +62,19 @@ def test_invariants(inserts, least, replacement):
     if least is not None:
         assert memory.weights[:INITIAL].sum() >= least - 1e-5
         np.testing.assert_array_equal(memory.samples["features"][:INITIAL], start().samples["features"][:INITIAL])
+
+
+def test_initial_samples_are_raised_to_their_share():
+    """The third insertion at rate 0.7 would leave them less than their share; the peers' formula gives the rest."""
+    kept, plain = start(), start()
+    for i in range(3):
+        assert plain.weights[:INITIAL].sum() > 0.25
+        np.testing.assert_allclose(kept.weights, plain.weights, rtol=1e-5)
+        kept, plain = (step(m, sample(float(i)), 0.7, min_initial_weight=w) for m, w in ((kept, 0.25), (plain, None)))
+    assert plain.weights[:INITIAL].sum() < 0.25
+    new = plain.weights[INITIAL:]
+    np.testing.assert_allclose(kept.weights[INITIAL:], new / (0.25 + new.sum()), rtol=1e-5)
+    np.testing.assert_allclose(kept.weights[:INITIAL], 0.25 / INITIAL, rtol=1e-5)
 
 
 def test_rates_follow_the_recursion():
