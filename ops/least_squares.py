@@ -112,7 +112,7 @@ def descent_step(
     residuals, jacobian = jax.linearize(lambda params: residual_fn(params, *args), params)
     (gradient,) = jax.linear_transpose(jacobian, params)(residuals)
     curvature = jnp.maximum(squared_norm(jacobian(gradient)), min_curvature)
-    return _add(params, -step_length * squared_norm(gradient) / curvature, gradient)
+    return _add(params, -step_length * _divide(squared_norm(gradient), curvature), gradient)
 
 
 class CGState(NamedTuple):
@@ -357,7 +357,18 @@ def _scale(factor, tree):
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
+@jax.custom_jvp
 def _divide(numerator, denominator):
-    """The quotient; 0, with finite derivatives, where the denominator is 0 (underflow near convergence)."""
-    ok = denominator != 0
-    return jnp.where(ok, numerator / jnp.where(ok, denominator, 1), 0)
+    """The quotient, 0 where the denominator is 0 (underflow near convergence)."""
+    safe = jnp.where(denominator != 0, denominator, 1)
+    return jnp.where(denominator != 0, numerator / safe, 0)
+
+
+@_divide.defjvp
+def _divide_jvp(primals, tangents):
+    # The usual rule squares the denominator, which underflows while the quotient is still harmless.
+    numerator, denominator = primals
+    quotient = _divide(numerator, denominator)
+    safe = jnp.where(denominator != 0, denominator, 1)
+    tangent = (tangents[0] - quotient * tangents[1]) / safe
+    return quotient, jnp.where(denominator != 0, tangent, 0)

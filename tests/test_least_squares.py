@@ -141,6 +141,21 @@ def test_conjugate_gradient_stops_at_a_zero_residual():
     np.testing.assert_allclose(x, [1, 0.25], rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["fletcher_reeves", "polak_ribiere"])
+def test_gradient_through_steps_past_convergence(method):
+    """In float32 the residual shrinks to 1e-20 and below, then stops the loop; a lane with b = 0 takes no step."""
+    diagonal = jnp.array([1.0, 2.0, 5.0])
+
+    def solve(b, diagonal):
+        return conjugate_gradient(lambda x, a: a * x, b, (diagonal,), num_steps=20, method=method)[0]
+
+    gradient = jax.jit(jax.vmap(jax.grad(lambda b, a: solve(b, a).sum(), (0, 1)), in_axes=(0, None)))
+    of_b, of_diagonal = gradient(jnp.array([[0.0, 0, 0], [1, 1, 1], [3, -2, 1]]), diagonal)
+    np.testing.assert_allclose(of_b[1:], np.broadcast_to(1 / diagonal, (2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(of_diagonal[1:], [[-1, -0.25, -0.04], [-3, 0.5, -0.04]], rtol=1e-5)
+    np.testing.assert_array_equal([of_b[0], of_diagonal[0]], 0)
+
+
 def test_conjugate_gradient_tolerance(x64):
     """A looser tolerance is met, and met earlier."""
     matrix, b = jnp.diag(jnp.arange(1.0, 9)), jnp.ones(8)
