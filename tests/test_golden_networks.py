@@ -4,6 +4,7 @@ Networks are compared at 1e-4 relative L2 norm in float32; iterates of the filte
 times the peer's own float32 deviation) in float32 and at 1e-5 in float64.
 """
 
+import json
 from functools import lru_cache, partial
 
 import jax
@@ -17,7 +18,7 @@ from tests import oracle
 from tests.golden import formula
 from trackers.box_refinement import RefinementConfig, ascend
 from trackers.nets import resnet
-from trackers.nets.dimp_classifier import optimize_filter, residual_args, residuals
+from trackers.nets.dimp_classifier import init_optimizer, optimize_filter, residual_args, residuals
 from trackers.nets.models import networks
 from trackers.weights import names
 
@@ -88,6 +89,65 @@ def test_golden_conversion_uses_every_tensor_but_the_declared_ones(model):
     declared = [name for name in state if name.startswith(unused) or name.endswith(".num_batches_tracked")]
     assert dropped == sorted(declared)
     assert len(state) - len(dropped) == len(flatten_dict(parameters(model)))
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 0.3, 0.2)])
+def test_golden_dimp_optimizer(weights, x64):
+    """Ten bins of half a cell, three images of formula-defined features; see the formulas at `small_problem`."""
+    stored = json.loads((oracle.HERE / "optimisers.json").read_text())
+    expected = stored["dimp_opt" if weights is None else "dimp_opt_weighted"]
+    filters, losses, maps = jax.jit(partial(small_problem, weights=weights))(small_optimizer())
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(filters[-1]), expected["f_sum"], rtol=1e-5)
+    np.testing.assert_allclose(squared_norm(filters[-1]), expected["f_sq"], rtol=1e-5)
+    if weights is None:
+        np.testing.assert_allclose(filters[-1, ..., 0].reshape(-1)[:6], expected["f_first"], rtol=1e-5)
+        np.testing.assert_allclose(maps[0][0, 2], expected["label0_row2"], atol=1e-6)
+        np.testing.assert_allclose(maps[1][0, 2], expected["mask0_row2"], atol=1e-6)
+
+
+def test_golden_dimp_meta_gradient(x64):
+    """The gradient of the squared norm of the third iterate in what the optimizer has learned."""
+    expected = json.loads((oracle.HERE / "optimisers.json").read_text())["dimp_meta_grad"]
+    loss = jax.jit(lambda optimizer: squared_norm(small_problem(optimizer, None)[0][-1]))
+    gradient = jax.grad(loss)(small_optimizer())
+    stored_names = {
+        "log_step_length": "d_logstep",
+        "filter_reg": "d_reg",
+        "label_bins": "d_label",
+        "mask_bins": "d_mask",
+        "spatial_bins": "d_spatial",
+    }
+    for name, stored_name in stored_names.items():
+        np.testing.assert_allclose(gradient[name], expected[stored_name], rtol=1e-5, atol=1e-8, err_msg=name)
+
+
+def small_optimizer():
+    optimizer = init_optimizer(bins=10, bin_size=0.5)
+    distance = np.arange(10) * 0.5
+    gauss = np.exp(-0.5 * (distance / 0.9) ** 2)
+    exact = {"log_step_length": np.log(0.9), "filter_reg": 0.1}  # the stored numbers are of a float64 run
+    exact |= {"label_bins": gauss - gauss.min(), "mask_bins": 3 * np.tanh(2 - distance)}
+    exact |= {"spatial_bins": np.ones(10)}
+    for name, value in exact.items():
+        np.testing.assert_allclose(optimizer[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+    return exact
+
+
+def small_problem(optimizer, weights):
+    """feat[n, c, i, j] = sin(1 + .7 n + 1.3 c + .5 i + .9 j), w0[c, a, b] = .05 cos(c + .3 a + .7 b), three boxes."""
+    n, i, j, c = np.ogrid[:3, :6, :6, :4]
+    features = jnp.asarray(np.sin(1 + 0.7 * n + 1.3 * c + 0.5 * i + 0.9 * j))
+    a, b, c = np.ogrid[:4, :4, :4]
+    start = jnp.asarray(0.05 * np.cos(c + 0.3 * a + 0.7 * b))
+    boxes = jnp.array([[20.0 + 3 * k, 24.0 + 2 * k, 40.0, 32.0] for k in range(3)])
+    weights = None if weights is None else jnp.array(weights)
+    _, filters = optimize_filter(
+        optimizer, start, features, boxes, weights, num_steps=3, max_steps=3, iterates=True, bin_size=0.5
+    )
+    args = residual_args(optimizer, features, boxes, weights, bin_size=0.5)
+    losses = [squared_norm(residuals(filter, *args)) for filter in filters]
+    return filters, jnp.stack(losses), args[1:3]
 
 
 @lru_cache
