@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ops import sample_memory, score_maps
+from ops.augment import Transform, transform_patch
 from ops.correlation import correlate_same
 from ops.crop import crop
 from ops.prroi_pool import prroi_pool
@@ -218,3 +219,59 @@ def test_golden_sample_weights():
         np.testing.assert_allclose(memory.weights, weights, atol=1e-6)
         np.testing.assert_allclose(memory.weights.sum(), total, atol=1e-6)
         assert memory.samples[slot, 0] == step
+
+
+SHIFTED = ("identity_shift", "fliplr", "blur_3_1", "blur_2_2", "rotate_10", "rotate_60")  # README, section 6.7
+
+
+def named_transform(name):
+    """'rotate_-45' -> Transform('rotate', (-45.0,)) and so on."""
+    kind, *numbers = name.split("_")
+    kinds = {"fliplr": "flip", "translate": "shift"}
+    return Transform(kinds.get(kind, kind), tuple(float(n) for n in numbers if n != "shift"))
+
+
+@pytest.fixture(scope="module")
+def transformed():
+    """Every stored transform of the expanded patch in one call: name -> `[out, out, 3]`."""
+    stored = oracle.arrays("preproc")
+    image, extent = golden_image()
+    y, x, scale, expand, out = stored["aug_pos_yx_scale_expand_out"]
+    side = np.full(2, scale * expand, np.float32)
+    expanded_size = (int(expand), int(expand))
+    center = np.float32([y, x])
+    patch = jitted_crop(image, extent, center, side, expanded_size, rounding="pytracking").image
+    keys = [key for key, _ in names("preproc", r"aug_(identity|fliplr|translate|blur|rotate|scale)[^_]*(_[-.\d]+)*")]
+    keys += [key for key, _ in names("preproc", r"aug_identity_shift")]
+    found = [key.removeprefix("aug_") for key in keys]
+    translation = oracle.settings()["preproc"]["aug"]["translate_yx"]
+    shifts = [
+        stored["aug_shift_yx"] if name in SHIFTED else translation if name == "translate" else [0, 0]
+        for name in found
+    ]
+    cut = jax.jit(transform_patch, static_argnames=("transforms", "out_size"))
+    transforms = tuple(map(named_transform, found))
+    patches = cut(patch, transforms, np.array(shifts, np.int32), out_size=int(out))
+    return dict(zip(found, np.asarray(patches)))
+
+
+def test_golden_separable_transforms(transformed):
+    checked = [name for name in transformed if not name.startswith("rotate")]
+    assert checked
+    for name in checked:
+        full = np.moveaxis(transformed[name], -1, 0)[None]
+        oracle.assert_golden(full, "preproc", f"aug_{name}", relative=1e-5)
+
+
+def test_golden_rotations(transformed):
+    """OpenCV 4.12 rounds source coordinates to 1/32 pixel, 5.0 does not: the newer one is the sharper test."""
+    stored = oracle.arrays("preproc")
+    checked = [name for name in transformed if name.startswith("rotate")]
+    assert checked
+    for name in checked:
+        key = f"aug_{name}"
+        steps = tuple(slice(None, None, int(step)) for step in stored[f"{key}__stride"])
+        ours = np.moveaxis(transformed[name], -1, 0)[None][steps]
+        np.testing.assert_allclose(ours, stored[key], atol=0.02)
+        if f"{key}__cv4.12" in stored:
+            np.testing.assert_allclose(ours, stored[f"{key}__cv4.12"], atol=1)
