@@ -158,11 +158,20 @@ def _blend_all(patch: Array, transforms: list[Transform], shifts: Array, taps: C
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
     def blend(rows, columns):
-        down = (jnp.take(patch, rows.index, axis=0) * rows.weight[:, :, None, None]).sum(0)
-        across = jnp.take(down, columns.index, axis=1) * columns.weight[None, :, :, None]
-        return across.sum(1)
+        return _weighted_sum(_weighted_sum(patch, rows, 0), columns, 1)
 
     return jax.vmap(blend)(stacked(0), stacked(1))
+
+
+def _weighted_sum(source: Array, taps: _Taps, axis: int) -> Array:
+    """One pass along an axis. The loop over taps keeps XLA from redoing the rows' sum for every column's tap."""
+
+    def add(total, tap):
+        shape = [-1 if i == axis else 1 for i in range(3)]
+        return total + jnp.take(source, tap.index, axis=axis) * tap.weight.reshape(shape), None
+
+    shape = [taps.index.shape[1] if i == axis else n for i, n in enumerate(source.shape)]
+    return jax.lax.scan(add, jnp.zeros(shape, source.dtype), taps)[0]
 
 
 def _bilinear(patch: Array, y: Array, x: Array) -> Array:
