@@ -11,6 +11,7 @@ import struct
 import sys
 import types
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -193,13 +194,17 @@ def test_parameter_file_reports_damage(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"p\.safetensors: not a safetensors file, or damaged"):
             files.load(path, params)
+    path.write_bytes(data[:-3] + b"\x01" + data[-2:])
+    with pytest.raises(WeightsError, match=r"p\.safetensors: damaged, the checksum is wrong of a$"):
+        files.load(path, params)
     with pytest.raises(WeightsError, match="none: no such file"):
         files.load(tmp_path / "none", params)
     with pytest.raises(WeightsError, match="cannot be read"):
         files.load(tmp_path, params)
     path.write_bytes(safetensors.numpy.save(params))
-    with pytest.raises(WeightsError, match="not of this project"):
-        files.read_metadata(path)
+    for read in (files.read_metadata, partial(files.load, expected=params)):
+        with pytest.raises(WeightsError, match="not of this project"):
+            read(path)
 
 
 def test_parameter_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

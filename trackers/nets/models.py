@@ -1,6 +1,7 @@
 """Which networks a model consists of, and the pytree of its parameters.
 
 The parameters of a model are `{part: variables}` with Flax's `variables = {"params": .., "batch_stats": ..}`.
+"atom_multiscale", "resnet50" and "resnet50_v1" (stride in the first 1x1 convolution) are backbones only.
 """
 
 from typing import Any
@@ -39,14 +40,16 @@ def init_variables(model: str, key: Array) -> Params:
     """Random float32 parameters of `model`, initialized as its peer is before training."""
     parts = networks(model)
     keys = dict(zip(parts, jax.random.split(key, len(parts))))
-    images = jnp.zeros((1, 64, 64, 3))
-    box = jnp.array([[16.0, 16.0, 32.0, 32.0]])
-    taps, backbone = parts["backbone"].init_with_output(keys["backbone"], images)
-    variables = {"backbone": backbone}
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    box = jax.ShapeDtypeStruct((1, 4), jnp.float32)
+    variables = {"backbone": parts["backbone"].lazy_init(keys["backbone"], images)}
+    taps = jax.eval_shape(parts["backbone"].apply, variables["backbone"], images)
     if "classifier" in parts:
-        variables["classifier"] = parts["classifier"].init(keys["classifier"], taps["layer3"], box)
+        variables["classifier"] = parts["classifier"].lazy_init(keys["classifier"], taps["layer3"], box)
     if "iou_net" in parts:
-        variables["iou_net"] = parts["iou_net"].init(keys["iou_net"], taps["layer2"], taps["layer3"], box)
+        variables["iou_net"] = parts["iou_net"].lazy_init(
+            keys["iou_net"], taps["layer2"], taps["layer3"], box
+        )
     return variables
 
 

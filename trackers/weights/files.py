@@ -28,7 +28,8 @@ def save(path: str | Path, params: Params, *, model: str, info: dict[str, Any] |
     """
     tensors = {name: np.asarray(value, order="C") for name, value in _flatten(params).items()}
     versions = {package: version(package) for package in ("jax", "flax", "numpy", "safetensors")}
-    metadata = {"model": model, "versions": versions, "info": info or {}}
+    digests = {name: _digest(value) for name, value in tensors.items()}
+    metadata = {"model": model, "versions": versions, "info": info or {}, "sha256": digests}
     text = json.dumps(metadata, sort_keys=True)  # one key: the order of several is random in the file
     write_atomically(Path(path), safetensors.numpy.save(tensors, metadata={FORMAT: text}))
 
@@ -37,10 +38,12 @@ def load(path: str | Path, expected: Params) -> Params:
     """The parameters in `path` as float32 (or whatever is expected) numpy arrays.
 
     expected: nested dict of anything with shape and dtype, e.g. `trackers.nets.models.expected_variables`.
-    Raises `WeightsError`, one line that names the file: unreadable, damaged, or not exactly the expected
-    tensors (every missing, unexpected and misshapen one is listed).
+    Raises `WeightsError`, one line that names the file: unreadable, not written by `save`, damaged (every
+    tensor has a checksum), or not exactly the expected tensors (missing, unexpected and misshapen ones are
+    listed).
     """
     wanted = _flatten(expected)
+    digests = read_metadata(path)["sha256"]
     with _open(path) as archive:
         found = set(archive.keys())
         problems = {
@@ -50,11 +53,17 @@ def load(path: str | Path, expected: Params) -> Params:
         }
         raise_problems(path, problems)
         tensors = {name: archive.get_tensor(name) for name in wanted}
+    damaged = sorted(name for name, value in tensors.items() if _digest(value) != digests[name])
+    if damaged:
+        raise WeightsError(f"{path}: damaged, the checksum is wrong of {_listed(damaged)}")
     return unflatten_dict({tuple(name.split("/")): value for name, value in tensors.items()})
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """{"model", "versions", "info"} of a file of `save`. Raises `WeightsError`."""
+    """{"model", "versions", "info", "sha256"} of a file of `save`; sha256: tensor name -> digest of its bytes.
+
+    Raises `WeightsError`.
+    """
     with _open(path) as archive:
         metadata = archive.metadata() or {}
     if FORMAT not in metadata:
@@ -64,7 +73,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 def raise_problems(path: str | Path, problems: dict[str, list[str]]) -> None:
     """Raise one `WeightsError` that lists all `problems` (kind -> tensors), if there are any."""
-    found = [f"{kind}: {', '.join(filter(None, names))}" for kind, names in problems.items() if any(names)]
+    found = {kind: [name for name in names if name] for kind, names in problems.items()}
+    found = [f"{kind}: {_listed(names)}" for kind, names in found.items() if names]
     if found:
         raise WeightsError(f"{path}: tensors differ from the model's; " + "; ".join(found))
 
@@ -92,6 +102,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _digest(value: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+
+
+def _listed(names: list[str], limit: int = 12) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
 def _open(path: str | Path):
