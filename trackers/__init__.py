@@ -1,1 +1,77 @@
-"""Trackers as pure functions. `trackers.base` holds the one interface."""
+"""Trackers as pure functions: `trackers.base` holds the one interface, this page the list of what there is.
+
+    entry = trackers.get("dimp18")
+    params = trackers.load_params("dimp18", "dimp18.safetensors")
+    tracker = entry.make(entry.config)
+    estimates = jax.jit(trackers.base.run(tracker))(params, key, frames, box)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from trackers import atom, dimp
+from trackers.base import Params, Tracker
+from trackers.nets import filter_bank, models
+from trackers.stages import Stages
+from trackers.weights import WeightsError, files
+
+
+class Entry(NamedTuple):
+    """A tracker by name: its numbers, and what makes it of them."""
+
+    config: Any  # frozen dataclass; variants are `dataclasses.replace`
+    make: Callable[[Any], Tracker]
+    make_stages: Callable[[Any], Stages]  # the same in pieces, for benchmarks
+    model: str | None  # of `trackers.nets.models`; None: the filter bank, built by code
+
+
+_ENTRIES = {
+    "atom": Entry(atom.Config(), atom.make, atom.make_stages, "atom"),
+    "atom_vot": Entry(atom.VOT, atom.make, atom.make_stages, "atom"),
+    "atom_multiscale": Entry(atom.MULTISCALE, atom.make, atom.make_stages, "atom_multiscale"),
+    "atom_filterbank": Entry(atom.FILTER_BANK, atom.make, atom.make_stages, None),
+    "dimp18": Entry(dimp.Config(), dimp.make, dimp.make_stages, "dimp18"),
+    "dimp18_vot18": Entry(dimp.VOT18, dimp.make, dimp.make_stages, "dimp18"),
+    "dimp50": Entry(dimp.DIMP50, dimp.make, dimp.make_stages, "dimp50"),
+    "dimp50_vot18": Entry(dimp.DIMP50_VOT18, dimp.make, dimp.make_stages, "dimp50"),
+    "dimp50_vot19": Entry(dimp.DIMP50_VOT19, dimp.make, dimp.make_stages, "dimp50"),
+}
+
+
+def names() -> list[str]:
+    """Names of all trackers."""
+    return list(_ENTRIES)
+
+
+def get(name: str) -> Entry:
+    """The entry of `name`; ValueError, one line with the choices, if there is none."""
+    if name not in _ENTRIES:
+        raise ValueError(f"unknown tracker {name!r}; known: {', '.join(_ENTRIES)}")
+    return _ENTRIES[name]
+
+
+def init_params(name: str, key: jax.Array) -> Params:
+    """Untrained parameters of tracker `name`: the start of training, or for tests and benchmarks."""
+    model = get(name).model
+    return {"backbone": filter_bank.init_variables()} if model is None else models.init_variables(model, key)
+
+
+def load_params(name: str, weights: str | Path | None) -> Params:
+    """The parameters of tracker `name` from a file of `eval.convert`; None only where it needs no file.
+
+    Raises `WeightsError`, one line that names the file and the fix.
+    """
+    model = get(name).model
+    if model is None:
+        if weights is not None:
+            raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
+        return init_params(name, jax.random.key(0))
+    if weights is None:
+        raise WeightsError(f"{name} needs weights of model {model}: make a file with eval.convert, give --weights")
+    found = files.read_metadata(weights)["model"]
+    if found != model:
+        raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}; convert with --model {model}")
+    return files.load(weights, models.expected_variables(model))

@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from ops.boxes import Box
+from ops.crop import Crop
+from trackers.base import LOST, Params, State, select
+from trackers.nets.iou_net import IoUNet
+from trackers.stages import Location
 
 Array = jax.Array
 
@@ -93,3 +97,40 @@ def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: 
     size = xywh[:1:-1]
     center = (xywh[1::-1] + size / 2 - (crop_size - 1) / 2) * sample_scale + sample_center
     return Box(center, size * sample_scale)
+
+
+def modulation(
+    params: Params, taps: tuple[Array, Array], box: Box, center: Array, scale: Array, config
+) -> tuple[Array, Array]:
+    """The IoU-Net's view of the target: modulation vectors `[256]` from sample 0 of frame 1.
+
+    taps: layer2 and layer3 `[N, ...]` of the samples; center, scale: where sample 0 lies in the image.
+    """
+    reference = to_crop(box, center, scale, config.image_size, pixel_centers=config.rounding != "continuous")
+    layer2, layer3 = (tap[0] for tap in taps)
+    return IoUNet().apply(params["iou_net"], layer2, layer3, reference, method="modulation")
+
+
+def refine(
+    params: Params, state: State, taps: tuple[Array, Array], region: Crop, location: Location, config
+) -> tuple[State, Box]:
+    """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
+
+    state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`.
+    """
+    center, scale = region.center[0], region.scale[0]
+    key, key_proposals = jax.random.split(state.key)
+    net, variables = IoUNet(), params["iou_net"]
+    features = net.apply(variables, taps[0][0], taps[1][0], method="features")
+
+    def predict_iou(boxes):
+        return net.apply(variables, state.modulation, features, boxes, method="predict")
+
+    located = Box(location.center, state.box.size)
+    pixel_centers = config.rounding != "continuous"
+    start = to_crop(located, center, scale, config.image_size, pixel_centers=pixel_centers)
+    boxes = proposals(key_proposals, start, config.refinement)
+    boxes, iou, _ = ascend(predict_iou, boxes, config.refinement)
+    best, admissible = average_best(boxes, iou, start, config.refinement)
+    box = to_image(best, center, scale, config.image_size)
+    return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)

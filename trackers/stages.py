@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
@@ -34,7 +35,7 @@ class Stages(NamedTuple):
     crop: Callable[[State, Frame], Crop]  # one or more [S, ...] search crops
     features: Callable[[Params, Array], Any]  # crop images [S, size, size, 3] -> features
     localize: Callable[[State, Frame, Crop, Any], Location]
-    refine: Callable[[Params, State, Frame, Crop, Any, Location], tuple[State, Box, Array]]  # + confidence
+    refine: Callable[[Params, State, Frame, Crop, Any, Location], tuple[State, Box]]
     update: Callable[[Params, State, Crop, Any, Location, Box], State]
 
 
@@ -45,8 +46,9 @@ def compose(stages: Stages) -> Tracker:
         region = stages.crop(state, frame)
         features = stages.features(params, region.image)
         location = stages.localize(state, frame, region, features)
-        state, box, confidence = stages.refine(params, state, frame, region, features, location)
+        state, box = stages.refine(params, state, frame, region, features, location)
         state = stages.update(params, state, region, features, location, box)
+        confidence = jnp.clip(location.score, 0, 1)  # labels are in 0..1, and so is a good score
         extras = {"score_map": location.score_map}
         return state, Estimate(box, location.score, confidence, location.verdict, extras)
 

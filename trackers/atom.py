@@ -1,0 +1,250 @@
+"""ATOM: a classifier learned online by Gauss-Newton and conjugate gradient, and a target-modulated IoU-Net.
+
+Danelljan et al., "ATOM: Accurate Tracking by Overlap Maximization", CVPR 2019 (arXiv:1811.07628). Frame 1 learns a
+projection and a filter together (Sec. 3.3); every tenth frame learns the filter on. `MULTISCALE` is the same
+classifier without the IoU-Net: the target's size follows the crop, of several scales, that scores best.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ops import sample_memory
+from ops.boxes import Box
+from ops.correlation import correlate_same
+from ops.least_squares import gauss_newton
+from ops.sample_memory import SampleMemory
+from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
+from trackers import box_refinement, first_frame, localization, search_region, stages
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
+from trackers.box_refinement import RefinementConfig
+from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
+from trackers.localization import LocalizationConfig
+from trackers.nets import filter_bank, resnet
+from trackers.stages import Location, Stages
+
+Array = jax.Array
+
+@dataclass(frozen=True)
+class Config:
+    """All numbers of ATOM; the defaults are those of the peer's `atom/default`."""
+
+    backbone: str = "resnet18"  # or "filter_bank", which needs no weights
+    use_iou_net: bool = True
+    image_size: int = 288  # side of the search crop, pixels, a multiple of 32
+    stride: int = 16  # of the classifier's features, crop pixels
+    search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
+    scale_factors: tuple[float, ...] = (1.0,)  # one search crop each
+    min_side: float = 10.0  # image pixels; the scale search shrinks no target below it
+    rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
+    border: str = "replicate"
+    augmentation: AugmentationConfig = ATOM_AUGMENTATION
+    kernel_size: int = 4  # of the filter, cells
+    compressed_dim: int = 64  # channels after the projection
+    output_sigma_factor: float = 0.25  # sigma of the label over sqrt(target area)
+    mlu_alpha: float = 0.05
+    filter_reg: float = 0.1
+    projection_reg: float = 1e-4
+    init_gn_steps: int = 6  # Gauss-Newton steps of frame 1
+    init_cg_steps: int = 10  # conjugate gradient steps of each
+    cg_steps: int = 5  # of a scheduled update
+    hard_negative_cg_steps: int = 5
+    train_skipping: int = 10  # frames between scheduled updates
+    memory_size: int = 250
+    learning_rate: float = 0.01
+    hard_negative_learning_rate: float = 0.02
+    init_samples_min_weight: float | None = 0.25
+    window_output: bool = False  # cosine window on the scores
+    localization: LocalizationConfig = field(default_factory=LocalizationConfig)
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
+
+
+# The peer's `atom/default_vot`
+VOT = Config(
+    image_size=224,
+    search_area_scale=4.0,
+    augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),
+    learning_rate=0.0075,
+    init_samples_min_weight=None,
+    window_output=True,
+    localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7),
+)
+# The peer's `atom/multiscale_no_iounet`
+MULTISCALE = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
+FILTER_BANK = replace(MULTISCALE, backbone="filter_bank", image_size=160, stride=8, compressed_dim=16)
+
+
+class State(NamedTuple):
+    """One target."""
+
+    key: Array  # PRNG key of the proposals
+    frame_number: Array  # [] int32, 1 after init
+    lost_frames: Array  # [] int32 since the target was last seen
+    box: Box  # image pixels
+    projection: Array  # [C, D]
+    filter: Array  # [k, k, D]
+    memory: SampleMemory  # of {"features": [M, n, n, D] projected, "labels": [M, n, n]}
+    modulation: tuple[Array, ...]  # of the IoU-Net, [256] twice; empty without it
+
+
+class Features(NamedTuple):
+    """Of the search crops."""
+
+    classification: Array  # [S, n, n, C] with mean square 1
+    iou: tuple[Array, ...]  # taps layer2 and layer3 for the IoU-Net; empty without it
+
+
+def make(config: Config) -> Tracker:
+    """The tracker; `params` as of `trackers.init_params`."""
+    return stages.compose(make_stages(config))
+
+
+def make_stages(config: Config) -> Stages:
+    """The stages of a frame, closed over the configuration."""
+    size, cells = config.image_size, config.image_size // config.stride
+    sigma = config.output_sigma_factor * cells / config.search_area_scale
+    factors = jnp.asarray(config.scale_factors, jnp.float32)
+    extract = _extractor(config)
+
+    def label(offset):
+        """The label `[n, n]` of a target `offset` [2] from the middle, as a share of the crop's side."""
+        return gaussian_label(label_center(offset, cells, config.kernel_size), sigma, cells)
+
+    def init(params, key, frame, box):
+        key_shift, key_dropout, key_init, key = jax.random.split(key, 4)
+        center, scale = first_frame.sample_geometry(box, config)
+        images, shifts = first_frame.augmented_crops(key_shift, frame, box.center, scale, config)
+        features = first_frame.one_by_one(lambda images: extract(params, images), images)
+        samples, origin = first_frame.with_dropout(key_dropout, features.classification, config.augmentation)
+        offset = (box.center - center)[None] / (scale * size) + shifts[origin] / size
+        labels = jax.vmap(label)(offset)
+        projection, filter = _learn_first(key_init, samples, labels, config)
+
+        projected = samples @ projection
+        memory = sample_memory.create(config.memory_size, {"features": projected, "labels": labels})
+        modulation = ()
+        if config.use_iou_net:
+            modulation = box_refinement.modulation(params, features.iou, box, center, scale, config)
+        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation)
+
+    def crop(state, frame):
+        return search_region.search_crops(state.box, state.lost_frames, frame, factors, config)
+
+    def features(params, images):
+        return extract(params, images)
+
+    def localize(state, frame, region, features):
+        scores = jax.vmap(correlate_same, (0, None))(features.classification @ state.projection, state.filter)
+        fine = jax.vmap(lambda one: fourier_interpolate(one, config.kernel_size, size))(scores)
+        if config.window_output:
+            fine = fine * jnp.roll(hann_window(size, centered=False), (size // 2, size // 2), (0, 1))[None]
+        best = jnp.argmax(jnp.max(fine, (1, 2))).astype(jnp.int32)
+        fine, scale = fine[best], region.scale[best]
+        peak = localization.locate(fine, fine, jnp.zeros(2), state.box.size / scale, config.localization)
+        moved = region.center[best] + peak.displacement * scale
+        center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
+        return Location(center, factors[best], peak.verdict, peak.score, scores[best], best)
+
+    def refine(params, state, frame, region, features, location):
+        if not config.use_iou_net:
+            factor = location.scale_factor
+            size = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
+            return state, select(location.verdict != LOST, Box(location.center, size), state.box)
+        return box_refinement.refine(params, state, features.iou, region, location, config)
+
+    def update(params, state, region, features, location, box):
+        index, number = location.crop_index, state.frame_number + 1
+        learn = (location.verdict == FOUND) | (location.verdict == HARD_NEGATIVE)
+        hard = location.verdict == HARD_NEGATIVE
+        offset = (box.center - region.center[index]) / (region.scale[index] * size)
+        sample = {
+            "features": features.classification[index] @ state.projection,
+            "labels": label(offset),
+        }
+        memory = sample_memory.insert(
+            state.memory,
+            sample,
+            jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
+            initial=first_frame.sample_count(config.augmentation),
+            min_initial_weight=config.init_samples_min_weight,
+            write=learn,
+        )
+        scheduled = (number - 1) % config.train_skipping == 0
+        steps = jnp.where(hard, config.hard_negative_cg_steps, jnp.where(scheduled, config.cg_steps, 0))
+        filter = gauss_newton(
+            _filter_residuals,
+            state.filter,
+            (memory.samples["features"], memory.samples["labels"], memory.weights, *_regularization(config)),
+            num_steps=jnp.minimum(steps, 1),
+            max_steps=1,
+            cg_steps=steps,
+            max_cg_steps=max(config.cg_steps, config.hard_negative_cg_steps),
+            method="polak_ribiere",
+        )
+        lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
+        return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)
+
+    return Stages(init, crop, features, localize, refine, update)
+
+
+def _extractor(config: Config):
+    """`(params, images [S, size, size, 3]) -> Features`."""
+
+    def unit_power(x):
+        return x / jnp.sqrt(jnp.mean(x**2, (1, 2, 3), keepdims=True) + 1e-10)
+
+    def with_resnet(params, images):
+        last = "layer3"
+        taps = resnet.ResNet(18, last).apply(params["backbone"], resnet.normalize(images))
+        return Features(unit_power(taps[last]), (taps["layer2"], taps[last]) if config.use_iou_net else ())
+
+    def with_filter_bank(params, images):
+        return Features(unit_power(filter_bank.extract(params["backbone"], images, config.stride)), ())
+
+    return {"resnet18": with_resnet, "filter_bank": with_filter_bank}[config.backbone]
+
+
+def _regularization(config: Config) -> tuple[Array, Array]:
+    return jnp.asarray(config.filter_reg, jnp.float32), jnp.asarray(config.mlu_alpha, jnp.float32)
+
+
+def _filter_residuals(filter, features, labels, weights, filter_reg, alpha):
+    """Eq. 5 of the paper for fixed projection: residuals whose sum of squares is the loss."""
+    scores = jax.vmap(correlate_same, (0, None))(features, filter)
+    return jnp.sqrt(weights)[:, None, None] * (mlu(scores, alpha) - labels), jnp.sqrt(filter_reg) * filter
+
+
+def _learn_first(key: Array, samples: Array, labels: Array, config: Config) -> tuple[Array, Array]:
+    """Projection `[C, D]` and filter `[k, k, D]` from the samples `[N, n, n, C]` of frame 1, learned together.
+
+    The peer's setting file asks for Polak-Ribiere, but its optimizer of frame 1 runs Fletcher-Reeves.
+    """
+    key_projection, key_filter = jax.random.split(key)
+    count, channels = samples.shape[0], samples.shape[-1]
+    shape = (config.kernel_size, config.kernel_size, config.compressed_dim)
+    start = {
+        "projection": jax.random.normal(key_projection, (channels, config.compressed_dim)) / channels**0.5,
+        "filter": jax.random.normal(key_filter, shape) / (shape[0] * shape[1] * shape[2]),
+    }
+    args = (samples, labels, jnp.full(count, 1 / count), jnp.asarray(config.projection_reg), *_regularization(config))
+
+    def residuals(learned, samples, labels, weights, projection_reg, filter_reg, alpha):
+        projected = samples @ learned["projection"]
+        errors = _filter_residuals(learned["filter"], projected, labels, weights, filter_reg, alpha)
+        return *errors, jnp.sqrt(projection_reg) * learned["projection"]
+
+    def precondition(residual, samples, labels, weights, projection_reg, filter_reg, alpha):
+        return {"projection": residual["projection"] / projection_reg, "filter": residual["filter"] / filter_reg}
+
+    learned = gauss_newton(
+        residuals,
+        start,
+        args,
+        num_steps=config.init_gn_steps,
+        cg_steps=config.init_cg_steps,
+        preconditioner=precondition,
+    )
+    return learned["projection"], learned["filter"]

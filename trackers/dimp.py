@@ -1,0 +1,191 @@
+"""DiMP: a target filter predicted by a learned, differentiable optimizer, and a target-modulated IoU-Net.
+
+Bhat et al., "Learning Discriminative Model Prediction for Tracking", ICCV 2019 (arXiv:1904.07220). Frame 1
+initializes the filter from augmented samples and refines it by steepest descent; later frames add samples to a
+memory and refine it further, every twentieth frame or when a distractor is near.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ops import sample_memory
+from ops.boxes import Box
+from ops.correlation import correlate
+from ops.sample_memory import SampleMemory
+from ops.score_maps import hann_window
+from trackers import box_refinement, first_frame, localization, search_region, stages
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker
+from trackers.box_refinement import RefinementConfig
+from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
+from trackers.localization import LocalizationConfig
+from trackers.nets import resnet
+from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
+from trackers.stages import Location, Stages
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Config:
+    """All numbers of DiMP; the defaults are those of the peer's `dimp18` and `dimp50`."""
+
+    depth: int = 18  # of the ResNet: 18 or 50
+    image_size: int = 288  # side of the search crop, pixels, a multiple of 32
+    search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
+    rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
+    border: str = "replicate"
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    memory_size: int = 50
+    learning_rate: float = 0.01
+    hard_negative_learning_rate: float = 0.02
+    init_samples_min_weight: float | None = 0.25
+    init_steps: int = 10  # of the optimizer, on frame 1
+    update_steps: int = 2
+    hard_negative_steps: int = 1
+    train_skipping: int = 20  # frames between scheduled updates
+    window_output: bool = False  # cosine window on the scores
+    localization: LocalizationConfig = field(default_factory=LocalizationConfig)
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
+
+
+DIMP50 = Config(depth=50)
+# The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
+VOT18 = Config(
+    image_size=224,
+    search_area_scale=4.0,
+    augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),
+    memory_size=250,
+    learning_rate=0.0075,
+    init_samples_min_weight=None,
+    init_steps=25,
+    update_steps=3,
+    hard_negative_steps=3,
+    train_skipping=10,
+    window_output=True,
+    localization=LocalizationConfig(0.0, 100.0, 0.45, 0.7),
+)
+DIMP50_VOT18 = replace(VOT18, depth=50)
+DIMP50_VOT19 = replace(
+    DIMP50_VOT18,
+    image_size=256,
+    search_area_scale=4.5,
+    augmentation=AugmentationConfig(
+        expanded_size=358,
+        shifts=((0.6, 0.6), (-0.6, -0.6)),
+        blurs=((2.0, 0.2), (1.0, 3.0)),
+        rotations=(-5.0, 10.0, -30.0, 60.0),
+        dropout_copies=3,
+    ),
+    memory_size=100,
+    init_steps=15,
+    update_steps=2,
+    hard_negative_steps=2,
+    refinement=RefinementConfig(steps=3),
+)
+
+
+class State(NamedTuple):
+    """One target."""
+
+    key: Array  # PRNG key of the proposals
+    frame_number: Array  # [] int32, 1 after init
+    lost_frames: Array  # [] int32 since the target was last seen
+    box: Box  # image pixels
+    filter: Array  # [4, 4, C]
+    memory: SampleMemory  # of {"features": [M, h, w, C], "boxes": [M, 4] x, y, w, h in the crop}
+    modulation: tuple[Array, Array]  # of the IoU-Net, [256] each
+
+
+class Features(NamedTuple):
+    """Of the search crop."""
+
+    classification: Array  # [1, h, w, C]
+    iou: tuple[Array, Array]  # taps layer2 [1, 2 h, 2 w, C2] and layer3 [1, h, w, C3] for the IoU-Net
+
+
+def make(config: Config) -> Tracker:
+    """The tracker; `params` as of `trackers.nets.models.init_variables("dimp18" | "dimp50")`."""
+    return stages.compose(make_stages(config))
+
+
+def make_stages(config: Config) -> Stages:
+    """The stages of a frame, closed over the configuration."""
+    size, cells = config.image_size, config.image_size // STRIDE
+    backbone = resnet.ResNet(config.depth)
+    classifier = DimpClassifier(1, 256) if config.depth == 18 else DimpClassifier(0, 512)
+
+    def features(params, images):
+        taps = backbone.apply(params["backbone"], resnet.normalize(images))
+        classification = classifier.apply(params["classifier"], taps["layer3"], method="extract")
+        return Features(classification, (taps["layer2"], taps["layer3"]))
+
+    def init(params, key, frame, box):
+        key_shift, key_dropout, key = jax.random.split(key, 3)
+        center, scale = first_frame.sample_geometry(box, config)
+        images, shifts = first_frame.augmented_crops(key_shift, frame, center, scale, config)
+        every = first_frame.one_by_one(lambda images: features(params, images), images)
+        samples, origin = first_frame.with_dropout(key_dropout, every.classification, config.augmentation)
+        boxes = box_refinement.to_crop(box, center, scale, size, pixel_centers=True)[None]
+        boxes = boxes + jnp.pad(shifts[origin][:, ::-1], ((0, 0), (0, 2)))
+
+        filter = classifier.apply(params["classifier"], samples, boxes, method="initial_filter")
+        filter = optimize_filter(
+            _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
+        )
+        memory = sample_memory.create(config.memory_size, {"features": samples, "boxes": boxes})
+        modulation = box_refinement.modulation(params, every.iou, box, center, scale, config)
+        return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation)
+
+    def crop(state, frame):
+        return search_region.search_crops(state.box, state.lost_frames, frame, jnp.ones(1), config)
+
+    def localize(state, frame, region, features):
+        scores = correlate(features.classification[0], state.filter)
+        windowed = scores * hann_window(cells + 1) if config.window_output else scores
+        cell = STRIDE * region.scale[0]  # image pixels
+        before = (state.box.center - region.center[0]) / cell
+        peak = localization.locate(windowed, scores, before, state.box.size / cell, config.localization)
+        moved = region.center[0] + peak.displacement * cell
+        center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
+        return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, jnp.int32(0))
+
+    def refine(params, state, frame, region, features, location):
+        return box_refinement.refine(params, state, features.iou, region, location, config)
+
+    def update(params, state, region, features, location, box):
+        number = state.frame_number + 1
+        hard = location.verdict == HARD_NEGATIVE
+        learn = (location.verdict == FOUND) | hard
+        target = box_refinement.to_crop(box, region.center[0], region.scale[0], size, pixel_centers=True)
+        memory = sample_memory.insert(
+            state.memory,
+            {"features": features.classification[0], "boxes": target},
+            jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
+            initial=first_frame.sample_count(config.augmentation),
+            min_initial_weight=config.init_samples_min_weight,
+            replacement="next_free",
+            write=learn,
+        )
+        scheduled = (number - 1) % config.train_skipping == 0
+        steps = jnp.where(hard, config.hard_negative_steps, jnp.where(scheduled, config.update_steps, 0))
+        filter = optimize_filter(
+            _optimizer(params),
+            state.filter,
+            memory.samples["features"],
+            memory.samples["boxes"],
+            memory.weights,
+            num_steps=jnp.where(learn, steps, 0),
+            max_steps=max(config.hard_negative_steps, config.update_steps),
+        )
+        lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
+        return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)
+
+    return Stages(init, crop, features, localize, refine, update)
+
+
+def _optimizer(params):
+    return params["classifier"]["params"]["optimizer"]

@@ -1,0 +1,80 @@
+"""Where a tracker looks in a frame: what ATOM and DiMP share."""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ops.boxes import Box
+from ops.crop import Crop, crop
+from trackers.base import Frame
+
+Array = jax.Array
+
+INSIDE_RATIO = 0.2  # share of the target that must stay in the frame (the peers' `target_inside_ratio`)
+
+
+class RegionConfig(Protocol):
+    """What a search region needs of a tracker's Config."""
+
+    image_size: int
+    search_area_scale: float
+    rounding: str
+    border: str
+    redetection_rings: int
+
+
+def search_crops(box: Box, lost_frames: Array, frame: Frame, factors: Array, config: RegionConfig) -> Crop:
+    """Square crops around the target, one for each of `factors` `[S]` on its scale; leaves are `[S, ...]`."""
+    side = scale(box.size, config.search_area_scale, config.image_size) * config.image_size
+    center = box.center + redetection_offset(lost_frames, config.redetection_rings) * side
+    center = keep_in_frame(center, box.size, frame.extent)
+    out = (config.image_size, config.image_size)
+
+    def one(factor):
+        sides = jnp.stack([factor * side] * 2)
+        return crop(
+            frame.image, frame.extent, center, sides, out, border=config.border, rounding=config.rounding
+        )
+
+    return jax.vmap(one)(factors)
+
+
+def scale(size: Array, search_area_scale: float | Array, crop_size: int) -> Array:
+    """Image pixels per crop pixel `[]` of a square crop of area `search_area_scale^2` times the target's.
+
+    size: `[2]` of the target, image pixels.
+    """
+    return search_area_scale * jnp.sqrt(jnp.prod(size)) / crop_size
+
+
+def keep_in_frame(center: Array, size: Array, extent: Array) -> Array:
+    """The center `[2]`, moved so that `INSIDE_RATIO` of the target stays in the frame on each axis."""
+    margin = (0.5 - INSIDE_RATIO) * size
+    return jnp.clip(center, -margin, extent + margin)
+
+
+def rescale(size: Array, factor: Array, extent: Array, min_side: float | Array) -> Array:
+    """`size` [2] times `factor` [], neither shrunk below `min_side` pixels nor grown beyond the frame.
+
+    A target that is smaller (larger) than that already keeps its size: it is not forced up or down.
+    """
+    least = jnp.minimum(jnp.max(min_side / size), 1)
+    most = jnp.maximum(jnp.min(extent / size), 1)
+    return size * jnp.clip(factor, least, most)
+
+
+def redetection_offset(lost_frames: Array, rings: int) -> Array:
+    """Where to look after `lost_frames` [] frames without the target: `[2]` in units of the crop's side.
+
+    0 for the first frame and every second one after it (the target often comes back where it left); the frames
+    between walk outwards over a grid of half-overlapping crops, `rings` rings of it, again and again. The cost per
+    frame stays that of one crop. 0 rings: always 0, the peers' behaviour.
+    """
+    grid = [(y, x) for y in range(-rings, rings + 1) for x in range(-rings, rings + 1) if (y, x) != (0, 0)]
+    if not grid:
+        return jnp.zeros(2)
+    walk = np.array(sorted(grid, key=lambda cell: (max(map(abs, cell)), np.arctan2(*cell))), np.float32) / 2
+    visit = (lost_frames // 2 - 1) % len(walk)
+    return jnp.where((lost_frames > 0) & (lost_frames % 2 == 0), jnp.asarray(walk)[visit], 0)
