@@ -90,13 +90,17 @@ def follow(
         stack.enter_context(contextlib.closing(tracking))
         writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
         interval = 0.5 if sys.stderr.isatty() else 30
-        progress = stack.enter_context(tqdm(total=total, unit="frame", mininterval=interval))
+        progress = tqdm(total=total, desc="compiling", unit="frame", mininterval=interval)
+        stack.enter_context(progress)
         try:
             for image, tracked in tracking:
                 if not np.isfinite(tracked.boxes).all():
                     raise VideoError(f"frame {run.first + len(run.tracked)}: the tracker's box is not finite")
                 run.tracked.append(tracked)
                 run.compile_seconds = compiled.init.compile_seconds + compiled.track.compile_seconds
+                if len(run.tracked) == 2:  # both functions are compiled: the time left counts from here
+                    progress.set_description("tracking", refresh=False)
+                    progress.unpause()
                 progress.update()
                 if not (writer or window):
                     continue
@@ -282,7 +286,8 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
         if truth:
             mean = compare(run, truth, f"{made_from['tracker']}, {made_from['video']}", files.plot)
             print(f"mean IoU {mean:.3f} over the frames in which the target is seen, the first not counted")
-    print(f"wrote {', '.join(str(file) for file in files if file and file.exists())}")
+    note = " (white in the video: the true box)" if truth else ""
+    print(f"wrote {', '.join(str(file) for file in files if file and file.exists())}{note}")
 
 
 def _conclude(run: Run) -> int:
