@@ -6,6 +6,7 @@ its path, so that nothing is matched by shape or by order.
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
     error. Raises `WeightsError` that lists everything missing, unexpected and misshapen.
     """
     prefix = PYTRACKING_BACKBONE if any(name.startswith(PYTRACKING_BACKBONE) for name in state) else ""
-    expected = flatten_dict(expected_variables(model))
+    expected = _expected(model)
     names = {path: source_name(path, prefix) for path in expected}
     dropped = set(state) & droppable(model, prefix, state)
     state = {name: value for name, value in state.items() if name not in dropped}
@@ -97,18 +98,15 @@ def droppable(model: str, prefix: str, state: State) -> set[str]:
     The backbone's last stage and classification layer, which no tracker reads, the counters of batch
     normalization and, where `model` is a backbone only, the other parts of the trackers.
     """
-    whole = ResNet(50 if f"{prefix}layer1.0.conv3.weight" in state else 18, "layer4")
-    shapes = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
-    backbone = {source_name(("backbone", *path), prefix) for path in flatten_dict(shapes)}
-    last = {name for name in backbone if name.startswith(f"{prefix}layer4.")}
-    folded = {name.removesuffix("weight") + "bias" for name in last if name.endswith("weight")}
+    depth = 50 if f"{prefix}layer1.0.conv3.weight" in state else 18
+    unused = {prefix + name for name in (*_last_stage(depth), "fc.weight", "fc.bias")}
     means = (name.removesuffix("running_mean") for name in state if name.endswith(".running_mean"))
     counters = {name + "num_batches_tracked" for name in means}
     parts = set()
     if set(networks(model)) == {"backbone"}:
-        trackers = (flatten_dict(expected_variables(tracker)) for tracker in ("atom", "dimp18", "dimp50"))
-        parts = {source_name(path) for tracker in trackers for path in tracker if path[0] != "backbone"}
-    return last | folded | counters | parts | {f"{prefix}fc.weight", f"{prefix}fc.bias"}
+        paths = {path for tracker in ("atom", "dimp18", "dimp50") for path in _expected(tracker)}
+        parts = {source_name(path) for path in paths if path[0] != "backbone"}
+    return unused | counters | parts
 
 
 def unfold_batch_norm(state: State) -> State:
@@ -131,6 +129,21 @@ def unfold_batch_norm(state: State) -> State:
             f"{norm}.running_var": one - np.float32(BATCH_NORM_EPSILON),
         }
     return unfolded
+
+
+@lru_cache
+def _expected(model: str) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+    return flatten_dict(expected_variables(model))
+
+
+@lru_cache
+def _last_stage(depth: int) -> set[str]:
+    """torchvision's names below layer4, and of the biases there once batch normalization is folded into them."""
+    whole = ResNet(depth, "layer4")
+    shapes = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
+    names = {source_name(("backbone", *path), "") for path in flatten_dict(shapes)}
+    last = {name for name in names if name.startswith("layer4.")}
+    return last | {name.removesuffix("weight") + "bias" for name in last if name.endswith("weight")}
 
 
 def _resnet_modules(modules: list[str]) -> str:
