@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from eval import convert
 from ops.least_squares import squared_norm
 from tests import oracle
 from tests.golden import formula
 from trackers.box_refinement import RefinementConfig, ascend
 from trackers.nets import resnet
 from trackers.nets.dimp_classifier import init_optimizer, optimize_filter, residual_args, residuals
-from trackers.nets.models import networks
-from trackers.weights import names
+from trackers.nets.models import expected_variables, networks
+from trackers.weights import files, names
 
 SCHEMAS = {"dimp18": "dimp18", "dimp50": "dimp50", "atom": "atom18"}
 TAPS = [f"{layer}_{kind}" for layer in ("layer2", "layer3") for kind in ("train", "test")]
@@ -89,6 +90,15 @@ def test_golden_conversion_uses_every_tensor_but_the_declared_ones(model):
     declared = [name for name in state if name.startswith(unused) or name.endswith(".num_batches_tracked")]
     assert dropped == sorted(declared)
     assert len(state) - len(dropped) == len(flatten_dict(parameters(model)))
+
+
+def test_golden_weights_go_through_the_command(tmp_path, capsys):
+    np.savez(tmp_path / "atom.npz", **oracle.weights("atom18"))
+    destination = tmp_path / "atom.safetensors"
+    assert convert.main([str(tmp_path / "atom.npz"), str(destination), "--model", "atom"]) == 0
+    loaded = files.load(destination, expected_variables("atom"))
+    jax.tree.map(np.testing.assert_array_equal, loaded, parameters("atom"))
+    assert "feature_extractor.fc.bias" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("weights", [None, (0.5, 0.3, 0.2)])
