@@ -136,7 +136,7 @@ def small_optimizer():
     optimizer = init_optimizer(bins=10, bin_size=0.5)
     distance = np.arange(10) * 0.5
     gauss = np.exp(-0.5 * (distance / 0.9) ** 2)
-    exact = {"log_step_length": np.log(0.9), "filter_reg": 0.1}  # the stored numbers are of a float64 run
+    exact = {"log_step_length": np.log(0.9), "filter_reg": 0.1}
     exact |= {"label_bins": gauss - gauss.min(), "mask_bins": 3 * np.tanh(2 - distance)}
     exact |= {"spatial_bins": np.ones(10)}
     for name, value in exact.items():

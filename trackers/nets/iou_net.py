@@ -50,13 +50,10 @@ class IoUNet(nn.Module):
     def __call__(self, layer2: Array, layer3: Array, box: Array, train: bool = False) -> Array:
         """The overlap `[..]` of the very box that gives the modulation (for initialization)."""
         modulation = self.modulation(layer2, layer3, box, train)
-        return self.predict(modulation, self.features(layer2, layer3, train), box[..., None, :], train)[
-            ..., 0
-        ]
+        features = self.features(layer2, layer3, train)
+        return self.predict(modulation, features, box[..., None, :], train)[..., 0]
 
-    def modulation(
-        self, layer2: Array, layer3: Array, box: Array, train: bool = False
-    ) -> tuple[Array, Array]:
+    def modulation(self, layer2: Array, layer3: Array, box: Array, train: bool = False) -> tuple[Array, Array]:
         """Taps of a reference crop, the target's box `[.., 4]` -> modulation vectors `[.., inner]` each."""
         fine = _pool(self.conv3_1r(layer2, train), box, 3, FINE)
         coarse = _pool(self.conv4_1r(layer3, train), box, 1, COARSE)
@@ -82,9 +79,7 @@ class IoUNet(nn.Module):
         """
         hidden = []
         layers = (self.fc3_rt, self.fc4_rt)
-        for layer, vector, maps, bins, scale in zip(
-            layers, modulation, features, PREDICTION_BINS, (FINE, COARSE)
-        ):
+        for layer, vector, maps, bins, scale in zip(layers, modulation, features, PREDICTION_BINS, (FINE, COARSE)):
             pooled = _pool(maps[..., None, :, :, :], boxes, bins, scale) * vector[..., None, None, None, :]
             hidden.append(layer(pooled.reshape(*pooled.shape[:-3], -1), train))
         return self.iou_predictor(jnp.concatenate(hidden, -1))[..., 0]
@@ -100,9 +95,7 @@ class _ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         padding = ((self.padding, self.padding),) * 2
-        x = nn.Conv(
-            self.features, (self.size, self.size), padding=padding, kernel_init=_kaiming, name="conv"
-        )(x)
+        x = nn.Conv(self.features, (self.size, self.size), padding=padding, kernel_init=_kaiming, name="conv")(x)
         return nn.relu(_batch_norm(train)(x))
 
 
