@@ -5,6 +5,7 @@ projection and a filter together (Sec. 3.3); every tenth frame learns the filter
 classifier without the IoU-Net: the target's size follows the crop, of several scales, that scores best.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,9 +18,10 @@ from ops.correlation import correlate_same
 from ops.least_squares import gauss_newton
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
-from trackers import box_refinement, first_frame, localization, search_region, stages
-from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
+from trackers import box_refinement, box_regression, first_frame, localization, search_region, stages
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Frame, Params, Tracker, select
 from trackers.box_refinement import RefinementConfig
+from trackers.box_regression import RegressionConfig
 from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.localization import LocalizationConfig
 from trackers.nets import filter_bank, resnet
@@ -27,14 +29,18 @@ from trackers.stages import Location, Stages
 
 Array = jax.Array
 
+STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16}  # crop pixels per cell
+
+
 @dataclass(frozen=True)
 class Config:
     """All numbers of ATOM; the defaults are those of the peer's `atom/default`."""
 
     backbone: str = "resnet18"  # or "filter_bank", which needs no weights
     use_iou_net: bool = True
+    regression: RegressionConfig | None = None  # box regression learned on frame 1, in place of the IoU-Net
     image_size: int = 288  # side of the search crop, pixels, a multiple of 32
-    stride: int = 16  # of the classifier's features, crop pixels
+    classifier_tap: str = "layer3"  # of the backbone
     search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
     scale_factors: tuple[float, ...] = (1.0,)  # one search crop each
     min_side: float = 10.0  # image pixels; the scale search shrinks no target below it
@@ -73,8 +79,17 @@ VOT = Config(
     localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7),
 )
 # The peer's `atom/multiscale_no_iounet`
-MULTISCALE = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
-FILTER_BANK = replace(MULTISCALE, backbone="filter_bank", image_size=160, stride=8, compressed_dim=16)
+MULTISCALE_PEER = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
+# Ours: position and scale from a box regression instead of a search over crops
+MULTISCALE = Config(use_iou_net=False, regression=RegressionConfig())
+FILTER_BANK = replace(
+    MULTISCALE,
+    backbone="filter_bank",
+    image_size=160,
+    classifier_tap="layer2",
+    compressed_dim=16,
+    augmentation=replace(ATOM_AUGMENTATION, expanded_size=320),
+)
 
 
 class State(NamedTuple):
@@ -88,13 +103,14 @@ class State(NamedTuple):
     filter: Array  # [k, k, D]
     memory: SampleMemory  # of {"features": [M, n, n, D] projected, "labels": [M, n, n]}
     modulation: tuple[Array, ...]  # of the IoU-Net, [256] twice; empty without it
+    regressor: tuple[Array, ...]  # of the box regression, [D, 4]; empty without it
 
 
 class Features(NamedTuple):
     """Of the search crops."""
 
     classification: Array  # [S, n, n, C] with mean square 1
-    iou: tuple[Array, ...]  # taps layer2 and layer3 for the IoU-Net; empty without it
+    taps: dict[str, Array]  # [S, h, w, c] that refine the box: of the IoU-Net or the box regression
 
 
 def make(config: Config) -> Tracker:
@@ -104,7 +120,7 @@ def make(config: Config) -> Tracker:
 
 def make_stages(config: Config) -> Stages:
     """The stages of a frame, closed over the configuration."""
-    size, cells = config.image_size, config.image_size // config.stride
+    size, cells = config.image_size, config.image_size // STRIDES[config.classifier_tap]
     sigma = config.output_sigma_factor * cells / config.search_area_scale
     factors = jnp.asarray(config.scale_factors, jnp.float32)
     extract = _extractor(config)
@@ -114,7 +130,7 @@ def make_stages(config: Config) -> Stages:
         return gaussian_label(label_center(offset, cells, config.kernel_size), sigma, cells)
 
     def init(params, key, frame, box):
-        key_shift, key_dropout, key_init, key = jax.random.split(key, 4)
+        key_shift, key_dropout, key_init, key_regression, key = jax.random.split(key, 5)
         center, scale = first_frame.sample_geometry(box, config)
         images, shifts = first_frame.augmented_crops(key_shift, frame, box.center, scale, config)
         features = first_frame.one_by_one(lambda images: extract(params, images), images)
@@ -127,8 +143,11 @@ def make_stages(config: Config) -> Stages:
         memory = sample_memory.create(config.memory_size, {"features": projected, "labels": labels})
         modulation = ()
         if config.use_iou_net:
-            modulation = box_refinement.modulation(params, features.iou, box, center, scale, config)
-        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation)
+            modulation = box_refinement.modulation(params, features.taps, box, center, scale, config)
+        regressor = ()
+        if config.regression is not None:
+            regressor = (_learn_regression(key_regression, params, frame, box, extract, config),)
+        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, regressor)
 
     def crop(state, frame):
         return search_region.search_crops(state.box, state.lost_frames, frame, factors, config)
@@ -149,11 +168,21 @@ def make_stages(config: Config) -> Stages:
         return Location(center, factors[best], peak.verdict, peak.score, scores[best], best)
 
     def refine(params, state, frame, region, features, location):
-        if not config.use_iou_net:
-            factor = location.scale_factor
-            size = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
-            return state, select(location.verdict != LOST, Box(location.center, size), state.box)
-        return box_refinement.refine(params, state, features.iou, region, location, config)
+        if config.use_iou_net:
+            return box_refinement.refine(params, state, features.taps, region, location, config)
+        index = location.crop_index
+        growth = search_region.rescale(state.box.size, location.scale_factor, frame.extent, config.min_side)
+        box = Box(location.center, growth)
+        if config.regression is not None:
+            taps = jax.tree.map(lambda leaf: leaf[index], features.taps)
+            center, scale = region.center[index], region.scale[index]
+            inside = Box((box.center - center) / scale + (size - 1) / 2, box.size / scale)
+            inside = box_regression.refine(taps, state.regressor[0], inside, size, config.regression)
+            moved = (inside.center - (size - 1) / 2) * scale + center
+            factor = jnp.sqrt(jnp.prod(inside.size * scale / box.size))
+            grown = search_region.rescale(box.size, factor, frame.extent, config.min_side)
+            box = Box(search_region.keep_in_frame(moved, grown, frame.extent), grown)
+        return state, select(location.verdict != LOST, box, state.box)
 
     def update(params, state, region, features, location, box):
         index, number = location.crop_index, state.frame_number + 1
@@ -190,21 +219,38 @@ def make_stages(config: Config) -> Stages:
     return Stages(init, crop, features, localize, refine, update)
 
 
-def _extractor(config: Config):
+def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
+    wanted = ("layer2", "layer3") if config.use_iou_net else config.regression.taps if config.regression else ()
 
-    def unit_power(x):
-        return x / jnp.sqrt(jnp.mean(x**2, (1, 2, 3), keepdims=True) + 1e-10)
+    def extract(params, images):
+        if config.backbone == "filter_bank":
+            taps = filter_bank.extract(params["backbone"], images)
+        else:
+            taps = resnet.ResNet(18).apply(params["backbone"], resnet.normalize(images))
+        x = taps[config.classifier_tap]
+        power = jnp.mean(x**2, (1, 2, 3), keepdims=True)
+        return Features(x / jnp.sqrt(power + 1e-10), {name: taps[name] for name in wanted})
 
-    def with_resnet(params, images):
-        last = "layer3"
-        taps = resnet.ResNet(18, last).apply(params["backbone"], resnet.normalize(images))
-        return Features(unit_power(taps[last]), (taps["layer2"], taps[last]) if config.use_iou_net else ())
+    return extract
 
-    def with_filter_bank(params, images):
-        return Features(unit_power(filter_bank.extract(params["backbone"], images, config.stride)), ())
 
-    return {"resnet18": with_resnet, "filter_bank": with_filter_bank}[config.backbone]
+def _learn_regression(key: Array, params: Params, frame: Frame, box: Box, extract, config: Config) -> Array:
+    """The box regression's map `[D, 4]` from a few crops of frame 1."""
+    options, size = config.regression, config.image_size
+    key_crops, key_boxes = jax.random.split(key)
+    aims = box_regression.crop_jitter(key_crops, box, options)
+
+    def one_crop(key_and_aim):
+        key, aim = key_and_aim
+        region = search_region.search_crops(aim, jnp.int32(0), frame, jnp.ones(1), config)
+        taps = jax.tree.map(lambda leaf: leaf[0], extract(params, region.image).taps)
+        center, scale = region.center[0], region.scale[0]
+        target = Box((box.center - center) / scale + (size - 1) / 2, box.size / scale)
+        return box_regression.training_pairs(key, taps, target, size, options)
+
+    features, deltas = jax.lax.map(one_crop, (jax.random.split(key_boxes, options.crops), aims))
+    return box_regression.fit(features.reshape(-1, features.shape[-1]), deltas.reshape(-1, 4), options)
 
 
 def _regularization(config: Config) -> tuple[Array, Array]:

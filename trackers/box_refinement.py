@@ -100,19 +100,19 @@ def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: 
 
 
 def modulation(
-    params: Params, taps: tuple[Array, Array], box: Box, center: Array, scale: Array, config
+    params: Params, taps: dict[str, Array], box: Box, center: Array, scale: Array, config
 ) -> tuple[Array, Array]:
     """The IoU-Net's view of the target: modulation vectors `[256]` from sample 0 of frame 1.
 
     taps: layer2 and layer3 `[N, ...]` of the samples; center, scale: where sample 0 lies in the image.
     """
     reference = to_crop(box, center, scale, config.image_size, pixel_centers=config.rounding != "continuous")
-    layer2, layer3 = (tap[0] for tap in taps)
+    layer2, layer3 = taps["layer2"][0], taps["layer3"][0]
     return IoUNet().apply(params["iou_net"], layer2, layer3, reference, method="modulation")
 
 
 def refine(
-    params: Params, state: State, taps: tuple[Array, Array], region: Crop, location: Location, config
+    params: Params, state: State, taps: dict[str, Array], region: Crop, location: Location, config
 ) -> tuple[State, Box]:
     """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
 
@@ -121,7 +121,7 @@ def refine(
     center, scale = region.center[0], region.scale[0]
     key, key_proposals = jax.random.split(state.key)
     net, variables = IoUNet(), params["iou_net"]
-    features = net.apply(variables, taps[0][0], taps[1][0], method="features")
+    features = net.apply(variables, taps["layer2"][0], taps["layer3"][0], method="features")
 
     def predict_iou(boxes):
         return net.apply(variables, state.modulation, features, boxes, method="predict")

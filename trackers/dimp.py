@@ -104,7 +104,7 @@ class Features(NamedTuple):
     """Of the search crop."""
 
     classification: Array  # [1, h, w, C]
-    iou: tuple[Array, Array]  # taps layer2 [1, 2 h, 2 w, C2] and layer3 [1, h, w, C3] for the IoU-Net
+    taps: dict[str, Array]  # "layer2" [1, 2 h, 2 w, C2] and "layer3" [1, h, w, C3] for the IoU-Net
 
 
 def make(config: Config) -> Tracker:
@@ -121,7 +121,7 @@ def make_stages(config: Config) -> Stages:
     def features(params, images):
         taps = backbone.apply(params["backbone"], resnet.normalize(images))
         classification = classifier.apply(params["classifier"], taps["layer3"], method="extract")
-        return Features(classification, (taps["layer2"], taps["layer3"]))
+        return Features(classification, {name: taps[name] for name in ("layer2", "layer3")})
 
     def init(params, key, frame, box):
         key_shift, key_dropout, key = jax.random.split(key, 3)
@@ -137,7 +137,7 @@ def make_stages(config: Config) -> Stages:
             _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
         )
         memory = sample_memory.create(config.memory_size, {"features": samples, "boxes": boxes})
-        modulation = box_refinement.modulation(params, every.iou, box, center, scale, config)
+        modulation = box_refinement.modulation(params, every.taps, box, center, scale, config)
         return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation)
 
     def crop(state, frame):
@@ -154,7 +154,7 @@ def make_stages(config: Config) -> Stages:
         return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        return box_refinement.refine(params, state, features.iou, region, location, config)
+        return box_refinement.refine(params, state, features.taps, region, location, config)
 
     def update(params, state, region, features, location, box):
         number = state.frame_number + 1

@@ -91,7 +91,7 @@ def augmented_crops(
 
 
 def one_by_one(features: Callable[[Array], Any], images: Array) -> Any:
-    """`features(images)` with one image at a time: a batch needs the memory of all at once and is no faster on a CPU."""
+    """`features(images)`, one image at a time: a batch needs the memory of all at once and is no faster on a CPU."""
     every = jax.lax.map(lambda image: features(image[None]), images)
     return jax.tree.map(lambda leaf: leaf[:, 0], every)
 

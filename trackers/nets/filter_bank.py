@@ -31,18 +31,23 @@ def init_variables() -> dict[str, Array]:
     return {"derivative": jnp.asarray(derivative), "opponent": jnp.asarray(OPPONENT.T)}
 
 
-def extract(variables: dict[str, Array], images: Array, stride: int) -> Array:
-    """`images` [N, S, S, 3] RGB 0..255 -> cell features [N, S / stride, S / stride, 19]."""
+def extract(variables: dict[str, Array], images: Array) -> dict[str, Array]:
+    """`images` [N, S, S, 3] RGB 0..255 -> taps "layer1" [N, S/4, S/4, 19] and "layer2" [N, S/8, S/8, 19]."""
     color = jnp.einsum("nhwc,cd->nhwd", images / 255, variables["opponent"])
     luminance, chroma = color[..., :1], color[..., 1:]
     padded = jnp.pad(luminance, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode="edge")
     slope = jax.lax.conv_general_dilated(
         padded, variables["derivative"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    edges = _cell_mean(jax.nn.relu(slope), stride)
-    contrast = jnp.sqrt(jnp.mean(_neighborhood_mean(edges**2), -1, keepdims=True)) + 1e-2
     tint = jnp.concatenate([luminance - jnp.mean(luminance, (1, 2), keepdims=True), chroma], -1)
-    return jnp.concatenate([edges / contrast, 4 * _cell_mean(tint, stride)], -1)
+    edges, tint = _cell_mean(jax.nn.relu(slope), 4), 4 * _cell_mean(tint, 4)
+    fine = jnp.concatenate([_normalize_contrast(edges), tint], -1)
+    coarse = jnp.concatenate([_normalize_contrast(_cell_mean(edges, 2)), _cell_mean(tint, 2)], -1)
+    return {"layer1": fine, "layer2": coarse}
+
+
+def _normalize_contrast(edges: Array) -> Array:
+    return edges / (jnp.sqrt(jnp.mean(_neighborhood_mean(edges**2), -1, keepdims=True)) + 1e-2)
 
 
 def _cell_mean(x: Array, stride: int) -> Array:
