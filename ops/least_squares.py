@@ -36,6 +36,11 @@ def squared_norm(tree: PyTree) -> Array:
     return _inner(tree, tree)
 
 
+def safe_sqrt(x: Array) -> Array:
+    """Square root whose derivative at 0 is 0: residual weights of samples that count for nothing."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+
 def steepest_descent(
     residual_fn: Callable[..., PyTree],
     params: PyTree,

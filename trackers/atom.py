@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ops import sample_memory
 from ops.boxes import Box
 from ops.correlation import correlate_same
-from ops.least_squares import gauss_newton
+from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
 from trackers import box_refinement, box_regression, first_frame, localization, search_region, stages
@@ -260,7 +260,7 @@ def _regularization(config: Config) -> tuple[Array, Array]:
 def _filter_residuals(filter, features, labels, weights, filter_reg, alpha):
     """Eq. 5 of the paper for fixed projection: residuals whose sum of squares is the loss."""
     scores = jax.vmap(correlate_same, (0, None))(features, filter)
-    return jnp.sqrt(weights)[:, None, None] * (mlu(scores, alpha) - labels), jnp.sqrt(filter_reg) * filter
+    return safe_sqrt(weights)[:, None, None] * (mlu(scores, alpha) - labels), jnp.sqrt(filter_reg) * filter
 
 
 def _learn_first(key: Array, samples: Array, labels: Array, config: Config) -> tuple[Array, Array]:

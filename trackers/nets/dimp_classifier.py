@@ -14,7 +14,7 @@ import numpy as np
 
 from ops.boxes import xywh_to_corners
 from ops.correlation import correlate
-from ops.least_squares import steepest_descent
+from ops.least_squares import safe_sqrt, steepest_descent
 from ops.prroi_pool import prroi_pool
 from trackers.nets.resnet import BasicBlock, conv, conv_init
 
@@ -153,7 +153,7 @@ def residual_args(
     if sample_weights is None:
         weight = weight / math.sqrt(samples)
     else:
-        weight = weight * _safe_sqrt(sample_weights)[:, None, None]
+        weight = weight * safe_sqrt(sample_weights)[:, None, None]
     regularization = jnp.maximum(jnp.abs(optimizer["filter_reg"]), MIN_FILTER_REG)
     return features, label, mask, weight, regularization
 
@@ -181,7 +181,7 @@ def loss_maps(
     center = (boxes[:, 1::-1] + 0.5 * boxes[:, :1:-1]) / STRIDE
     rows = jnp.arange(size[0], dtype=boxes.dtype)[None, :, None] - center[:, 0, None, None]
     columns = jnp.arange(size[1], dtype=boxes.dtype)[None, None, :] - center[:, 1, None, None]
-    position = _safe_sqrt(rows**2 + columns**2) / bin_size
+    position = safe_sqrt(rows**2 + columns**2) / bin_size
     bins = jnp.stack([optimizer[name] for name in ("label_bins", "mask_bins", "spatial_bins")], -1)
     last = bins.shape[0] - 1
     position = jnp.minimum(position, last)
@@ -189,8 +189,3 @@ def loss_maps(
     fraction = (position - below)[..., None]
     maps = bins[below] * (1 - fraction) + bins[below + 1] * fraction
     return maps[..., 0], jax.nn.sigmoid(maps[..., 1]), maps[..., 2]
-
-
-def _safe_sqrt(x: Array) -> Array:
-    """Square root whose derivative at 0 is 0."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
