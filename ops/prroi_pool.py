@@ -25,22 +25,47 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
     rows = _averaging_weights(y1, y2, bins_y, features.shape[0])
     columns = _averaging_weights(x1, x2, bins_x, features.shape[1])
     exact = jax.lax.Precision.HIGHEST  # the gradient to a box is a difference of nearly equal sums
-    strips = jnp.einsum("ph,hwc->pwc", rows, features, precision=exact)
-    pooled = jnp.einsum("qw,pwc->pqc", columns, strips, precision=exact)
+    # Flat operands and a copy of `columns` for every row of bins: vmapped over boxes, these products and their
+    # derivatives are matrix products as they stand; as einsums they transpose the strips, three times as slow.
+    height, width, channels = features.shape
+    strips = jnp.matmul(rows, features.reshape(height, width * channels), precision=exact)
+    columns = jnp.broadcast_to(columns[None], (bins_y, bins_x, width))
+    pooled = jnp.matmul(columns, strips.reshape(bins_y, width, channels), precision=exact)
     return jnp.where(valid, pooled, jnp.zeros_like(pooled))
 
 
 def _averaging_weights(start: Array, stop: Array, bins: int, cells: int) -> Array:
-    """`[bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin.
+    """`[bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin."""
+    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)
+    return _mean_of_hats(edges[:-1, None], edges[1:, None], jnp.arange(cells, dtype=start.dtype)[None])
+
+
+@jax.custom_jvp
+def _mean_of_hats(low: Array, high: Array, cells: Array) -> Array:
+    """Bins from `low` to `high` `[bins, 1]`, cells `[1, cells]` -> `[bins, cells]`.
 
     The rising and the falling half of a hat are integrated apart: (b - a) times the height in the middle
     keeps all digits for a bin far smaller than a cell, where a difference of antiderivatives loses them.
     """
-    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)
-    offsets = edges[:, None] - jnp.arange(cells, dtype=start.dtype)[None]
-    rising, falling = jnp.clip(offsets, -1, 0), jnp.clip(offsets, 0, 1)
-    mass = (rising[1:] - rising[:-1]) * (1 + (rising[1:] + rising[:-1]) / 2)
-    mass += (falling[1:] - falling[:-1]) * (1 - (falling[1:] + falling[:-1]) / 2)
-    width = (edges[1:] - edges[:-1])[:, None]
-    resolved = width > 0  # a side below the spacing of floating-point numbers counts as empty
-    return jnp.where(resolved, mass / jnp.where(resolved, width, jnp.ones_like(width)), jnp.zeros_like(mass))
+    rising_low, rising_high = (jnp.clip(edge - cells, -1, 0) for edge in (low, high))
+    falling_low, falling_high = (jnp.clip(edge - cells, 0, 1) for edge in (low, high))
+    mass = (rising_high - rising_low) * (1 + (rising_high + rising_low) / 2)
+    mass += (falling_high - falling_low) * (1 - (falling_high + falling_low) / 2)
+    return _over_width(mass, low, high)
+
+
+@_mean_of_hats.defjvp
+def _mean_of_hats_jvp(primals, tangents):
+    # The fundamental theorem of calculus; the usual rule makes a program ten times as long of the clips.
+    low, high, cells = primals
+    low_tangent, high_tangent, _ = tangents
+    mean = _mean_of_hats(low, high, cells)
+    hat_low, hat_high = (jnp.maximum(1 - jnp.abs(edge - cells), 0) for edge in (low, high))
+    change = (hat_high - mean) * high_tangent + (mean - hat_low) * low_tangent
+    return mean, _over_width(change, low, high)
+
+
+def _over_width(x: Array, low: Array, high: Array) -> Array:
+    """x / (high - low), 0 for a side below the spacing of floating-point numbers, which counts as empty."""
+    resolved = high > low
+    return jnp.where(resolved, x / jnp.where(resolved, high - low, jnp.ones_like(low)), jnp.zeros_like(x))
