@@ -67,10 +67,10 @@ def test_derivatives(x64):
     check_grads(jax.jit(correlate), (features, filter), order=2, modes=("fwd", "rev"))
 
 
-def test_batch_of_samples_equals_a_loop(rng):
+@pytest.mark.parametrize("batched", [jax.vmap(correlate, in_axes=(0, None)), correlate], ids=["vmap", "leading axis"])
+def test_batch_of_samples_equals_a_loop(rng, batched):
     features = jnp.asarray(rng.normal(size=(3, 6, 5, 2)), jnp.float32)
     filter = jnp.asarray(rng.normal(size=(4, 4, 2)), jnp.float32)
-    batched = jax.vmap(correlate, in_axes=(0, None))
     np.testing.assert_allclose(
         batched(features, filter), jnp.stack([correlate(f, filter) for f in features]), atol=1e-5
     )

@@ -156,7 +156,7 @@ def make_stages(config: Config) -> Stages:
         return extract(params, images)
 
     def localize(state, frame, region, features):
-        scores = jax.vmap(correlate_same, (0, None))(features.classification @ state.projection, state.filter)
+        scores = correlate_same(features.classification @ state.projection, state.filter)
         fine = jax.vmap(lambda one: fourier_interpolate(one, config.kernel_size, size))(scores)
         if config.window_output:
             fine = fine * jnp.roll(hann_window(size, centered=False), (size // 2, size // 2), (0, 1))[None]
@@ -259,7 +259,7 @@ def _regularization(config: Config) -> tuple[Array, Array]:
 
 def _filter_residuals(filter, features, labels, weights, filter_reg, alpha):
     """Eq. 5 of the paper for fixed projection: residuals whose sum of squares is the loss."""
-    scores = jax.vmap(correlate_same, (0, None))(features, filter)
+    scores = correlate_same(features, filter)
     return safe_sqrt(weights)[:, None, None] * (mlu(scores, alpha) - labels), jnp.sqrt(filter_reg) * filter
 
 

@@ -104,7 +104,7 @@ def make_loss(unroll: Callable, boxes: Array, steps: int, every_iterate: bool) -
     """`inputs -> []`: energy of the scores on the test frames, of the last filter or summed over all."""
 
     def score(filter, test_features):
-        return squared_norm(jax.vmap(correlate, (0, None))(test_features, filter))
+        return squared_norm(correlate(test_features, filter))
 
     def loss(inputs):
         test_features = inputs["test_features"]

@@ -165,7 +165,7 @@ def residuals(
 
     Where the mask is 0 (background) only scores above the label count, where it is 1 (target) all do.
     """
-    scores = jax.vmap(correlate, (0, None))(features, filter)
+    scores = correlate(features, filter)
     activated = 0.5 * (1 - mask) * jnp.abs(scores) + 0.5 * (1 + mask) * scores
     return weight * (activated - label), regularization * filter
 
