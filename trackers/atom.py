@@ -84,6 +84,7 @@ MULTISCALE_PEER = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in
 MULTISCALE = Config(use_iou_net=False, regression=RegressionConfig())
 FILTER_BANK = replace(
     MULTISCALE,
+    regression=RegressionConfig(steps=1, max_center_step=0.0, max_scale_step=0.02),
     backbone="filter_bank",
     image_size=160,
     classifier_tap="layer2",
