@@ -7,9 +7,11 @@ targets at once, and what a second start takes with the compilation cache.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,8 @@ from eval.flops import count_flops
 from eval.frames import to_canvas, xywh_to_box
 from eval.synthetic import ClipConfig, clip
 from trackers import base
+from trackers.nets import filter_bank, resnet
+from trackers.weights import files
 
 Compiled = Callable[..., Any]
 
@@ -33,14 +37,13 @@ Compiled = Callable[..., Any]
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
-    enable_compilation_cache()
     entry = trackers.get(options.tracker)
     if options.first_box:
+        enable_compilation_cache()
         _first_box(entry, options)
         return 0
     report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
-    report["second_start_to_first_box_s"] = None if options.no_restart else _restart_seconds(options)
-    jax.config.update("jax_enable_compilation_cache", False)  # compile times below are those of a first start
+    report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
     report |= measure(entry, options)
     report |= {"config": settings.plain(entry.config), "versions": settings.versions()}
     print(table(report))
@@ -58,68 +61,93 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
 
     init, init_compile = _compile(tracker.init, params, key, first, box)
     state = jax.block_until_ready(init(params, key, first, box))
-    init_seconds = _time(init, (params, key, first, box), 3)
+    init_seconds = _interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
     track, track_compile = _compile(tracker.track, params, state, second, donate=(1,))
     memory = track.memory_analysis()
-    seconds = _time_stateful(track, params, state, second, options.repeats)
-    report = {
+    flops = count_flops(tracker.track, params, state, second)
+    calls = {"frame": (_stepper(track, params, _copy(state), second), flops)}
+    calls |= _stage_calls(entry, params, state, second)
+    return {
         "compile_s": {"init": init_compile, "track": track_compile},
         "init_s": float(np.median(init_seconds)),
-        "frame_ms": _milliseconds(seconds),
-        "frame_flops": count_flops(tracker.track, params, init(params, key, first, box), second),
+        "stages": _timed(calls, options.repeats),
+        "targets": [_targets(tracker, track, params, state, second, n, options.repeats) for n in options.targets],
+        "peak_memory_bytes": {
+            "track_temporary": memory.temp_size_in_bytes,
+            "track_arguments": memory.argument_size_in_bytes,
+            "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
     }
-    report |= _stage_report(entry, params, init(params, key, first, box), second, options.repeats)
-    rate = report["stages"]["features"]["flops"] / report["stages"]["features"]["median_ms"]
-    report["ideal_ms_at_features_rate"] = report["frame_flops"] / rate
-    report["frame_over_ideal"] = report["frame_ms"]["median"] / report["ideal_ms_at_features_rate"]
-    report["targets"] = [_targets(tracker, params, first, second, box, n, options) for n in options.targets]
-    report["peak_memory_bytes"] = {
-        "track_temporary": memory.temp_size_in_bytes,
-        "track_arguments": memory.argument_size_in_bytes,
-        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    return report
 
 
-def _stage_report(entry, params, state, frame, repeats: int) -> dict[str, Any]:
-    """Each stage jitted on its own, fed with what the stages before it return."""
+def _stage_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any], int]]:
+    """`{name: (call, FLOPs)}`: each stage jitted on its own, fed with what the stages before it return."""
     stages = entry.make_stages(entry.config)
-    rows = {}
+    calls = {}
 
-    def run(name: str, function: Callable, *args):
+    def add(name: str, function: Callable, *args):
         compiled, _ = _compile(function, *args)
-        row = _milliseconds(_time(compiled, args, repeats))
-        rows[name] = {"median_ms": row["median"], "p95_ms": row["p95"], "flops": count_flops(function, *args)}
+        calls[name] = (lambda: compiled(*args), count_flops(function, *args))
         return compiled(*args)
 
-    region = run("crop", stages.crop, state, frame)
-    features = run("features", stages.features, params, region.image)
-    location = run("localize", stages.localize, state, frame, region, features)
-    state, box, _ = run("refine", stages.refine, params, state, frame, region, features, location)
+    region = add("crop", stages.crop, state, frame)
+    add("backbone", _backbone(entry.config), params, region.image)
+    features = add("features", stages.features, params, region.image)
+    location = add("localize", stages.localize, state, frame, region, features)
+    refined, box = add("refine", stages.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
-    run("update, no step", stages.update, params, state, region, features, seen, box)
-    due = state._replace(frame_number=jnp.int32(entry.config.train_skipping))
-    run("update, scheduled steps", stages.update, params, due, region, features, seen, box)
-    return {"stages": rows}
+    update, _ = _compile(stages.update, params, refined, region, features, seen, box, donate=(1,))
+    once = {"update, no step": 1, "update, scheduled steps": entry.config.train_skipping}
+    for name, number in once.items():
+        start = _copy(refined)._replace(frame_number=jnp.int32(number))
+        calls[name] = (_updater(update, params, start, region, features, seen, box), 0)
+    return calls
 
 
-def _targets(tracker, params, first, second, box, count: int, options) -> dict[str, float]:
+def _backbone(config) -> Callable[[base.Params, jax.Array], Any]:
+    """`(params, crops) -> taps`: the part of the stage `features` whose rate is the yardstick of a frame."""
+    if getattr(config, "backbone", "") == "filter_bank":
+        return lambda params, images: filter_bank.extract(params["backbone"], images)
+    network = resnet.ResNet(getattr(config, "depth", 18))
+    return lambda params, images: network.apply(params["backbone"], resnet.normalize(images))
+
+
+def _timed(calls: dict[str, tuple[Callable[[], Any], int]], repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of every row, and how they compare with its FLOPs at the rate of the row "backbone".
+
+    `over_ideal` is the median over the rounds, each row against the backbone of its own round; None for a row
+    without FLOPs. A row far above 1 is bound by memory or by many small operations, not by arithmetic.
+    """
+    seconds = _interleaved({name: call for name, (call, _) in calls.items()}, repeats)
+    ideal = seconds["backbone"] / calls["backbone"][1]  # seconds per FLOP, round by round
+    return {
+        name: {
+            "median_ms": 1e3 * float(np.median(seconds[name])),
+            "p95_ms": 1e3 * float(np.percentile(seconds[name], 95)),
+            "min_ms": 1e3 * float(np.min(seconds[name])),
+            "flops": flops,
+            "over_ideal": float(np.median(seconds[name] / (ideal * flops))) if flops else None,
+        }
+        for name, (_, flops) in calls.items()
+    }
+
+
+def _targets(tracker, track: Compiled, params, state, frame, count: int, repeats: int) -> dict[str, float]:
     """Frames per second of `count` targets of one video: one call, beside as many calls of one."""
     group = base.many(tracker, count)
-    keys = jax.random.split(jax.random.key(0), count)
-    boxes = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), box)
-    state = jax.jit(group.init)(params, keys, first, boxes)
-    together, _ = _compile(group.track, params, state, second, donate=(1,))
-    repeats = max(3, options.repeats // count)
-    one_call = float(np.median(_time_stateful(together, params, state, second, repeats)))
-    single_state = jax.jit(tracker.init)(params, keys[0], first, box)
-    alone, _ = _compile(tracker.track, params, single_state, second, donate=(1,))
-    single = float(np.median(_time_stateful(alone, params, single_state, second, options.repeats)))
+    states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), state)
+    targets = base.Targets(states, jnp.ones(count, bool))
+    together, _ = _compile(group.track, params, targets, frame, donate=(1,))
+    calls = {
+        "together": _stepper(together, params, targets, frame),
+        "alone": _stepper(track, params, _copy(state), frame),
+    }
+    seconds = {name: float(np.median(s)) for name, s in _interleaved(calls, max(3, repeats // count)).items()}
     return {
         "count": count,
-        "one_call_fps": 1 / one_call,
-        "separate_calls_fps": 1 / (single * count),
-        "speedup": single * count / one_call,
+        "one_call_fps": 1 / seconds["together"],
+        "separate_calls_fps": 1 / (seconds["alone"] * count),
+        "speedup": seconds["alone"] * count / seconds["together"],
     }
 
 
@@ -133,7 +161,7 @@ def _scene(options) -> tuple[base.Frame, base.Frame, Any]:
 
 def _params(options) -> base.Params:
     if options.weights:
-        return trackers.load_params(options.tracker, options.weights)
+        return jax.device_put(trackers.load_params(options.tracker, options.weights))
     return trackers.init_params(options.tracker, jax.random.key(0))
 
 
@@ -144,29 +172,46 @@ def _compile(function: Callable, *args, donate: tuple[int, ...] = ()) -> tuple[C
     return compiled, time.perf_counter() - start
 
 
-def _time(compiled: Compiled, args: tuple, repeats: int) -> np.ndarray:
-    """Seconds of each call, `[repeats]`, after two calls that are not counted."""
-    seconds = []
+def _interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each call, `[repeats]`, after two that are not counted.
+
+    All calls take turns, so that a disturbance of the machine meets all alike.
+    """
+    seconds = {name: [] for name in calls}
     for _ in range(repeats + 2):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        seconds.append(time.perf_counter() - start)
-    return np.array(seconds[2:])
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(each[2:]) for name, each in seconds.items()}
 
 
-def _time_stateful(track: Compiled, params, state, frame, repeats: int) -> np.ndarray:
-    """As `_time`, of a tracker whose donated state runs along."""
-    seconds = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
+def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
+    """A call that tracks one more frame; the donated state runs along."""
+
+    def step():
+        nonlocal state
         state, estimate = track(params, state, frame)
-        jax.block_until_ready((state, estimate))
-        seconds.append(time.perf_counter() - start)
-    return np.array(seconds[2:])
+        return state, estimate
+
+    return step
 
 
-def _milliseconds(seconds: np.ndarray) -> dict[str, float]:
-    return {"median": 1e3 * float(np.median(seconds)), "p95": 1e3 * float(np.percentile(seconds, 95))}
+def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
+    """A call that updates once more, always at the same frame number; the donated state runs along."""
+    number = np.asarray(state.frame_number)
+
+    def step():
+        nonlocal state
+        state = update(params, state._replace(frame_number=number), *args)
+        return state
+
+    return step
+
+
+def _copy(state):
+    """Buffers of its own, to be donated."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def _first_box(entry: trackers.Entry, options) -> None:
@@ -179,40 +224,45 @@ def _first_box(entry: trackers.Entry, options) -> None:
     print("first box", np.asarray(estimate.box.center))
 
 
-def _restart_seconds(options) -> float:
-    """From the start of a second process to its first box; the first one fills the compilation cache."""
+def _start_seconds(options) -> dict[str, float]:
+    """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
     command = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
     command += ["--height", str(options.height), "--width", str(options.width)]
-    command += ["--weights", options.weights] if options.weights else []
-    for _ in range(2):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - start
+    model = trackers.get(options.tracker).model
+    seconds = {}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        weights = options.weights
+        if model and not weights:  # a user reads a file; drawing random parameters takes longer
+            weights = f"{cache}/random.safetensors"
+            files.save(weights, _params(options), model=model)
+        command += ["--weights", weights] if weights else []
+        for name in ("first", "second"):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            seconds[name] = time.perf_counter() - start
     return seconds
 
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = [f"{report['tracker']} on {report['versions']['device']}, jax {report['versions']['jax']}", ""]
-    lines += ["| what | median ms | p95 ms | GFLOP |", "|---|---|---|---|"]
-    frame = report["frame_ms"]
-    lines.append(f"| frame | {frame['median']:.1f} | {frame['p95']:.1f} | {report['frame_flops'] / 1e9:.2f} |")
-    for name, row in report.get("stages", {}).items():
-        lines.append(f"| {name} | {row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['flops'] / 1e9:.2f} |")
-    lines += ["", "| targets | one call, frames/s | separate calls, frames/s | speedup |", "|---|---|---|---|"]
+    lines += ["| what | median ms | p95 ms | min ms | GFLOP | over ideal |", "|---|---|---|---|---|---|"]
+    for name, row in report["stages"].items():
+        times = f"{row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['min_ms']:.1f}"
+        work = f"{row['flops'] / 1e9:.2f} | {row['over_ideal']:.2f}" if row["flops"] else " | "
+        lines.append(f"| {name} | {times} | {work} |")
+    lines += ["", "Ideal: the FLOPs at the rate that the backbone reaches alone, round by round.", ""]
+    lines += ["| targets | one call, frames/s | separate calls, frames/s | speedup |", "|---|---|---|---|"]
     for row in report["targets"]:
         rates = f"{row['one_call_fps']:.2f} | {row['separate_calls_fps']:.2f} | {row['speedup']:.2f}"
         lines.append(f"| {row['count']} | {rates} |")
     compile_s = report["compile_s"]
-    lines += ["", f"compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
+    lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")
-    if report["second_start_to_first_box_s"]:
-        lines.append(f"second start to first box: {report['second_start_to_first_box_s']:.1f} s")
-    if "frame_over_ideal" in report:
-        ideal = report["ideal_ms_at_features_rate"]
-        lines.append(
-            f"frame over its FLOPs at the features' rate: {report['frame_over_ideal']:.2f} ({ideal:.1f} ms)"
-        )
+    if report["start_to_first_box_s"]:
+        starts = (f"{name} start {seconds:.1f} s" for name, seconds in report["start_to_first_box_s"].items())
+        lines.append(f"start of the process to first box: {', '.join(starts)}")
     peak = {name: f"{size / 2**20:.0f} MiB" for name, size in report["peak_memory_bytes"].items()}
     return "\n".join([*lines, f"peak memory: {peak}"])
 

@@ -37,7 +37,21 @@ def networks(model: str) -> dict[str, nn.Module]:
 
 
 def init_variables(model: str, key: Array) -> Params:
-    """Random float32 parameters of `model`, initialized as its peer is before training."""
+    """Random float32 parameters of `model`, initialized as its peer is before training.
+
+    One program, compiled with little optimization: it runs once, and a fast random number generator for
+    every shape would take far longer to compile. Not for use inside `jit`.
+    """
+    compiled = jax.jit(_initialize, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+    return compiled(model, key)
+
+
+def expected_variables(model: str) -> Params:
+    """The tree of `init_variables` as `jax.ShapeDtypeStruct` leaves, nothing computed."""
+    return jax.eval_shape(lambda: _initialize(model, jax.random.key(0)))
+
+
+def _initialize(model: str, key: Array) -> Params:
     parts = networks(model)
     keys = dict(zip(parts, jax.random.split(key, len(parts))))
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -52,7 +66,3 @@ def init_variables(model: str, key: Array) -> Params:
         )
     return variables
 
-
-def expected_variables(model: str) -> Params:
-    """The tree of `init_variables` as `jax.ShapeDtypeStruct` leaves, nothing computed."""
-    return jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))

@@ -1,0 +1,61 @@
+"""Tests of `eval.flops` and of a whole run of `python -m eval.benchmark`."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from eval import benchmark
+from eval.flops import count_flops
+
+MATRIX = jnp.ones((4, 5))
+PRODUCT = 2 * 4 * 5 * 5  # of MATRIX with a square one
+
+
+def test_flops_of_products_and_convolutions():
+    assert count_flops(lambda x: x @ jnp.ones((5, 5)), MATRIX) == PRODUCT
+    image, kernel = jnp.ones((1, 8, 6, 3)), jnp.ones((3, 3, 3, 7))
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def convolve(image):
+        return jax.lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    assert count_flops(convolve, image) == 2 * (8 * 6 * 7) * (3 * 3 * 3)
+
+
+def test_flops_of_loops_and_branches():
+    def step(x):
+        return x @ jnp.ones((5, 5))
+
+    def while_loop(x):
+        return jax.lax.while_loop(lambda carry: carry[0] < 3, lambda carry: (carry[0] + 1, step(carry[1])), (0, x))
+
+    assert count_flops(lambda x: jax.lax.scan(lambda x, _: (step(x), None), x, length=6), MATRIX) == 6 * PRODUCT
+    assert count_flops(while_loop, MATRIX) == 0
+    assert count_flops(while_loop, MATRIX, while_steps=3) == 3 * PRODUCT
+    assert count_flops(lambda x: jax.lax.cond(x[0, 0] > 0, step, lambda x: x, x), MATRIX) == PRODUCT
+
+
+def test_rows_are_compared_with_the_backbone_of_their_round(monkeypatch):
+    clock = iter(float(t) for t in [0, 1, 1, 4] * 2 + [0, 2, 2, 8, 8, 10, 10, 40])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    rows = benchmark._timed({"backbone": (lambda: None, 100), "refine": (lambda: None, 50)}, 2)
+    assert rows["backbone"]["over_ideal"] == 1
+    assert rows["refine"]["over_ideal"] == pytest.approx((6 / 1 + 30 / 1) / 2)
+    assert rows["refine"]["median_ms"] == pytest.approx(18e3)
+
+
+def test_run(tmp_path, capsys):
+    path = tmp_path / "report.json"
+    options = ["--no_restart", "--repeats", "1", "--height", "96", "--width", "96", "--targets", "2"]
+    assert benchmark.main(["--tracker", "atom_filterbank", "--json", str(path), *options]) == 0
+    report = json.loads(path.read_text())
+    stages = report["stages"]
+    assert {"frame", "crop", "backbone", "features", "localize", "refine"} < set(stages)
+    assert 0 < stages["backbone"]["flops"] <= stages["features"]["flops"] < stages["frame"]["flops"]
+    assert stages["backbone"]["over_ideal"] == pytest.approx(1)
+    assert all(row["min_ms"] > 0 for row in stages.values())
+    assert report["targets"][0]["count"] == 2 and report["targets"][0]["speedup"] > 0
+    assert all(size > 0 for size in report["peak_memory_bytes"].values())
+    assert "| backbone |" in capsys.readouterr().out
