@@ -163,7 +163,7 @@ def find_folder(root: Path) -> dict[str, Loader]:
 
 def _load_folder(folder: Path) -> Sequence:
     truth = folder / "groundtruth_rect.txt"
-    return _sequence(folder.name, _images(folder / "img"), _read_numbers(truth, (4,)), truth)
+    return _sequence(folder.name, list_images(folder / "img"), _read_numbers(truth, (4,)), truth)
 
 
 def find_otb(root: Path) -> dict[str, Loader]:
@@ -189,7 +189,7 @@ def find_otb(root: Path) -> dict[str, Loader]:
 
 def _load_otb(folder: Path, name: str, truth: Path) -> Sequence:
     boxes = _read_numbers(truth, (4,)) - np.array([1.0, 1.0, 0.0, 0.0])
-    frames = _images(folder / "img")
+    frames = list_images(folder / "img")
     if folder.name in OTB_RANGES:
         first, last = OTB_RANGES[folder.name]
         frames = _numbered(frames, first, last - first + 1, folder / "img")
@@ -218,7 +218,7 @@ def _load_uav(truth: Path, videos: Path) -> Sequence:
     else:
         folder = name
     boxes = _read_numbers(truth, (4,))
-    frames = _numbered(_images(videos / folder), first, len(boxes), videos / folder)
+    frames = _numbered(list_images(videos / folder), first, len(boxes), videos / folder)
     return _sequence(name, frames, boxes, truth)
 
 
@@ -237,7 +237,7 @@ def find_lasot(root: Path) -> dict[str, Loader]:
 
 def _load_lasot(folder: Path) -> Sequence:
     truth = folder / "groundtruth.txt"
-    sequence = _sequence(folder.name, _images(folder / "img"), _read_numbers(truth, (4,)), truth)
+    sequence = _sequence(folder.name, list_images(folder / "img"), _read_numbers(truth, (4,)), truth)
     flagged = np.zeros(len(sequence.frames), bool)
     for name in ("full_occlusion.txt", "out_of_view.txt"):
         flagged |= _read_labels(folder / name, len(flagged)) != 0
@@ -255,7 +255,7 @@ def find_got10k(root: Path) -> dict[str, Loader]:
 
 def _load_got10k(folder: Path) -> Sequence:
     truth = folder / "groundtruth.txt"
-    frames, boxes = _images(folder), _read_numbers(truth, (4,))
+    frames, boxes = list_images(folder), _read_numbers(truth, (4,))
     if len(boxes) == 1 < len(frames):
         boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
         return _sequence(folder.name, frames, boxes, truth, scored=False)
@@ -278,7 +278,7 @@ def _load_vot(folder: Path) -> Sequence:
     numbers = _read_numbers(truth, (4, 8))
     polygons = numbers if numbers.shape[1] == 8 else None
     boxes = numbers if polygons is None else polygon_to_box(polygons)
-    frames = _images(folder / "color" if (folder / "color").is_dir() else folder)
+    frames = list_images(folder / "color" if (folder / "color").is_dir() else folder)
     return _sequence(folder.name, frames, boxes, truth, polygons=polygons)
 
 
@@ -351,8 +351,8 @@ def _read_text(path: Path) -> str:
         raise SequenceError(f"{path}: cannot be read ({error}); restore the file") from error
 
 
-def _images(folder: Path) -> list[Path]:
-    """Image files of a folder in the order of the numbers in their names."""
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder in the order of the numbers in their names; SequenceError if there are none."""
     try:
         paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:

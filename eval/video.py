@@ -15,7 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from eval.sequences import SequenceError, _images, read_image
+from eval.sequences import SequenceError, list_images, read_image
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 
 # What browsers play and OpenCV's own FFmpeg can write. VP8 is about six times faster to write than VP9.
@@ -89,7 +89,7 @@ def to_rgb(image: np.ndarray, name: str = "image") -> np.ndarray:
 
 def _open_folder(path: Path) -> Source:
     try:
-        files = _images(path)
+        files = list_images(path)
     except SequenceError as error:
         raise VideoError(str(error)) from error
 
