@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     problems: list[SequenceError] = []
     try:
         entry, params = _load(arguments.tracker, arguments.weights)
-        config = settings.override(entry.config, arguments.set)
+        config = settings.configure(entry.config, arguments.set)
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,

@@ -13,9 +13,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from trackers.validation import validate
+
 
 class SettingError(ValueError):
     """An override that cannot be applied; the message is one line and names the choices."""
+
+
+def configure(config: Any, assignments: list[str]) -> Any:
+    """`override`, then the range checks of `trackers.validation`; SettingError for whatever is wrong."""
+    config = override(config, assignments)
+    try:
+        validate(config)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    return config
 
 
 def override(config: Any, assignments: list[str]) -> Any:

@@ -365,7 +365,7 @@ def _track(arguments: argparse.Namespace) -> int:
         source, truth = video.open_source(arguments.video), None
         boxes = np.array(arguments.box) if arguments.box else None
     entry = trackers.get(arguments.tracker)
-    config = settings.override(entry.config, arguments.set)
+    config = settings.configure(entry.config, arguments.set)
     params = trackers.load_params(arguments.tracker, arguments.weights)
     made_from = {
         "tracker": arguments.tracker,
