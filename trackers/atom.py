@@ -79,12 +79,13 @@ VOT = Config(
     localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7),
 )
 # The peer's `atom/multiscale_no_iounet`
-MULTISCALE_PEER = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
-# Ours: position and scale from a box regression instead of a search over crops
-MULTISCALE = Config(use_iou_net=False, regression=RegressionConfig())
+MULTISCALE = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
+# Ours: the scale from a box regression on one crop instead of a search over five
+BOX_REGRESSION = Config(
+    use_iou_net=False, regression=RegressionConfig(steps=1, max_center_step=0.0, max_scale_step=0.02)
+)
 FILTER_BANK = replace(
-    MULTISCALE,
-    regression=RegressionConfig(steps=1, max_center_step=0.0, max_scale_step=0.02),
+    BOX_REGRESSION,
     backbone="filter_bank",
     image_size=160,
     classifier_tap="layer2",
