@@ -8,6 +8,7 @@ import pytest
 import trackers
 from eval import run, track
 from trackers import base, validation
+from trackers.nets import models
 from trackers.validation import validate
 
 ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
@@ -120,7 +121,7 @@ def test_the_extremes_that_pass_can_be_run(name, changes):
 
 
 def expected(entry):
-    return trackers.models.expected_variables(entry.model)
+    return models.expected_variables(entry.model)
 
 
 def test_command_lines_refuse_a_bad_setting(tmp_path, capsys, monkeypatch):
