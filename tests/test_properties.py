@@ -50,6 +50,11 @@ def small(name: str):
         changes |= {"init_steps": 3}
     else:
         changes |= {"init_gn_steps": 2, "init_cg_steps": 3, "cg_steps": 2, "compressed_dim": 8}
+    if name == "atom_multiscale":  # both ways to a scale in one row: `atom_multiscale_search` has none of its own
+        changes["scale_factors"] = trackers.get("atom_multiscale_search").config.scale_factors[1:4]
+    if getattr(config, "scale_filter", None):
+        few = {"memory_size": 3, "initial_samples": 2, "train_skipping": 1, "init_cg_steps": 3, "cg_steps": 2}
+        changes["scale_filter"] = replace(config.scale_filter, bins=2, min_score=-10.0, **few)
     config = replace(config, **changes)
     validate(config)
     return config
@@ -162,7 +167,7 @@ def test_jit_equals_eager(name, little_optimization):
     np.testing.assert_allclose(estimate.score, reference(name).score[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*TRACKERS, "atom_vot", "atom_box_regression", "dimp18_vot18", "dimp50"])
+@pytest.mark.parametrize("name", [*TRACKERS, "atom_vot", "atom_multiscale_search", "dimp18_vot18", "dimp50"])
 def test_state_is_a_fixed_point(name):
     """Structure, shapes, dtypes and weak types: whoever feeds State back never compiles again."""
     entry = trackers.get(name)

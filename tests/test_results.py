@@ -1,7 +1,10 @@
 """Result files: whole or absent, and of one set of settings."""
 
 import json
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from eval.results import ResultError, TrackResult, claim_folder, read_result, wr
 from eval.sequences import Sequence
 from tests.disk import small_disk
 
+REPOSITORY = Path(__file__).parents[1]
 COUNT = 5
 BOXES = np.array([[207.955 + t, 2.73, 64.773, 44.362] for t in range(COUNT)])
 SEQUENCE = Sequence("Deer", tuple(Path(f"{t}.jpg") for t in range(COUNT)), BOXES, np.ones(COUNT, bool))
@@ -94,6 +98,23 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
     with pytest.raises(ResultError, match=r"Deer.txt: No space left on device; free space"):
         write_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
+    """A real SIGKILL, at the worst moment: everything is written, nothing is renamed."""
+    path, old = tmp_path / "Deer.txt", "old" * 10_000
+    write_atomically(path, old)
+    killed = (
+        "import os, signal, sys; from pathlib import Path; from eval import results\n"
+        "results.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "results.write_atomically(Path(sys.argv[1]), 'new' * 10_000)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", killed, str(path)], cwd=REPOSITORY, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_text() == old
+    assert all(other.name.startswith(".") for other in tmp_path.iterdir() if other != path)  # no result by its name
+    write_atomically(path, "newer")
+    assert path.read_text() == "newer"
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ops.boxes import Box
-from trackers import box_refinement, box_regression, search_region
+from trackers import box_refinement, search_region
 from trackers.box_refinement import RefinementConfig
-from trackers.box_regression import RegressionConfig
 
 
 def test_scale_is_that_of_the_search_area():
@@ -96,23 +95,3 @@ def test_average_of_the_best_admissible_boxes():
     best, admissible = box_refinement.average_best(boxes[3:], iou[3:], jnp.arange(4.0), config)
     assert not bool(admissible)
     np.testing.assert_array_equal(best, jnp.arange(4.0))
-
-
-def test_box_regression_finds_the_way_back():
-    """Smooth random features, a box moved and rescaled within the jitter: the regression halves its error.
-
-    With a small ridge; the default one, chosen for videos, goes only part of the way on purpose.
-    """
-    key_taps, key_boxes = jax.random.split(jax.random.key(0))
-    noise = jax.random.normal(key_taps, (72, 72, 16))
-    smooth = sum(jnp.roll(noise, (i, j), (0, 1)) for i in range(-3, 4) for j in range(-3, 4))
-    taps, config = {"layer1": smooth}, RegressionConfig(taps=("layer1",), ridge=0.01, max_scale_step=0.25)
-    target = Box(jnp.array([140.0, 150.0]), jnp.array([60.0, 48.0]))
-    pairs = box_regression.training_pairs(key_boxes, taps, target, 288, config)
-    weights = box_regression.fit(*pairs, config)
-    for offset, factor in [((8.0, -5.0), 1.1), ((-6.0, 4.0), 0.9), ((0.0, 7.0), 1.0)]:
-        start = Box(target.center + jnp.array(offset), target.size * factor)
-        refined = box_regression.refine(taps, weights, start, 288, config)
-        assert jnp.linalg.norm(refined.center - target.center) < 0.5 * jnp.linalg.norm(jnp.array(offset))
-        assert abs(jnp.log(refined.size[0] / target.size[0])) <= max(0.5 * abs(jnp.log(factor)), 0.05)
-        np.testing.assert_allclose(refined.size[0] / refined.size[1], 60 / 48, rtol=1e-5)  # the aspect is kept

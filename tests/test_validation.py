@@ -36,8 +36,8 @@ def test_registered_configurations_pass(name):
 
 def test_every_field_has_a_rule_and_every_rule_a_field():
     fields = {name for entry in trackers.names() for _, name in nested(trackers.get(entry).config)}
-    # `regression` is None in some configurations, in others a config with rules of its own
-    assert fields - {"regression"} == set(validation.RULES)
+    # `scale_filter` is None in some configurations, in others a config with rules of its own
+    assert fields - {"scale_filter"} == set(validation.RULES)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
         (ATOM, "learning_rate", 1.0, r"learning_rate=1.0: must be in (0, 1)"),
         (ATOM, "init_samples_min_weight", 1.5, r"init_samples_min_weight=1.5: must be in (0, 1)"),
         (ATOM, "init_samples_min_weight", "a", "init_samples_min_weight=a: must be of type float | None"),
-        (ATOM, "regression", 3, "regression=3: must be of type trackers.box_regression.RegressionConfig | None"),
-        (ATOM, "regression", BANK.regression, "regression: must be None where use_iou_net"),
+        (ATOM, "scale_filter", 3, "scale_filter=3: must be of type trackers.scale_filter.ScaleFilterConfig | None"),
+        (ATOM, "scale_filter", BANK.scale_filter, "scale_filter: must be None where use_iou_net"),
         (ATOM, "scale_factors", (), "scale_factors=(): must be one number or more"),
         (ATOM, "scale_factors", (0.9, 1.1), "scale_factors=(0.9, 1.1): must be one number where use_iou_net"),
         (ATOM, "scale_factors", (1.0, -1.0), "scale_factors=(1.0, -1.0): must be > 0"),
@@ -71,9 +71,12 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
         (ATOM, "refinement.steps", 0, "refinement.steps=0: must be >= 1"),
         (ATOM, "refinement.max_aspect_ratio", 1.0, "refinement.max_aspect_ratio=1.0: must be > 1"),
         (BANK, "classifier_tap", "layer3", "classifier_tap=layer3: must be one of layer1, layer2 with backbone"),
-        (BANK, "regression.taps", ("layer3",), "regression.taps=('layer3',): must be one of layer1, layer2 with"),
-        (BANK, "regression.taps", (), "regression.taps=(): must be one name or more"),
-        (BANK, "regression.ridge", 0.0, "regression.ridge=0.0: must be > 0"),
+        (BANK, "scale_filter.taps", ("layer3",), "scale_filter.taps=('layer3',): must be one of layer1, layer2 with"),
+        (BANK, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
+        (BANK, "scale_filter.ridge", 0.0, "scale_filter.ridge=0.0: must be > 0"),
+        (BANK, "scale_filter.scales", 16, "scale_filter.scales=16: must be odd and >= 3"),
+        (BANK, "scale_filter.scale_step", 1.0, "scale_filter.scale_step=1.0: must be > 1"),
+        (BANK, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
         (DIMP, "depth", 34, "depth=34: must be one of 18, 50"),
         (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
@@ -97,7 +100,7 @@ def test_what_may_be():
     [
         ("atom", {"cg_steps": 0, "hard_negative_cg_steps": 0, "kernel_size": 1, "compressed_dim": 1}),
         ("atom", {"refinement.random_boxes": 0, "refinement.steps": 1, "init_gn_steps": 1, "init_cg_steps": 1}),
-        ("atom_filterbank", {"regression.crops": 1, "regression.boxes_per_crop": 1, "regression.bins": 1}),
+        ("atom_filterbank", {"scale_filter.scales": 3, "scale_filter.initial_samples": 1, "scale_filter.bins": 1}),
         ("dimp18", {"init_steps": 0, "update_steps": 0, "hard_negative_steps": 0, "image_size": 32}),
         ("dimp18", {"border": "inside_major", "rounding": "pytracking_torch14", "redetection_rings": 1}),
     ],

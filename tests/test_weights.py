@@ -7,7 +7,9 @@ import collections
 import io
 import os
 import pickle
+import signal
 import struct
+import subprocess
 import sys
 import types
 import zipfile
@@ -222,6 +224,22 @@ def test_parameter_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["p.safetensors"]
     with pytest.raises(WeightsError, match="cannot be written"):
         files.save(path / "below_a_file", {"a": np.ones(3, np.float32)}, model="test")
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_weights(tmp_path):
+    """A real SIGKILL when all bytes are written and nothing is renamed."""
+    path = tmp_path / "p.safetensors"
+    files.save(path, {"a": np.zeros(3, np.float32)}, model="test")
+    before = path.read_bytes()
+    killed = (
+        "import os, signal, sys; import numpy as np; from trackers.weights import files\n"
+        "files.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.save(sys.argv[1], {'a': np.ones(3, np.float32)}, model='test')\n"
+    )
+    repository = Path(__file__).parents[1]
+    process = subprocess.run([sys.executable, "-c", killed, str(path)], cwd=repository, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
 
 
 def test_conversion_lists_every_problem_at_once():

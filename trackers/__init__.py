@@ -32,7 +32,7 @@ _ENTRIES = {
     "atom": Entry(atom.Config(), atom.make, atom.make_stages, "atom"),
     "atom_vot": Entry(atom.VOT, atom.make, atom.make_stages, "atom"),
     "atom_multiscale": Entry(atom.MULTISCALE, atom.make, atom.make_stages, "atom_multiscale"),
-    "atom_box_regression": Entry(atom.BOX_REGRESSION, atom.make, atom.make_stages, "atom_multiscale"),
+    "atom_multiscale_search": Entry(atom.MULTISCALE_SEARCH, atom.make, atom.make_stages, "atom_multiscale"),
     "atom_filterbank": Entry(atom.FILTER_BANK, atom.make, atom.make_stages, None),
     "dimp18": Entry(dimp.Config(), dimp.make, dimp.make_stages, "dimp18"),
     "dimp18_vot18": Entry(dimp.VOT18, dimp.make, dimp.make_stages, "dimp18"),

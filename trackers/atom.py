@@ -1,8 +1,9 @@
 """ATOM: a classifier learned online by Gauss-Newton and conjugate gradient, and a target-modulated IoU-Net.
 
 Danelljan et al., "ATOM: Accurate Tracking by Overlap Maximization", CVPR 2019 (arXiv:1811.07628). Frame 1 learns a
-projection and a filter together (Sec. 3.3); every tenth frame learns the filter on. `MULTISCALE` is the same
-classifier without the IoU-Net: the target's size follows the crop, of several scales, that scores best.
+projection and a filter together (Sec. 3.3); every tenth frame learns the filter on. Without the IoU-Net, which needs
+training, the size of the target follows a scale filter (`MULTISCALE`) or the crop, of several scales, that scores
+best (`MULTISCALE_SEARCH`).
 """
 
 from collections.abc import Callable
@@ -18,13 +19,13 @@ from ops.correlation import correlate_same
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
-from trackers import box_refinement, box_regression, first_frame, localization, search_region, stages
-from trackers.base import FOUND, HARD_NEGATIVE, LOST, Frame, Params, Tracker, select
+from trackers import box_refinement, first_frame, localization, scale_filter, search_region, stages
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Params, Tracker, select
 from trackers.box_refinement import RefinementConfig
-from trackers.box_regression import RegressionConfig
 from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.localization import LocalizationConfig
 from trackers.nets import filter_bank, resnet
+from trackers.scale_filter import ScaleFilter, ScaleFilterConfig
 from trackers.stages import Location, Stages
 
 Array = jax.Array
@@ -38,12 +39,12 @@ class Config:
 
     backbone: str = "resnet18"  # or "filter_bank", which needs no weights
     use_iou_net: bool = True
-    regression: RegressionConfig | None = None  # box regression learned on frame 1, in place of the IoU-Net
+    scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
     image_size: int = 288  # side of the search crop, pixels, a multiple of 32
     classifier_tap: str = "layer3"  # of the backbone
     search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
     scale_factors: tuple[float, ...] = (1.0,)  # one search crop each
-    min_side: float = 10.0  # image pixels; the scale search shrinks no target below it
+    min_side: float = 10.0  # image pixels; without the IoU-Net no target shrinks below it
     rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
     border: str = "replicate"
     augmentation: AugmentationConfig = ATOM_AUGMENTATION
@@ -79,13 +80,11 @@ VOT = Config(
     localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7),
 )
 # The peer's `atom/multiscale_no_iounet`
-MULTISCALE = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
-# Ours: the scale from a box regression on one crop instead of a search over five
-BOX_REGRESSION = Config(
-    use_iou_net=False, regression=RegressionConfig(steps=1, max_center_step=0.0, max_scale_step=0.02)
-)
+MULTISCALE_SEARCH = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
+# Ours: one crop, a filter over scales, and a second look around where the target was lost
+MULTISCALE = Config(use_iou_net=False, scale_filter=ScaleFilterConfig(), min_side=4.0, redetection_rings=1)
 FILTER_BANK = replace(
-    BOX_REGRESSION,
+    MULTISCALE,
     backbone="filter_bank",
     image_size=160,
     classifier_tap="layer2",
@@ -105,14 +104,14 @@ class State(NamedTuple):
     filter: Array  # [k, k, D]
     memory: SampleMemory  # of {"features": [M, n, n, D] projected, "labels": [M, n, n]}
     modulation: tuple[Array, ...]  # of the IoU-Net, [256] twice; empty without it
-    regressor: tuple[Array, ...]  # of the box regression, [D, 4]; empty without it
+    scale_filter: ScaleFilter | tuple[()]  # empty without it
 
 
 class Features(NamedTuple):
     """Of the search crops."""
 
     classification: Array  # [S, n, n, C] with mean square 1
-    taps: dict[str, Array]  # [S, h, w, c] that refine the box: of the IoU-Net or the box regression
+    taps: dict[str, Array]  # [S, h, w, c] for the size of the box: of the IoU-Net or the scale filter
 
 
 def make(config: Config) -> Tracker:
@@ -132,7 +131,7 @@ def make_stages(config: Config) -> Stages:
         return gaussian_label(label_center(offset, cells, config.kernel_size), sigma, cells)
 
     def init(params, key, frame, box):
-        key_shift, key_dropout, key_init, key_regression, key = jax.random.split(key, 5)
+        key_shift, key_dropout, key_init, key_scale, key = jax.random.split(key, 5)
         center, scale = first_frame.sample_geometry(box, config)
         images, shifts = first_frame.augmented_crops(key_shift, frame, box.center, scale, config)
         features = first_frame.one_by_one(lambda images: extract(params, images), images)
@@ -146,10 +145,12 @@ def make_stages(config: Config) -> Stages:
         modulation = ()
         if config.use_iou_net:
             modulation = box_refinement.modulation(params, features.taps, box, center, scale, config)
-        regressor = ()
-        if config.regression is not None:
-            regressor = (_learn_regression(key_regression, params, frame, box, extract, config),)
-        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, regressor)
+        scales = ()
+        if config.scale_filter is not None:
+            taps = jax.tree.map(lambda leaf: leaf[0], features.taps)  # of the crop as it is
+            inside = search_region.to_crop(box, center, scale, size)
+            scales = scale_filter.learn_first(key_scale, taps, inside, size, config.scale_filter)
+        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, scales)
 
     def crop(state, frame):
         return search_region.search_crops(state.box, state.lost_frames, frame, factors, config)
@@ -172,19 +173,19 @@ def make_stages(config: Config) -> Stages:
     def refine(params, state, frame, region, features, location):
         if config.use_iou_net:
             return box_refinement.refine(params, state, features.taps, region, location, config)
+        factor = location.scale_factor
+        if config.scale_filter is not None:
+            taps, inside = scale_view(region, features, location, Box(location.center, state.box.size))
+            measured = scale_filter.estimate(state.scale_filter, taps, inside, size, config.scale_filter)
+            factor = factor * jnp.where(location.score > config.scale_filter.min_score, measured, 1)
+        grown = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
+        return state, select(location.verdict != LOST, Box(location.center, grown), state.box)
+
+    def scale_view(region, features, location, box):
+        """What the scale filter looks at: the taps of the chosen crop, and the box in it."""
         index = location.crop_index
-        growth = search_region.rescale(state.box.size, location.scale_factor, frame.extent, config.min_side)
-        box = Box(location.center, growth)
-        if config.regression is not None:
-            taps = jax.tree.map(lambda leaf: leaf[index], features.taps)
-            center, scale = region.center[index], region.scale[index]
-            inside = Box((box.center - center) / scale + (size - 1) / 2, box.size / scale)
-            inside = box_regression.refine(taps, state.regressor[0], inside, size, config.regression)
-            moved = (inside.center - (size - 1) / 2) * scale + center
-            factor = jnp.sqrt(jnp.prod(inside.size * scale / box.size))
-            grown = search_region.rescale(box.size, factor, frame.extent, config.min_side)
-            box = Box(search_region.keep_in_frame(moved, grown, frame.extent), grown)
-        return state, select(location.verdict != LOST, box, state.box)
+        taps = jax.tree.map(lambda leaf: leaf[index], features.taps)
+        return taps, search_region.to_crop(box, region.center[index], region.scale[index], size)
 
     def update(params, state, region, features, location, box):
         index, number = location.crop_index, state.frame_number + 1
@@ -215,15 +216,23 @@ def make_stages(config: Config) -> Stages:
             max_cg_steps=max(config.cg_steps, config.hard_negative_cg_steps),
             method="polak_ribiere",
         )
+        scales = state.scale_filter
+        if config.scale_filter is not None:
+            taps, inside = scale_view(region, features, location, box)
+            due = (number - 1) % config.scale_filter.train_skipping == 0
+            sure = (location.verdict == FOUND) & (location.score > config.scale_filter.min_score)
+            scales = scale_filter.update(scales, taps, inside, size, due & sure, config.scale_filter)
         lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
-        return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)
+        return state._replace(
+            frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory, scale_filter=scales
+        )
 
     return Stages(init, crop, features, localize, refine, update)
 
 
 def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
-    wanted = ("layer2", "layer3") if config.use_iou_net else config.regression.taps if config.regression else ()
+    wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
 
     def extract(params, images):
         if config.backbone == "filter_bank":
@@ -235,24 +244,6 @@ def _extractor(config: Config) -> Callable[[Params, Array], Features]:
         return Features(x / jnp.sqrt(power + 1e-10), {name: taps[name] for name in wanted})
 
     return extract
-
-
-def _learn_regression(key: Array, params: Params, frame: Frame, box: Box, extract, config: Config) -> Array:
-    """The box regression's map `[D, 4]` from a few crops of frame 1."""
-    options, size = config.regression, config.image_size
-    key_crops, key_boxes = jax.random.split(key)
-    aims = box_regression.crop_jitter(key_crops, box, options)
-
-    def one_crop(key_and_aim):
-        key, aim = key_and_aim
-        region = search_region.search_crops(aim, jnp.int32(0), frame, jnp.ones(1), config)
-        taps = jax.tree.map(lambda leaf: leaf[0], extract(params, region.image).taps)
-        center, scale = region.center[0], region.scale[0]
-        target = Box((box.center - center) / scale + (size - 1) / 2, box.size / scale)
-        return box_regression.training_pairs(key, taps, target, size, options)
-
-    features, deltas = jax.lax.map(one_crop, (jax.random.split(key_boxes, options.crops), aims))
-    return box_regression.fit(features.reshape(-1, features.shape[-1]), deltas.reshape(-1, 4), options)
 
 
 def _regularization(config: Config) -> tuple[Array, Array]:

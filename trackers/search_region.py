@@ -49,6 +49,11 @@ def scale(size: Array, search_area_scale: float | Array, crop_size: int) -> Arra
     return search_area_scale * jnp.sqrt(jnp.prod(size)) / crop_size
 
 
+def to_crop(box: Box, center: Array, scale: Array, crop_size: int) -> Box:
+    """The box (image pixels) in pixels of a crop around `center` [2] with `scale` [] image pixels per crop pixel."""
+    return Box((box.center - center) / scale + (crop_size - 1) / 2, box.size / scale)
+
+
 def keep_in_frame(center: Array, size: Array, extent: Array) -> Array:
     """The center `[2]`, moved so that `INSIDE_RATIO` of the target stays in the frame on each axis."""
     margin = (0.5 - INSIDE_RATIO) * size

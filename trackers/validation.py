@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from trackers import atom, dimp, first_frame
+from trackers.scale_filter import ScaleFilterConfig
 
 STRIDE = 32  # crop pixels: what the backbones and the centered score maps ask of a crop's side
 
@@ -78,7 +79,7 @@ RULES = {
     "hard_negative_threshold": NOT_NEGATIVE,
     "displacement_scale": NOT_NEGATIVE,
     "neighborhood_scale": NOT_NEGATIVE,
-    # of RefinementConfig and RegressionConfig
+    # of RefinementConfig
     "steps": COUNT,
     "step_length": NOT_NEGATIVE,
     "step_decay": NOT_NEGATIVE,
@@ -88,19 +89,20 @@ RULES = {
     "min_side": POSITIVE,
     "max_aspect_ratio": Rule("> 1", lambda value: value > 1),
     "top_k": COUNT,
+    # of ScaleFilterConfig
     "taps": one_of(*atom.STRIDES),
     "bins": COUNT,
     "context": POSITIVE,
-    "crops": COUNT,
-    "boxes_per_crop": COUNT,
-    "crop_center_jitter": NOT_NEGATIVE,
-    "crop_scale_jitter": NOT_NEGATIVE,
-    "center_jitter": NOT_NEGATIVE,
-    "scale_jitter": NOT_NEGATIVE,
-    "aspect_jitter": NOT_NEGATIVE,
+    "scales": Rule("odd and >= 3", lambda value: value >= 3 and value % 2 == 1),
+    "scale_step": Rule("> 1", lambda value: value > 1),
+    "label_sigma": POSITIVE,
     "ridge": POSITIVE,
-    "max_center_step": NOT_NEGATIVE,
-    "max_scale_step": NOT_NEGATIVE,
+    "initial_samples": COUNT,
+    "center_jitter": NOT_NEGATIVE,
+    "initial_min_weight": SHARE,
+    "min_score": ANY,
+    "gain": NOT_NEGATIVE,
+    "max_step": NOT_NEGATIVE,
 }
 
 
@@ -154,16 +156,23 @@ def _check_networks(config: atom.Config) -> None:
             raise _error("use_iou_net", True, f"False with backbone {config.backbone}")
         if len(config.scale_factors) > 1:
             raise _error("scale_factors", config.scale_factors, "one number where use_iou_net")
-        if config.regression is not None:
-            raise ValueError("regression: must be None where use_iou_net")
+        if config.scale_filter is not None:
+            raise ValueError("scale_filter: must be None where use_iou_net")
     if config.backbone == "filter_bank":
         taps = one_of("layer1", "layer2")
         if not taps.holds(config.classifier_tap):
             raise _error("classifier_tap", config.classifier_tap, f"{taps.text} with backbone filter_bank")
-        if config.regression and not all(map(taps.holds, config.regression.taps)):
-            raise _error("regression.taps", config.regression.taps, f"{taps.text} with backbone filter_bank")
-    if config.regression and not config.regression.taps:
-        raise _error("regression.taps", (), "one name or more")
+        if config.scale_filter and not all(map(taps.holds, config.scale_filter.taps)):
+            raise _error("scale_filter.taps", config.scale_filter.taps, f"{taps.text} with backbone filter_bank")
+    if config.scale_filter:
+        _check_scale_filter(config.scale_filter)
+
+
+def _check_scale_filter(config: ScaleFilterConfig) -> None:
+    if not config.taps:
+        raise _error("scale_filter.taps", (), "one name or more")
+    if config.memory_size <= config.initial_samples:
+        raise _error("scale_filter.memory_size", config.memory_size, f"> initial_samples = {config.initial_samples}")
 
 
 def _has_type(value: Any, hint: Any) -> bool:
