@@ -28,7 +28,7 @@ from eval.flops import count_flops
 from eval.frames import to_canvas, xywh_to_box
 from eval.synthetic import ClipConfig, clip
 from trackers import base
-from trackers.nets import filter_bank, resnet
+from trackers.nets import filter_bank, models, resnet
 from trackers.weights import files
 
 Compiled = Callable[..., Any]
@@ -108,7 +108,7 @@ def _backbone(config) -> Callable[[base.Params, jax.Array], Any]:
     """`(params, crops) -> taps`: the part of the stage `features` whose rate is the yardstick of a frame."""
     if getattr(config, "backbone", "") == "filter_bank":
         return lambda params, images: filter_bank.extract(params["backbone"], images)
-    network = resnet.ResNet(getattr(config, "depth", 18))
+    network = models.networks(getattr(config, "model", "atom_multiscale"))["backbone"]
     return lambda params, images: network.apply(params["backbone"], resnet.normalize(images))
 
 

@@ -77,7 +77,7 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
         (BANK, "scale_filter.scales", 16, "scale_filter.scales=16: must be odd and >= 3"),
         (BANK, "scale_filter.scale_step", 1.0, "scale_filter.scale_step=1.0: must be > 1"),
         (BANK, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
-        (DIMP, "depth", 34, "depth=34: must be one of 18, 50"),
+        (DIMP, "model", "dimp34", "model=dimp34: must be one of dimp18, dimp50, dimp_tiny"),
         (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
         (DIMP, "memory_size", 15, "memory_size=15: must be >= 16: 15 samples come from frame 1"),

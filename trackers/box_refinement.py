@@ -102,13 +102,13 @@ def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: 
 def modulation(
     params: Params, taps: dict[str, Array], box: Box, center: Array, scale: Array, config
 ) -> tuple[Array, Array]:
-    """The IoU-Net's view of the target: modulation vectors `[256]` from sample 0 of frame 1.
+    """The IoU-Net's view of the target: modulation vectors `[inner]` from sample 0 of frame 1.
 
     taps: layer2 and layer3 `[N, ...]` of the samples; center, scale: where sample 0 lies in the image.
     """
     reference = to_crop(box, center, scale, config.image_size, pixel_centers=config.rounding != "continuous")
     layer2, layer3 = taps["layer2"][0], taps["layer3"][0]
-    return IoUNet().apply(params["iou_net"], layer2, layer3, reference, method="modulation")
+    return _net(params).apply(params["iou_net"], layer2, layer3, reference, method="modulation")
 
 
 def refine(
@@ -120,7 +120,7 @@ def refine(
     """
     center, scale = region.center[0], region.scale[0]
     key, key_proposals = jax.random.split(state.key)
-    net, variables = IoUNet(), params["iou_net"]
+    net, variables = _net(params), params["iou_net"]
     features = net.apply(variables, taps["layer2"][0], taps["layer3"][0], method="features")
 
     def predict_iou(boxes):
@@ -134,3 +134,8 @@ def refine(
     best, admissible = average_best(boxes, iou, start, config.refinement)
     box = to_image(best, center, scale, config.image_size)
     return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)
+
+
+def _net(params: Params) -> IoUNet:
+    """The IoU-Net of the width that the parameters have."""
+    return IoUNet(inner=params["iou_net"]["params"]["fc3_rt"]["linear"]["bias"].shape[0])

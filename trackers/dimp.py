@@ -21,8 +21,8 @@ from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker
 from trackers.box_refinement import RefinementConfig
 from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.localization import LocalizationConfig
-from trackers.nets import resnet
-from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
+from trackers.nets import models, resnet
+from trackers.nets.dimp_classifier import STRIDE, optimize_filter
 from trackers.stages import Location, Stages
 
 Array = jax.Array
@@ -32,7 +32,7 @@ Array = jax.Array
 class Config:
     """All numbers of DiMP; the defaults are those of the peer's `dimp18` and `dimp50`."""
 
-    depth: int = 18  # of the ResNet: 18 or 50
+    model: str = "dimp18"  # the networks, of `trackers.nets.models`: also "dimp50", "dimp_tiny"
     image_size: int = 288  # side of the search crop, pixels, a multiple of 32
     search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
     rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
@@ -52,7 +52,8 @@ class Config:
     redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
 
 
-DIMP50 = Config(depth=50)
+DIMP50 = Config(model="dimp50")
+TINY = Config(model="dimp_tiny")
 # The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
     image_size=224,
@@ -68,7 +69,7 @@ VOT18 = Config(
     window_output=True,
     localization=LocalizationConfig(0.0, 100.0, 0.45, 0.7),
 )
-DIMP50_VOT18 = replace(VOT18, depth=50)
+DIMP50_VOT18 = replace(VOT18, model="dimp50")
 DIMP50_VOT19 = replace(
     DIMP50_VOT18,
     image_size=256,
@@ -115,8 +116,8 @@ def make(config: Config) -> Tracker:
 def make_stages(config: Config) -> Stages:
     """The stages of a frame, closed over the configuration."""
     size, cells = config.image_size, config.image_size // STRIDE
-    backbone = resnet.ResNet(config.depth)
-    classifier = DimpClassifier(1, 256) if config.depth == 18 else DimpClassifier(0, 512)
+    networks = models.networks(config.model)
+    backbone, classifier = networks["backbone"], networks["classifier"]
 
     def features(params, images):
         taps = backbone.apply(params["backbone"], resnet.normalize(images))

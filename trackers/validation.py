@@ -36,7 +36,7 @@ def one_of(*choices: Any) -> Rule:
 RULES = {
     # of the tracker
     "backbone": one_of("resnet18", "filter_bank"),
-    "depth": one_of(18, 50),
+    "model": one_of("dimp18", "dimp50", "dimp_tiny"),
     "use_iou_net": ANY,
     "image_size": SIDE,
     "classifier_tap": one_of(*atom.STRIDES),

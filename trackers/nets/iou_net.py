@@ -25,26 +25,26 @@ _kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 class IoUNet(nn.Module):
     """Predicts the overlap of boxes with a target that one reference crop shows.
 
-    inner: channels of the two modulation vectors (256 in all peers). Every method takes one example or
-    any number of leading batch axes, the same for all arguments; `train` normalizes with the statistics
-    over all of them. Boxes are x, y, w, h in pixels of the crop. layer2 `[.., H/8, W/8, C2]` and layer3
-    `[.., H/16, W/16, C3]` are taps of the backbone.
+    inner: channels of the two modulation vectors and of every layer but one (256 in all peers). Every
+    method takes one example or any number of leading batch axes, the same for all arguments; `train`
+    normalizes with the statistics over all of them. Boxes are x, y, w, h in pixels of the crop. layer2
+    `[.., H/8, W/8, C2]` and layer3 `[.., H/16, W/16, C3]` are taps of the backbone.
     """
 
     inner: int = 256
 
     def setup(self):
-        self.conv3_1r = _ConvBlock(128, 3, 1)
+        self.conv3_1r = _ConvBlock(self.inner // 2, 3, 1)
         self.conv3_1t = _ConvBlock(self.inner, 3, 1)
         self.conv3_2t = _ConvBlock(self.inner, 3, 1)
-        self.fc3_1r = _ConvBlock(256, 3, 0)
-        self.conv4_1r = _ConvBlock(256, 3, 1)
+        self.fc3_1r = _ConvBlock(self.inner, 3, 0)
+        self.conv4_1r = _ConvBlock(self.inner, 3, 1)
         self.conv4_1t = _ConvBlock(self.inner, 3, 1)
         self.conv4_2t = _ConvBlock(self.inner, 3, 1)
         self.fc34_3r = _ConvBlock(self.inner, 1, 0)
         self.fc34_4r = _ConvBlock(self.inner, 1, 0)
-        self.fc3_rt = _LinearBlock(256)
-        self.fc4_rt = _LinearBlock(256)
+        self.fc3_rt = _LinearBlock(self.inner)
+        self.fc4_rt = _LinearBlock(self.inner)
         self.iou_predictor = nn.Dense(1, kernel_init=_kaiming)
 
     def __call__(self, layer2: Array, layer3: Array, box: Array, train: bool = False) -> Array:

@@ -17,7 +17,7 @@ from trackers.nets.resnet import ResNet
 Array = jax.Array
 Params = Any
 
-MODELS = ("atom", "atom_multiscale", "dimp18", "dimp50", "resnet50", "resnet50_v1")
+MODELS = ("atom", "atom_multiscale", "dimp18", "dimp50", "dimp_tiny", "resnet50", "resnet50_v1")
 
 
 def networks(model: str) -> dict[str, nn.Module]:
@@ -31,6 +31,8 @@ def networks(model: str) -> dict[str, nn.Module]:
             return {"backbone": ResNet(18), "classifier": DimpClassifier(1, 256), "iou_net": IoUNet()}
         case "dimp50":
             return {"backbone": ResNet(50), "classifier": DimpClassifier(0, 512), "iou_net": IoUNet()}
+        case "dimp_tiny":  # of our own: small enough to be trained from scratch, and to run everywhere
+            return {"backbone": ResNet(10, 32), "classifier": DimpClassifier(0, 128), "iou_net": IoUNet(96)}
         case "resnet50" | "resnet50_v1":
             return {"backbone": ResNet(50, stride_first=model == "resnet50_v1")}
     raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 (He et al. 2016) as feature extractors, in torchvision's layout, channels last.
+"""ResNet-18, ResNet-50 (He et al. 2016) and smaller ones as feature extractors, in torchvision's layout, channels last.
 
 Batch normalization uses the stored statistics unless `train`; padding is symmetric as in the peers' networks
 (XLA's "SAME" is not, at stride 2). Nothing after `last_layer` is built.
@@ -13,7 +13,7 @@ Array = jax.Array
 BATCH_NORM_EPSILON = 1e-5
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 # N(0, sqrt(2 / (kh kw out))), the initialization of every convolution of the peers' backbones and classifiers
@@ -64,12 +64,14 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A ResNet that ends with `last_layer` and returns the outputs ("taps") of its stages.
 
-    depth: 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32).
+    depth: 10, 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32). width: channels of the stem, 64 in the
+    paper; each layer has twice those of the one before.
     stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1")
     instead of the 3x3 one (torchvision, and the peers).
     """
 
     depth: int = 18
+    width: int = 64
     last_layer: str = "layer3"
     stride_first: bool = False
 
@@ -80,7 +82,7 @@ class ResNet(nn.Module):
         With `train`, batch normalization uses the statistics of the batch, and the collection "batch_stats"
         has to be mutable (running average with momentum 0.9, biased variance).
         """
-        x = nn.relu(batch_norm("bn1", train)(conv("conv1", 64, 7, 2)(images)))
+        x = nn.relu(batch_norm("bn1", train)(conv("conv1", self.width, 7, 2)(images)))
         x = _max_pool(_max_pool(x, -3), -2)
         taps = {}
         for index, layer in enumerate(LAYERS[: LAYERS.index(self.last_layer) + 1]):
@@ -91,9 +93,9 @@ class ResNet(nn.Module):
         return taps
 
     def _block(self, index: int, stride: int, name: str) -> nn.Module:
-        if self.depth == 18:
-            return BasicBlock(64 * 2**index, stride, name=name)
-        return Bottleneck(256 * 2**index, stride, self.stride_first, name=name)
+        if self.depth < 50:
+            return BasicBlock(self.width * 2**index, stride, name=name)
+        return Bottleneck(4 * self.width * 2**index, stride, self.stride_first, name=name)
 
 
 def conv(name: str, features: int, size: int, stride: int = 1) -> nn.Module:

@@ -139,7 +139,7 @@ def _expected(model: str) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
 @lru_cache
 def _last_stage(depth: int) -> set[str]:
     """torchvision's names below layer4, and of the biases there once batch normalization is folded into them."""
-    whole = ResNet(depth, "layer4")
+    whole = ResNet(depth, last_layer="layer4")
     shapes = jax.eval_shape(lambda: whole.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
     names = {source_name(("backbone", *path), "") for path in flatten_dict(shapes)}
     last = {name for name in names if name.startswith("layer4.")}

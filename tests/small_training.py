@@ -1,0 +1,92 @@
+"""A training run small enough for tests, and as a program that is killed: `python -m tests.small_training FOLDER`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train import checkpoint, loop
+
+OPTIMIZER = loop.OptimizerConfig(groups=(("head/", 1e-2), ("scale$", 1e-3)), decay_every=10, clip=5.0, average=0.9)
+CONFIG = loop.LoopConfig(steps=40, seed=3, log_every=1, save_every=5, keep=3)
+
+
+class Batches:
+    """Batch k is a function of k; `bad` holds a NaN."""
+
+    def __init__(self, bad: int = -1):
+        self.position, self.bad = 0, bad
+
+    def __next__(self):
+        rng = np.random.default_rng(self.position)
+        x = rng.standard_normal((2, 8, 4)).astype(np.float32)
+        if self.position == self.bad:
+            x[0, 3] = np.nan
+        ids = np.arange(8) + 8 * self.position
+        self.position += 1
+        return {"x": x, "y": x.sum(-1) ** 2, "sample_ids": ids}
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
+
+
+def params():
+    key = jax.random.key(0)
+    return {
+        "backbone": {"params": {"kernel": jnp.eye(4), "scale": jnp.ones(4)}, "batch_stats": {"mean": jnp.zeros(4)}},
+        "head": {"params": {"w": jax.random.normal(key, (4, 4)), "v": jnp.ones(4)}, "batch_stats": {}},
+    }
+
+
+def loss(params, batch):
+    backbone, head = params["backbone"], params["head"]["params"]
+    x = (batch["x"] @ backbone["params"]["kernel"]) * backbone["params"]["scale"][None, None]
+    mean = 0.9 * backbone["batch_stats"]["mean"] + 0.1 * jnp.mean(x, (0, 1))
+    predicted = jnp.tanh(x @ head["w"]) @ head["v"]
+    after = {**params, "backbone": {**backbone, "batch_stats": {"mean": mean}}}
+    value = jnp.mean((predicted - batch["y"]) ** 2)
+    return value, (after, {"error": jnp.sqrt(value)})
+
+
+def prepare(key, batch):
+    """Augmentation that depends on the key."""
+    return {**batch, "x": batch["x"] + 0.01 * jax.random.normal(key, batch["x"].shape)}
+
+
+def train(folder, config=CONFIG, batches=None):
+    return loop.fit(params(), loss, prepare, batches or Batches(), OPTIMIZER, config, Path(folder))
+
+
+def kill_while_saving(step_to_die):
+    """Orbax writes in the background: SIGKILL right after it was started."""
+    save = checkpoint.save
+
+    def dying(manager, step, *args):
+        save(manager, step, *args)
+        if step == step_to_die:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save = dying
+
+
+def kill_before_step(step_to_die):
+    following = Batches.__next__
+
+    def dying(self):
+        if self.position == step_to_die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return following(self)
+
+    Batches.__next__ = dying
+
+
+if __name__ == "__main__":
+    {"saving": kill_while_saving, "step": kill_before_step}[sys.argv[2]](int(sys.argv[3]))
+    train(sys.argv[1])

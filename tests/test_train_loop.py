@@ -1,0 +1,131 @@
+"""The training loop and its checkpoints: groups, resume to the bit, damage, and what stops a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import small_training
+from tests.small_training import CONFIG, OPTIMIZER, Batches, train
+from train import checkpoint, loop
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return train(folder), folder
+
+
+def assert_same_bits(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_the_loss_falls_and_is_logged(uninterrupted):
+    lines = [json.loads(line) for line in (uninterrupted[1] / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, CONFIG.steps + 1))
+    assert lines[-1]["loss"] < lines[0]["loss"] and {"error", "gradient_norm", "steps_per_second"} <= set(lines[0])
+
+
+def test_groups_have_their_rates_and_the_rest_is_frozen(uninterrupted):
+    before, after = small_training.params(), uninterrupted[0]
+    np.testing.assert_array_equal(after["backbone"]["params"]["kernel"], before["backbone"]["params"]["kernel"])
+    assert not np.array_equal(after["backbone"]["params"]["scale"], before["backbone"]["params"]["scale"])
+    assert np.any(after["backbone"]["batch_stats"]["mean"])
+    # The first step of Adam has the length of the learning rate, so groups show in it.
+    step = jax.jit(loop.make_step(small_training.loss, small_training.prepare, OPTIMIZER, 0))
+    batch = {name: leaf for name, leaf in next(Batches()).items() if name != "sample_ids"}
+    first = step(loop.init_state(before, OPTIMIZER), batch)[0].params
+    for part, name, rate in (("head", "w", 1e-2), ("backbone", "scale", 1e-3)):
+        moved = np.abs(first[part]["params"][name] - before[part]["params"][name])
+        np.testing.assert_allclose(moved, rate, rtol=1e-2)
+
+
+def test_the_rate_warms_up_and_drops():
+    config = loop.OptimizerConfig(groups=((".", 1.0),), decay_every=3, decay=0.5, warmup=2)
+    optimizer, tree = loop.make_optimizer(config), {"a": {"params": {"w": jnp.zeros(())}}}
+    state, taken = optimizer.init(tree), []
+    for _ in range(9):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, tree), state)
+        taken.append(-float(updates["a"]["params"]["w"]))
+    np.testing.assert_allclose(taken, [0, 0.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.25], atol=1e-5)
+
+
+@pytest.mark.parametrize("kill", [("step", 3), ("step", 13), ("saving", 5), ("saving", 20), ("saving", 40)])
+def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, tmp_path, kill):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.small_training", str(tmp_path), kill[0], str(kill[1])]
+    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+    assert_same_bits(train(tmp_path), uninterrupted[0])
+
+
+def test_a_run_in_two_parts_and_ctrl_c(uninterrupted, tmp_path):
+    train(tmp_path, replace(CONFIG, steps=7))
+
+    class Interrupting(Batches):
+        def __next__(self):
+            if self.position == 20:
+                signal.raise_signal(signal.SIGINT)
+            return super().__next__()
+
+    with pytest.raises(KeyboardInterrupt, match="after step 21 of 40"):
+        train(tmp_path, batches=Interrupting())
+    resumed = Batches()
+    assert_same_bits(train(tmp_path, batches=resumed), uninterrupted[0])
+    assert resumed.position == CONFIG.steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert threading.current_thread() is threading.main_thread()
+
+
+def test_a_damaged_checkpoint_falls_back_with_a_warning(uninterrupted, tmp_path):
+    train(tmp_path, replace(CONFIG, steps=20))
+    for file in (tmp_path / "checkpoints" / "20").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"checkpoints/20: damaged .*going on from step 15"):
+        result = train(tmp_path)
+    assert_same_bits(result, uninterrupted[0])
+
+
+def test_nothing_readable_is_an_error_that_deletes_nothing(tmp_path):
+    train(tmp_path, replace(CONFIG, steps=5))
+    for file in (tmp_path / "checkpoints" / "5").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(checkpoint.CheckpointError, match="none of 1 checkpoints can be read") as caught:
+        train(tmp_path)
+    assert "\n" not in str(caught.value) and (tmp_path / "checkpoints" / "5").is_dir()
+
+
+def test_a_step_that_is_not_finite_names_its_samples_and_keeps_the_last_good_state(tmp_path):
+    with pytest.raises(loop.TrainingError, match=r"step 8: loss nan.*samples \[56, 57, 58, 59, 60, 61, 62, 63\]"):
+        train(tmp_path, batches=Batches(bad=7))
+    manager = checkpoint.open_checkpoints(tmp_path / "checkpoints", keep=3)
+    step, state, _ = checkpoint.restore(manager, loop.init_state(small_training.params(), OPTIMIZER))
+    assert step == 7 and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
+
+
+def test_accumulated_batches_are_one_large_one():
+    """Two batches with `accumulate=2` against their concatenation; without clipping, which acts on each."""
+    one, two = next(Batches()), next(Batches())
+    both = {name: np.concatenate([one[name], two[name]], 1) for name in ("x", "y")}
+    results = []
+    for accumulate, batches in ((2, (one, two)), (1, (both,))):
+        config = replace(OPTIMIZER, accumulate=accumulate, clip=None, average=None)
+        step = jax.jit(loop.make_step(small_training.loss, lambda key, batch: batch, config, 0))
+        state = loop.init_state(small_training.params(), config)
+        for batch in batches:
+            state, _ = step(state, {name: batch[name] for name in ("x", "y")})
+        results.append(loop.trained(state.params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)

@@ -1,0 +1,252 @@
+"""The one training loop: a loss, batches, an optimizer by parameter group, logs, checkpoints, resume.
+
+Everything that is random follows from the seed and the step, and the order of the data from the iterator's state, so
+that a run which was killed and goes on ends with the same bits as one that was not.
+"""
+
+import contextlib
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from train import checkpoint
+
+Array = jax.Array
+PyTree = Any
+Loss = Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, dict[str, Array]]]]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line with what to look at."""
+
+
+class Batches(Protocol):
+    """Where batches come from: `eval`-side data, or a list in a test."""
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam; each group of parameters has its learning rate, and the first pattern that matches decides.
+
+    A pattern is searched in the parameter's path, such as "backbone/params/layer3_0/conv1/kernel"; what no pattern
+    matches is frozen.
+    """
+
+    groups: tuple[tuple[str, float], ...]  # (pattern, learning rate)
+    decay_every: int = 0  # steps between the drops of all learning rates; 0: constant
+    decay: float = 0.2  # factor of a drop
+    warmup: int = 0  # steps of linear growth from 0
+    clip: float | None = None  # largest global norm of the gradient
+    accumulate: int = 1  # batches per update
+    average: float | None = None  # decay of an exponential moving average of the parameters
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long, and what is written when."""
+
+    steps: int
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 500
+    keep: int = 3  # checkpoints
+
+
+class TrainState(NamedTuple):
+    """What a step changes."""
+
+    step: Array  # [] int32
+    params: PyTree  # {part: {"params", "batch_stats"}}
+    optimizer: PyTree
+    average: PyTree  # like the trained parameters, or None
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """The optimizer over the tree of `trained`."""
+
+    def schedule(rate):
+        parts = rate
+        if config.decay_every:
+            parts = optax.exponential_decay(rate, config.decay_every, config.decay, staircase=True)
+        if config.warmup:
+            after = parts if callable(parts) else optax.constant_schedule(rate)
+            ramp = optax.linear_schedule(0.0, rate, config.warmup)
+            parts = optax.join_schedules([ramp, after], [config.warmup])
+        return parts
+
+    adam = {str(index): optax.adam(schedule(rate)) for index, (_, rate) in enumerate(config.groups)}
+    transform = optax.partition({**adam, "frozen": optax.set_to_zero()}, lambda tree: labels(tree, config))
+    if config.clip is not None:
+        transform = optax.chain(optax.clip_by_global_norm(config.clip), transform)
+    if config.accumulate > 1:
+        transform = optax.MultiSteps(transform, config.accumulate)
+    return transform
+
+
+def labels(tree: PyTree, config: OptimizerConfig) -> PyTree:
+    """The group of each leaf: the index of its pattern, or "frozen"."""
+
+    def label(path):
+        name = "/".join(path)
+        matching = (str(index) for index, (pattern, _) in enumerate(config.groups) if re.search(pattern, name))
+        return next(matching, "frozen")
+
+    return unflatten_dict({path: label(path) for path in flatten_dict(tree)})
+
+
+def trained(params: PyTree) -> PyTree:
+    """Of `{part: {"params", "batch_stats"}}` what an optimizer may change: `{part: {"params"}}`."""
+    return {part: {"params": variables["params"]} for part, variables in params.items()}
+
+
+def with_trained(params: PyTree, learned: PyTree) -> PyTree:
+    """`params` with the leaves of `trained` replaced."""
+    return {part: {**variables, **learned[part]} for part, variables in params.items()}
+
+
+def init_state(params: PyTree, config: OptimizerConfig) -> TrainState:
+    """The state before step 1."""
+    learned = trained(params)
+    return TrainState(
+        jnp.int32(0),
+        params,
+        make_optimizer(config).init(learned),
+        jax.tree.map(jnp.copy, learned) if config.average is not None else None,
+    )
+
+
+def make_step(loss: Loss, prepare: Callable[[Array, PyTree], PyTree], config: OptimizerConfig, seed: int):
+    """`(state, batch) -> (state, metrics)`, to be jitted. prepare: `(key, batch) -> batch`, augmentation on the device.
+
+    metrics: "loss", the loss's parts, "gradient_norm", and "finite" [] bool of the loss and every gradient; a step that
+    is not finite leaves the parameters as they were.
+    """
+    optimizer = make_optimizer(config)
+
+    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Array]]:
+        batch = prepare(jax.random.fold_in(jax.random.key(seed), state.step), batch)
+
+        def value(learned):
+            return loss(with_trained(state.params, learned), batch)
+
+        learned = trained(state.params)
+        (total, (after, parts)), gradient = jax.value_and_grad(value, has_aux=True)(learned)
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
+        updates, memory = optimizer.update(gradient, state.optimizer, learned)
+        learned = optax.apply_updates(learned, updates)
+        average = state.average
+        if config.average is not None:
+            average = optax.incremental_update(learned, average, 1 - config.average)
+        new = TrainState(state.step + 1, with_trained(after, learned), memory, average)
+        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
+        return new, {"loss": total, **parts, "gradient_norm": norm, "finite": finite}
+
+    return step
+
+
+def data_mesh() -> jax.sharding.Mesh:
+    """All devices of all processes in one axis, "data", over which the targets of a batch are spread."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def fit(
+    params: PyTree,
+    loss: Loss,
+    prepare: Callable[[Array, PyTree], PyTree],
+    batches: Batches,
+    optimizer: OptimizerConfig,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    batch_axis: int = 1,
+    on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> PyTree:
+    """Trains up to `config.steps` steps and returns the parameters (their average where one is kept).
+
+    Goes on from the newest checkpoint in `folder`, if there is one. batches: of this process; the global batch is
+    that of all of them along `batch_axis`. Entries of a batch that are not numbers stay on the host: "sample_ids"
+    is named if a step is not finite. Every `log_every` steps a line goes to `folder/log.jsonl` and to `on_log`.
+    Ctrl-C and SIGTERM end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a step that
+    is not finite, with the last good state saved.
+    """
+    mesh = data_mesh()
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    spread = NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, "data"))
+    state = jax.device_put(init_state(params, optimizer), everywhere)
+    manager = checkpoint.open_checkpoints(folder / "checkpoints", keep=config.keep)
+    step = jax.jit(make_step(loss, prepare, optimizer, config.seed), donate_argnums=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(manager), _stop_requested() as stop:
+        found = checkpoint.restore(manager, state)
+        start = 0
+        if found is not None:
+            start, state, data = found
+            batches.set_state(data)
+        began, fetched = time.perf_counter(), 0.0
+        progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", mininterval=1)
+        for number in progress:
+            waiting = time.perf_counter()
+            batch = next(batches)
+            fetched += time.perf_counter() - waiting
+            ids = batch.pop("sample_ids", None)
+            arrays = {name: jax.make_array_from_process_local_data(spread, leaf) for name, leaf in batch.items()}
+            state, metrics = step(state, arrays)
+            if not bool(metrics["finite"]):
+                checkpoint.save(manager, number, state, batches.get_state())
+                raise TrainingError(
+                    f"step {number + 1}: loss {float(metrics['loss'])}, gradient norm "
+                    f"{float(metrics['gradient_norm'])}; look at the samples {np.asarray(ids).tolist()}"
+                )
+            last = number + 1 == config.steps
+            if (number + 1) % config.log_every == 0 or last:
+                seconds = time.perf_counter() - began
+                values = {name: np.asarray(value).tolist() for name, value in metrics.items() if name != "finite"}
+                values |= {"steps_per_second": (number + 1 - start) / seconds, "data_wait_share": fetched / seconds}
+                _log(folder / "log.jsonl", {"step": number + 1, **values})
+                on_log(number + 1, values)
+                progress.set_postfix(loss=f"{values['loss']:.4g}")
+            if (number + 1) % config.save_every == 0 or last or stop.is_set():
+                checkpoint.save(manager, number + 1, state, batches.get_state())
+            if stop.is_set() and not last:
+                raise KeyboardInterrupt(f"stopped after step {number + 1} of {config.steps}; the same command goes on")
+    return state.params if state.average is None else with_trained(state.params, state.average)
+
+
+@contextlib.contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set instead of ending the process in the middle of a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+
+
+def _log(path: Path, values: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(values) + "\n")
