@@ -222,17 +222,21 @@ def _load_uav(truth: Path, videos: Path) -> Sequence:
     return _sequence(name, frames, boxes, truth)
 
 
-def find_lasot(root: Path) -> dict[str, Loader]:
+def find_lasot(root: Path, part: str = "test") -> dict[str, Loader]:
     """LaSOT: [<class>/]<name>/{img/%08d.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt}.
 
-    `testing_set.txt` in `root` (one name a line) chooses the sequences where it exists. Visible = neither
+    `testing_set.txt` in `root` (one name a line) chooses the sequences where it exists; part "train" is the
+    names of `training_set.txt`, or without that file all that are not in `testing_set.txt`. Visible = neither
     flag (paper protocol). Values are kept as annotated.
     """
     found = sorted(path.parent for pattern in ("*/img", "*/*/img") for path in root.glob(pattern))
     folders = {folder.name: folder for folder in found}
-    return {
-        name: partial(_load_lasot, folders.get(name, root / name)) for name in _listed(root, "testing_set.txt", folders)
-    }
+    names = _listed(root, "testing_set.txt", folders)
+    if part == "train":
+        tested = set(names) if (root / "testing_set.txt").is_file() else ()
+        others = {name: folder for name, folder in folders.items() if name not in tested}
+        names = _listed(root, "training_set.txt", others)
+    return {name: partial(_load_lasot, folders.get(name, root / name)) for name in names}
 
 
 def _load_lasot(folder: Path) -> Sequence:
@@ -257,8 +261,7 @@ def _load_got10k(folder: Path) -> Sequence:
     truth = folder / "groundtruth.txt"
     frames, boxes = list_images(folder), _read_numbers(truth, (4,))
     if len(boxes) == 1 < len(frames):
-        boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
-        return _sequence(folder.name, frames, boxes, truth, scored=False)
+        return _one_box_or_all(folder.name, frames, boxes, truth)
     labels = [_read_labels(folder / name, len(frames)) for name in ("absence.label", "cover.label")]
     return _sequence(folder.name, frames, boxes, truth, flagged=labels[0] != 0, cover=labels[1])
 
@@ -282,6 +285,43 @@ def _load_vot(folder: Path) -> Sequence:
     return _sequence(folder.name, frames, boxes, truth, polygons=polygons)
 
 
+def find_nfs(root: Path) -> dict[str, Loader]:
+    """NFS at 240 frames/s: <name>/240/{<name>/%05d.jpg, <name>.txt}.
+
+    A line is: track, left, top, right, bottom, frame, lost, occluded, generated, "label"; lost and occluded
+    frames are not visible. The counts may differ by one: the surplus is dropped, as the got10k toolkit does.
+    """
+    return {path.parents[1].name: partial(_load_nfs, path) for path in sorted(root.glob("*/240/*.txt"))}
+
+
+def _load_nfs(truth: Path) -> Sequence:
+    lines = [" ".join(line.split()[:9]) for line in _read_text(truth).rstrip().splitlines()]  # less the label
+    table = _parse_numbers(lines, (9,), truth)
+    boxes = np.concatenate([table[:, 1:3], table[:, 3:5] - table[:, 1:3]], 1)
+    frames = list_images(truth.with_suffix(""))
+    if abs(len(frames) - len(boxes)) == 1:
+        frames, boxes = frames[: len(boxes)], boxes[: len(frames)]
+    flagged = (table[: len(boxes), 6:8] != 0).any(1)
+    return _sequence(truth.parents[1].name, frames, boxes, truth, flagged=flagged)
+
+
+def find_trackingnet(root: Path, part: str = "train") -> dict[str, Loader]:
+    """TrackingNet: {TRAIN_<k> | TEST}/{anno/<name>.txt, frames/<name>/<number>.jpg}, or one such chunk itself.
+
+    Frames are numbered from 0 without leading zeros. Of TRAIN_0 ... TRAIN_11 those that exist are read. The
+    test part has one box a sequence: its sequences are not `scored`. Values are kept as annotated.
+    """
+    pattern = "TEST*" if part == "test" else "TRAIN*"
+    chunks = [root] if (root / "anno").is_dir() else sorted(root.glob(pattern), key=_numeric_order)
+    truths = (path for chunk in chunks for path in sorted((chunk / "anno").glob("*.txt")))
+    return {path.stem: partial(_load_trackingnet, path) for path in truths}
+
+
+def _load_trackingnet(truth: Path) -> Sequence:
+    frames = list_images(truth.parents[1] / "frames" / truth.stem)
+    return _one_box_or_all(truth.stem, frames, _read_numbers(truth, (4,)), truth)
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
     "folder": (find_folder, "DIR[/<name>]/img/*.jpg and DIR[/<name>]/groundtruth_rect.txt"),
     "otb": (find_otb, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
@@ -293,6 +333,8 @@ LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
     "lasot": (find_lasot, "DIR/[<class>/]<name>/img/*.jpg and .../groundtruth.txt"),
     "got10k": (find_got10k, "DIR/<name>/*.jpg and DIR/<name>/groundtruth.txt; give the split's folder"),
     "vot": (find_vot, "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt"),
+    "nfs": (find_nfs, "DIR/<name>/240/<name>/*.jpg and DIR/<name>/240/<name>.txt"),
+    "trackingnet": (find_trackingnet, "DIR/TRAIN_<k>/frames/<name>/*.jpg and DIR/TRAIN_<k>/anno/<name>.txt"),
 }
 
 
@@ -310,9 +352,20 @@ def _sequence(name, frames, boxes, truth, *, flagged=None, cover=None, polygons=
     return Sequence(name, tuple(frames), boxes, visible, cover, polygons, scored)
 
 
+def _one_box_or_all(name: str, frames: list[Path], boxes: np.ndarray, truth: Path) -> Sequence:
+    """A sequence with all its boxes, or one that is not `scored`: a single box, nan on every other frame."""
+    scored = len(boxes) != 1 or len(frames) == 1
+    if not scored:
+        boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
+    return _sequence(name, frames, boxes, truth, scored=scored)
+
+
 def _read_numbers(path: Path, columns: tuple[int, ...]) -> np.ndarray:
     """`[T, one of columns]` float64 from fields separated by comma, tab or blank; nan: target absent."""
-    lines = _read_text(path).rstrip().splitlines()
+    return _parse_numbers(_read_text(path).rstrip().splitlines(), columns, path)
+
+
+def _parse_numbers(lines: list[str], columns: tuple[int, ...], path: Path) -> np.ndarray:
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
         try:

@@ -1,4 +1,8 @@
-"""A training run small enough for tests, and as a program that is killed: `python -m tests.small_training FOLDER`."""
+"""A training run small enough for tests.
+
+As a program it is killed (`python -m tests.small_training FOLDER saving|step N`) or one of two processes
+(`python -m tests.small_training FOLDER process I PORT`).
+"""
 
 import os
 import signal
@@ -16,10 +20,12 @@ CONFIG = loop.LoopConfig(steps=40, seed=3, log_every=1, save_every=5, keep=3)
 
 
 class Batches:
-    """Batch k is a function of k; `bad` holds a NaN."""
+    """Batch k is a function of k, divided among the processes; batch `bad` holds a NaN."""
 
     def __init__(self, bad: int = -1):
         self.position, self.bad = 0, bad
+        part = 8 // jax.process_count()
+        self.part = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
 
     def __next__(self):
         rng = np.random.default_rng(self.position)
@@ -28,7 +34,7 @@ class Batches:
             x[0, 3] = np.nan
         ids = np.arange(8) + 8 * self.position
         self.position += 1
-        return {"x": x, "y": x.sum(-1) ** 2, "sample_ids": ids}
+        return {"x": x[:, self.part], "y": x.sum(-1)[:, self.part] ** 2, "sample_ids": ids[self.part]}
 
     def get_state(self):
         return {"position": self.position}
@@ -56,7 +62,7 @@ def loss(params, batch):
 
 
 def prepare(key, batch):
-    """Augmentation that depends on the key."""
+    """Augmentation that depends on the key of the step."""
     return {**batch, "x": batch["x"] + 0.01 * jax.random.normal(key, batch["x"].shape)}
 
 
@@ -87,6 +93,17 @@ def kill_before_step(step_to_die):
     Batches.__next__ = dying
 
 
+def one_of_two(index, port):
+    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=index)
+    assert jax.device_count() == 2 == 2 * jax.local_device_count()
+    result = jax.device_get(train(sys.argv[1]))
+    if index == 0:
+        np.savez(Path(sys.argv[1]) / "result.npz", *jax.tree.leaves(result))
+
+
 if __name__ == "__main__":
+    if sys.argv[2] == "process":
+        one_of_two(int(sys.argv[3]), int(sys.argv[4]))
+        sys.exit()
     {"saving": kill_while_saving, "step": kill_before_step}[sys.argv[2]](int(sys.argv[3]))
     train(sys.argv[1])

@@ -15,7 +15,7 @@ from tests import oracle
 from tests.golden import formula
 from tests.quick import jit
 from trackers.weights import names
-from train import dimp, losses
+from train import atom, dimp, losses
 
 SIDE, CELLS = 64, 4  # pixels and cells of a crop
 FRAMES, TESTS, TARGETS, PROPOSALS = 2, 1, 2, 3
@@ -37,7 +37,7 @@ def test_golden_overlap_targets():
     assert losses.overlap_regression(jnp.asarray(stored["iou_target_2iou_minus1"]), overlap) < 1e-10
 
 
-def example(dtype) -> dimp.Batch:
+def example(dtype) -> dict[str, jax.Array]:
     """Bright squares on noise."""
     rng = np.random.default_rng(0)
     corner = rng.uniform(12, 28, (FRAMES + TESTS, TARGETS, 2))
@@ -51,7 +51,14 @@ def example(dtype) -> dimp.Batch:
     offset = (box[FRAMES:, :, 1::-1] + box[FRAMES:, :, :1:-1] / 2 - SIDE / 2) / SIDE
     label = partial(gaussian_label, sigma=0.05 * CELLS, feature_size=CELLS, extra_cells=1)
     labels = jax.vmap(jax.vmap(label))(label_center(jnp.asarray(offset), CELLS, 4))
-    batch = dimp.Batch(images[:FRAMES], box[:FRAMES], images[FRAMES:], proposals, overlaps, labels)
+    batch = {
+        "train_images": images[:FRAMES],
+        "train_boxes": box[:FRAMES],
+        "test_images": images[FRAMES:],
+        "proposals": proposals,
+        "overlaps": overlaps,
+        "labels": labels,
+    }
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), batch)
 
 
@@ -106,6 +113,18 @@ def merge(tree, part):
         key: merge(value, part[key]) if isinstance(part.get(key), dict) else part.get(key, value)
         for key, value in tree.items()
     }
+
+
+def test_the_loss_of_atom_is_that_of_its_part_of_dimp():
+    """The same backbone and IoU-Net; only the IoU-Net's parameters have a gradient where the statistics are stored."""
+    params, batch = parameters(jnp.float32), example(jnp.float32)
+    stored = replace(dimp.LossConfig(), backbone_statistics="stored")
+    expected = jit(partial(dimp.loss, config=stored))(params, batch)[1][1]["overlap"]
+    config = atom.LossConfig(backbone_statistics="stored")
+    params = {part: params[part] for part in ("backbone", "iou_net")}
+    value, (after, parts) = jit(partial(atom.loss, config=config))(params, batch)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    assert value == parts["overlap"] and jax.tree.structure(after) == jax.tree.structure(params)
 
 
 def test_statistics_of_the_batch_or_the_stored_ones():

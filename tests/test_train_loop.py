@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -68,6 +69,34 @@ def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, tmp_path, kill):
     process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
     assert_same_bits(train(tmp_path), uninterrupted[0])
+
+
+def test_two_processes_train_what_one_does(uninterrupted, tmp_path):
+    """On loopback, with half of every batch each: the same parameters up to the order of sums."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.small_training", str(tmp_path), "process", str(index), port],
+            cwd=REPOSITORY,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    with np.load(tmp_path / "result.npz") as stored:
+        for actual, expected in zip(stored.values(), jax.tree.leaves(uninterrupted[0]), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == CONFIG.steps  # the first process writes it
 
 
 def test_a_run_in_two_parts_and_ctrl_c(uninterrupted, tmp_path):

@@ -35,7 +35,7 @@ class TrainingError(RuntimeError):
 
 
 class Batches(Protocol):
-    """Where batches come from: `eval`-side data, or a list in a test."""
+    """Where batches come from: `train.data.batches`."""
 
     def __next__(self) -> dict[str, np.ndarray]: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -177,20 +177,19 @@ def fit(
     config: LoopConfig,
     folder: Path,
     *,
-    batch_axis: int = 1,
     on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
 ) -> PyTree:
     """Trains up to `config.steps` steps and returns the parameters (their average where one is kept).
 
-    Goes on from the newest checkpoint in `folder`, if there is one. batches: of this process; the global batch is
-    that of all of them along `batch_axis`. Entries of a batch that are not numbers stay on the host: "sample_ids"
-    is named if a step is not finite. Every `log_every` steps a line goes to `folder/log.jsonl` and to `on_log`.
+    Goes on from the newest checkpoint in `folder`, if there is one. batches: of this process, `[frames, B, ...]` each,
+    and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
+    steps a line goes to `folder/log.jsonl` and to `on_log` (in the first process).
     Ctrl-C and SIGTERM end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a step that
     is not finite, with the last good state saved.
     """
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
-    spread = NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, "data"))
+    spread = NamedSharding(mesh, PartitionSpec(None, "data"))
     state = jax.device_put(init_state(params, optimizer), everywhere)
     manager = checkpoint.open_checkpoints(folder / "checkpoints", keep=config.keep)
     step = jax.jit(make_step(loss, prepare, optimizer, config.seed), donate_argnums=0)
@@ -202,27 +201,29 @@ def fit(
             start, state, data = found
             batches.set_state(data)
         began, fetched = time.perf_counter(), 0.0
-        progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", mininterval=1)
+        quiet = jax.process_index() > 0
+        progress = tqdm(range(start, config.steps), None, config.steps, initial=start, unit="step", disable=quiet)
         for number in progress:
             waiting = time.perf_counter()
             batch = next(batches)
             fetched += time.perf_counter() - waiting
-            ids = batch.pop("sample_ids", None)
+            ids = batch.pop("sample_ids")
             arrays = {name: jax.make_array_from_process_local_data(spread, leaf) for name, leaf in batch.items()}
             state, metrics = step(state, arrays)
             if not bool(metrics["finite"]):
                 checkpoint.save(manager, number, state, batches.get_state())
                 raise TrainingError(
                     f"step {number + 1}: loss {float(metrics['loss'])}, gradient norm "
-                    f"{float(metrics['gradient_norm'])}; look at the samples {np.asarray(ids).tolist()}"
+                    f"{float(metrics['gradient_norm'])}; look at the samples {ids.tolist()}"
                 )
             last = number + 1 == config.steps
             if (number + 1) % config.log_every == 0 or last:
                 seconds = time.perf_counter() - began
                 values = {name: np.asarray(value).tolist() for name, value in metrics.items() if name != "finite"}
                 values |= {"steps_per_second": (number + 1 - start) / seconds, "data_wait_share": fetched / seconds}
-                _log(folder / "log.jsonl", {"step": number + 1, **values})
-                on_log(number + 1, values)
+                if jax.process_index() == 0:
+                    _log(folder / "log.jsonl", {"step": number + 1, **values})
+                    on_log(number + 1, values)
                 progress.set_postfix(loss=f"{values['loss']:.4g}")
             if (number + 1) % config.save_every == 0 or last or stop.is_set():
                 checkpoint.save(manager, number + 1, state, batches.get_state())

@@ -1,0 +1,1 @@
+"""Training runs: each file has a function `get_config()`."""
