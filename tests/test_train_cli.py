@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -74,12 +75,25 @@ def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
     assert info["steps"] == 2 and info["config"]["loss"]["filter_steps"] == 2
     assert list((run / "tensorboard").iterdir())
 
+    held_out(tmp_path / "held_out")
+    every += ["--set", f"validation.data_dir={tmp_path / 'held_out'}", "--set", "validation.every=1"]
     assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=3") == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert 0 < lines[-1]["validation/auc"] < 1 and 0 <= lines[-1]["validation/norm_precision"] <= 1
     assert {"loss", "overlap", "classification", "data_wait_share"} <= set(lines[0])
     assert len(lines[0]["classification"]) == 3  # the start and two steps
     assert str(run / "weights.safetensors") in capsys.readouterr().out
+
+
+def held_out(folder: Path) -> None:
+    """Two sequences of three frames in the layout `folder`."""
+    for name, size in (("a", (60, 80)), ("b", (48, 96))):
+        (folder / name / "img").mkdir(parents=True)
+        for frame in range(3):
+            image = np.random.default_rng(frame).integers(0, 255, (*size, 3), np.uint8)
+            assert cv2.imwrite(str(folder / name / "img" / f"{frame + 1:04}.png"), image)
+        (folder / name / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[!_]*.py")))
@@ -113,6 +127,7 @@ def test_the_published_numbers():
         ("smoke", ["--set", "loop.stepz=1"], "LoopConfig has no field 'stepz'"),
         ("dimp18", [], "lasot"),  # not prepared
         ("atom", [], "its loss is a train.atom one"),
+        ("smoke", ["--set", "validation.data_dir=nowhere"], "nowhere"),
         ("smoke", ["--weights", "missing.safetensors"], "missing.safetensors: no such file"),
     ],
 )

@@ -178,18 +178,28 @@ def fit(
     folder: Path,
     *,
     on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    validate: Callable[[int, PyTree], dict[str, float]] | None = None,
+    validate_every: int = 0,
 ) -> PyTree:
     """Trains up to `config.steps` steps and returns the parameters (their average where one is kept).
 
     Goes on from the newest checkpoint in `folder`, if there is one. batches: of this process, `[frames, B, ...]` each,
     and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
-    steps a line goes to `folder/log.jsonl` and to `on_log` (in the first process).
+    steps a line goes to `folder/log.jsonl` and to `on_log`, every `validate_every` steps and at the end one with what
+    `validate` says of the parameters that would be returned (all in the first process).
     Ctrl-C and SIGTERM end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a step that
     is not finite, with the last good state saved.
     """
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec(None, "data"))
+    quiet = jax.process_index() > 0
+
+    def report(number, values):
+        if not quiet:
+            _log(folder / "log.jsonl", {"step": number, **values})
+            on_log(number, values)
+
     state = jax.device_put(init_state(params, optimizer), everywhere)
     manager = checkpoint.open_checkpoints(folder / "checkpoints", keep=config.keep)
     step = jax.jit(make_step(loss, prepare, optimizer, config.seed), donate_argnums=0)
@@ -201,7 +211,6 @@ def fit(
             start, state, data = found
             batches.set_state(data)
         began, fetched = time.perf_counter(), 0.0
-        quiet = jax.process_index() > 0
         progress = tqdm(range(start, config.steps), None, config.steps, initial=start, unit="step", disable=quiet)
         for number in progress:
             waiting = time.perf_counter()
@@ -221,14 +230,20 @@ def fit(
                 seconds = time.perf_counter() - began
                 values = {name: np.asarray(value).tolist() for name, value in metrics.items() if name != "finite"}
                 values |= {"steps_per_second": (number + 1 - start) / seconds, "data_wait_share": fetched / seconds}
-                if jax.process_index() == 0:
-                    _log(folder / "log.jsonl", {"step": number + 1, **values})
-                    on_log(number + 1, values)
+                report(number + 1, values)
                 progress.set_postfix(loss=f"{values['loss']:.4g}")
+            if validate is not None and ((number + 1) % validate_every == 0 or last) and not quiet:
+                scores = validate(number + 1, jax.device_get(_result(state)))
+                report(number + 1, {f"validation/{name}": value for name, value in scores.items()})
             if (number + 1) % config.save_every == 0 or last or stop.is_set():
                 checkpoint.save(manager, number + 1, state, batches.get_state())
             if stop.is_set() and not last:
                 raise KeyboardInterrupt(f"stopped after step {number + 1} of {config.steps}; the same command goes on")
+    return _result(state)
+
+
+def _result(state: TrainState) -> PyTree:
+    """What training has found: the parameters, or their average."""
     return state.params if state.average is None else with_trained(state.params, state.average)
 
 

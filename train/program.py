@@ -16,10 +16,13 @@ from tensorboardX import SummaryWriter
 from eval import datasets, settings
 from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
+from eval.sequences import SequenceError
 from trackers.nets import models
 from trackers.weights import WeightsError, files
 from train import data, loop
+from train import validation as tracking
 from train.checkpoint import CheckpointError
+from train.validation import ValidationConfig
 
 Params = Any
 
@@ -46,6 +49,7 @@ class Config:
     loss: Any  # the command's own LossConfig, with the `model` that is trained
     loader: data.LoaderConfig = data.DIMP
     prepare: data.PrepareConfig = field(default_factory=lambda: data.PREPARE_DIMP)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
 
 def initial_params(model: str, seed: int, weights: Path | None) -> Params:
@@ -84,9 +88,25 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
 
     prepare = partial(data.prepare, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights)
+    track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
     with SummaryWriter(str(out / "tensorboard")) as writer:
+
+        def validate(step, params):
+            scores, overlays = track(params)
+            writer.add_image("validation/overlays", overlays, step, dataformats="HWC")
+            return scores
+
         params = loop.fit(
-            start, loss, prepare, batches, config.optimizer, config.loop, out, on_log=_to_tensorboard(writer)
+            start,
+            loss,
+            prepare,
+            batches,
+            config.optimizer,
+            config.loop,
+            out,
+            on_log=_to_tensorboard(writer),
+            validate=track and validate,
+            validate_every=config.validation.every,
         )
     if jax.process_index() == 0:
         info = {"config": settings.plain(config), "steps": config.loop.steps, "versions": settings.versions()}
@@ -149,10 +169,10 @@ def _main(name, loss, loss_config, argv) -> int:
         if not isinstance(config.loss, loss_config):
             raise settings.SettingError(f"{arguments.config}: its loss is a {type(config.loss).__module__} one")
         train(partial(loss, config=config.loss), config, out, arguments.data_dir, arguments.weights)
-    except (settings.SettingError, DatasetError, WeightsError, CheckpointError, loop.TrainingError) as error:
+    except (settings.SettingError, WeightsError, CheckpointError, loop.TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (data.FrameError, OSError) as error:
+    except (DatasetError, SequenceError, data.FrameError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     print(f"weights: {out / 'weights.safetensors'} (model {config.loss.model})")
