@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from trackers.nets.models import MODELS
+from trackers.nets.models import PEER_MODELS
 from trackers.nets.resnet import BATCH_NORM_EPSILON
 from trackers.weights import WeightsError, files, names
 from trackers.weights.torch_reader import read_state_dict
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, or .npz state dict")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
-    parser.add_argument("--model", required=True, choices=MODELS, help="the networks that the file is for")
+    parser.add_argument("--model", required=True, choices=PEER_MODELS, help="the networks that the file is for")
     args = parser.parse_args(arguments)
     try:
         info = convert(args.source, args.destination, args.model)

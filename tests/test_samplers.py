@@ -1,26 +1,12 @@
 """Which frames make a sample: bounds, distribution, and that a sample depends on its number only."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from eval.datasets import SequenceTable, TrackingDataset
 from train import samplers
-
-
-class Table(NamedTuple):
-    names: tuple
-    starts: np.ndarray
-    lengths: np.ndarray
-    boxes: np.ndarray
-    visible: np.ndarray
-
-
-class Dataset(NamedTuple):
-    name: str
-    frames: list
-    table: Table
 
 
 def dataset(name, *visible):
@@ -29,7 +15,7 @@ def dataset(name, *visible):
     flags = np.concatenate([np.asarray(flags, bool) for flags in visible])
     boxes = np.where(flags[:, None], np.float32([1, 2, 3, 4]), np.float32(np.nan))
     names = tuple(f"{name}{i}" for i in range(len(lengths)))
-    return Dataset(name, [], Table(names, np.cumsum(lengths) - lengths, lengths, boxes, flags))
+    return TrackingDataset(name, [], SequenceTable(names, np.cumsum(lengths) - lengths, lengths, boxes, flags))
 
 
 def draws(mixture, options, count=400, seed=0):

@@ -127,6 +127,8 @@ def test_the_published_numbers():
         ("smoke", ["--set", "loop.stepz=1"], "LoopConfig has no field 'stepz'"),
         ("dimp18", [], "lasot"),  # not prepared
         ("atom", [], "its loss is a train.atom one"),
+        ("smoke", ["--set", "loader.batch_size=0"], "loader.batch_size=0: must be a positive multiple"),
+        ("smoke", ["--set", "loader.sampling.min_length=1000"], "has no usable sequence among 2"),
         ("smoke", ["--set", "validation.data_dir=nowhere"], "nowhere"),
         ("smoke", ["--weights", "missing.safetensors"], "missing.safetensors: no such file"),
     ],

@@ -3,7 +3,6 @@
 import multiprocessing
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import cv2
 import jax
@@ -11,26 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eval.datasets import SequenceTable, TrackingDataset
 from eval.metrics import overlaps
 from tests import oracle
 from tests.golden import formula
 from train import data, samplers
 
 SMALL = data.CropConfig(size=32)
-
-
-class Table(NamedTuple):
-    names: tuple
-    starts: np.ndarray
-    lengths: np.ndarray
-    boxes: np.ndarray
-    visible: np.ndarray
-
-
-class Dataset(NamedTuple):
-    name: str
-    frames: object
-    table: Table
 
 
 class Frames:
@@ -55,9 +41,8 @@ def dataset(name="video", lengths=(30, 40), **options):
     count = lengths.sum()
     boxes = np.random.default_rng(1).uniform([5, 5, 6, 6], [30, 20, 20, 20], (count, 4)).astype(np.float32)
     names = tuple(f"{name}{i}" for i in range(len(lengths)))
-    return Dataset(
-        name, Frames(**options), Table(names, np.cumsum(lengths) - lengths, lengths, boxes, np.ones(count, bool))
-    )
+    table = SequenceTable(names, np.cumsum(lengths) - lengths, lengths, boxes, np.ones(count, bool))
+    return TrackingDataset(name, Frames(**options), table)
 
 
 @lru_cache

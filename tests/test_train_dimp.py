@@ -16,6 +16,7 @@ from tests.golden import formula
 from tests.quick import jit
 from trackers.weights import names
 from train import atom, dimp, losses
+from train.loop import trained, with_trained
 
 SIDE, CELLS = 64, 4  # pixels and cells of a crop
 FRAMES, TESTS, TARGETS, PROPOSALS = 2, 1, 2, 3
@@ -67,15 +68,6 @@ def parameters(dtype):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), names.convert(state, "dimp18", "formula")[0])
 
 
-def trained(params):
-    """What the optimizer may change: everything but the batch statistics."""
-    return {part: variables["params"] for part, variables in params.items()}
-
-
-def with_trained(params, learned):
-    return {part: {**variables, "params": learned[part]} for part, variables in params.items()}
-
-
 @pytest.fixture
 def x64():
     with jax.enable_x64():
@@ -94,7 +86,7 @@ def test_the_whole_gradient_against_finite_differences(x64):
     start = trained(params)
     gradient = value_and_grad(start)[1]
     groups = {part: {part: start[part]} for part in start}
-    groups["optimizer"] = {"classifier": {"optimizer": start["classifier"]["optimizer"]}}
+    groups["optimizer"] = {"classifier": {"params": {"optimizer": start["classifier"]["params"]["optimizer"]}}}
     rng = np.random.default_rng(1)
     for name, group in groups.items():
         # Relative steps: leaves differ in size by orders of magnitude.

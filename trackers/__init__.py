@@ -62,7 +62,7 @@ def init_params(name: str, key: jax.Array) -> Params:
 
 
 def load_params(name: str, weights: str | Path | None) -> Params:
-    """The parameters of tracker `name` from a file of `eval.convert`; None only where it needs no file.
+    """The parameters of tracker `name` from a file of `eval.convert` or training; None only where it needs no file.
 
     Raises `WeightsError`, one line that names the file and the fix.
     """
@@ -72,7 +72,8 @@ def load_params(name: str, weights: str | Path | None) -> Params:
             raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
         return init_params(name, jax.random.key(0))
     if weights is None:
-        raise WeightsError(f"{name} needs weights of model {model}: make a file with eval.convert, give --weights")
+        maker = "eval.convert" if model in models.PEER_MODELS else "train.dimp"
+        raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
     found = files.read_metadata(weights)["model"]
     if found != model:
         raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}; convert with --model {model}")

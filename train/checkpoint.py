@@ -33,8 +33,8 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> tuple[int, PyTree, 
     """(step, state, data) of the newest checkpoint that can be read; None if there is none at all.
 
     like: arrays (or `jax.ShapeDtypeStruct`s with shardings) with the structure, shapes and placement of the state.
-    A damaged checkpoint is named in a warning and deleted, and the one before is taken: a run that goes on from there
-    must be able to write that step again. CheckpointError if every one is damaged, which deletes none.
+    A damaged checkpoint is named in a warning and set aside as damaged-<step>, and the one before is taken: a run that
+    goes on from there must be able to write that step again. CheckpointError if none can be read; all stay in place.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     damaged = []
@@ -49,8 +49,10 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> tuple[int, PyTree, 
             continue
         for bad, reason in damaged:
             path = manager.directory / str(bad)
-            warnings.warn(f"{path}: damaged ({reason}); going on from step {step}", stacklevel=2)
-            manager.delete(bad)
+            warnings.warn(f"{path}: damaged ({reason}), set aside; going on from step {step}", stacklevel=2)
+            if jax.process_index() == 0:
+                path.rename(path.with_name(f"damaged-{bad}"))
+        manager.reload()
         return step, found["state"], found["data"]
     if damaged:
         raise CheckpointError(

@@ -1,6 +1,7 @@
 """From a configuration to trained weights: what the commands `train.dimp` and `train.atom` share."""
 
 import argparse
+import contextlib
 import runpy
 import sys
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class Config:
     loop: loop.LoopConfig
     loss: Any  # the command's own LossConfig, with the `model` that is trained
     loader: data.LoaderConfig = data.DIMP
-    prepare: data.PrepareConfig = field(default_factory=lambda: data.PREPARE_DIMP)
+    prepare: data.PrepareConfig = data.PREPARE_DIMP
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
 
@@ -76,20 +77,11 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
 
     loss: `(params, prepared batch) -> (value, (params, parts))`.
     """
-    mixed = [open_dataset(one, data_dir) for one in config.datasets]
-    batches = data.batches(
-        mixed,
-        [one.probability for one in config.datasets],
-        config.loader,
-        config.loop.steps,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
+    batches = open_batches(config, data_dir)
     prepare = partial(data.prepare, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights)
     track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
-    with SummaryWriter(str(out / "tensorboard")) as writer:
+    with contextlib.closing(batches), SummaryWriter(str(out / "tensorboard")) as writer:
 
         def validate(step, params):
             scores, overlays = track(params)
@@ -112,6 +104,25 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
         info = {"config": settings.plain(config), "steps": config.loop.steps, "versions": settings.versions()}
         files.save(out / "weights.safetensors", jax.device_get(params), model=config.loss.model, info=info)
     return params
+
+
+def open_batches(config: Config, data_dir: Path) -> data.BatchIterator:
+    """This process's batches of the mixture. DatasetError; SettingError where the numbers do not fit."""
+    devices, size = jax.device_count(), config.loader.batch_size
+    if size < 1 or size % devices:
+        raise settings.SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
+    mixed = [open_dataset(one, data_dir) for one in config.datasets]
+    try:
+        return data.batches(
+            mixed,
+            [one.probability for one in config.datasets],
+            config.loader,
+            config.loop.steps,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+    except ValueError as error:
+        raise settings.SettingError(str(error)) from error
 
 
 def open_dataset(config: DatasetConfig, data_dir: Path) -> TrackingDataset:

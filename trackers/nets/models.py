@@ -17,7 +17,8 @@ from trackers.nets.resnet import ResNet
 Array = jax.Array
 Params = Any
 
-MODELS = ("atom", "atom_multiscale", "dimp18", "dimp50", "dimp_tiny", "resnet50", "resnet50_v1")
+PEER_MODELS = ("atom", "atom_multiscale", "dimp18", "dimp50", "resnet50", "resnet50_v1")  # checkpoints of peers exist
+MODELS = (*PEER_MODELS, "dimp_tiny")
 
 
 def networks(model: str) -> dict[str, nn.Module]:

@@ -1,5 +1,7 @@
 """ATOM's IoU-Net as published, on an ImageNet ResNet-18 (`--weights`): 50 epochs of 1,000 batches of 64."""
 
+from dataclasses import replace
+
 from train import atom, data, loop, program
 
 
@@ -9,6 +11,6 @@ def get_config():
         optimizer=loop.OptimizerConfig(groups=(("^iou_net/", 1e-3),), decay_every=15_000, decay=0.2),
         loop=loop.LoopConfig(steps=50_000, save_every=1000),
         loss=atom.LossConfig(),
-        loader=data.LoaderConfig(sampling=data.ATOM.sampling, crops=data.ATOM.crops, batch_size=64, workers=8),
+        loader=replace(data.ATOM, workers=8),
         prepare=data.PREPARE_ATOM,
     )
