@@ -302,7 +302,8 @@ def test_prepared_batch(rng):
 def test_gray_is_joint_and_brightness_is_not(rng):
     images = jnp.asarray(rng.integers(0, 200, (5, 8, 8, 3), np.uint8))
     config = data.PREPARE_DIMP
-    augment = jax.jit(jax.vmap(lambda key: data.augment_color(key, images, config)))
+    boxes = jnp.zeros((5, 4))
+    augment = jax.jit(jax.vmap(lambda key: data.augment_images(key, images, boxes, config)[0]))
     out = np.asarray(augment(jax.random.split(jax.random.key(0), 400)))
     gray = np.ptp(out, axis=-1).max((2, 3)) < 1e-3
     assert (gray.all(1) == gray.any(1)).all() and 5 < gray[:, 0].sum() < 40
@@ -310,7 +311,63 @@ def test_gray_is_joint_and_brightness_is_not(rng):
     assert 0.8 <= factors.min() < 0.81 and 1.19 < factors.max() <= 1.2001
     assert np.ptp(factors, axis=1).min() > 0
     white = jnp.full((1, 2, 2, 3), 255, jnp.uint8)
-    assert max(data.augment_color(jax.random.key(i), white, config).max() for i in range(8)) == 255
+    assert max(data.augment_images(jax.random.key(i), white, boxes, config)[0].max() for i in range(8)) == 255
+
+
+def test_a_mirrored_target_is_where_its_box_is():
+    """A bright box on black, mirrored with all frames of its sample or not at all."""
+    config = replace(data.PREPARE_DIMP, flip_probability=0.5, brightness=(1.0, 1.0))
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    corners = [(4, 6), (9, 2), (20, 13)]
+    for image, (x, y) in zip(images, corners):
+        image[y : y + 7, x : x + 5] = 200
+    # Pixel i is centered at i, and covers i - 0.5 .. i + 0.5.
+    boxes = jnp.array([[x - 0.5, y - 0.5, 5, 7] for x, y in corners])
+    flips = set()
+    for seed in range(8):
+        out, moved = data.augment_images(jax.random.key(seed), jnp.asarray(images), boxes, config)
+        flips.add(bool((moved != boxes).any()))
+        for image, (x, y, w, h) in zip(out, moved):
+            rows, columns = np.nonzero(image[..., 0] > 100)
+            found = columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5
+            assert found == (x, y, x + w, y + h)
+    assert flips == {False, True}
+
+
+def test_contrast_saturation_and_blur_of_each_image(rng):
+    images = jnp.asarray(rng.integers(60, 190, (6, 24, 24, 3), np.uint8))
+    still = replace(data.PREPARE_DIMP, grayscale_probability=0.0, brightness=(1.0, 1.0))
+
+    def augmented(**change):
+        config = replace(still, **change)
+        return np.asarray(data.augment_images(jax.random.key(1), images, jnp.zeros((6, 4)), config)[0])
+
+    plain = np.asarray(images, np.float32)
+    np.testing.assert_array_equal(augmented(), plain)
+    contrast = augmented(contrast=(0.5, 0.9))
+    ratio = contrast.std((1, 2, 3)) / plain.std((1, 2, 3))
+    assert ((ratio > 0.5) & (ratio < 0.9)).all() and np.ptp(ratio) > 0.05
+    np.testing.assert_allclose(contrast.mean((1, 2, 3)), plain.mean((1, 2, 3)), rtol=1e-4)
+    gray = augmented(saturation=(0.0, 0.0))
+    assert np.ptp(gray, axis=-1).max() < 1e-2 and np.abs(gray.mean(-1) - plain @ np.array(data.LUMA)).max() < 1e-2
+    blurred = augmented(blur_probability=1.0, blur_sigma=(1.5, 1.5))
+    expected = [cv2.GaussianBlur(image, (9, 9), 1.5, borderType=cv2.BORDER_REPLICATE) for image in plain]
+    np.testing.assert_allclose(blurred, expected, atol=1e-2)
+    some = augmented(blur_probability=0.5) != plain
+    assert 0 < some.any((1, 2, 3)).sum() < 6
+
+
+def test_a_stretched_crop_shows_the_target_where_its_box_is(rng):
+    x, y, w, h = box = np.array([60, 50, 40, 30])
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[y : y + h, x : x + w] = 255
+    for aspect in (0.6, 1.0, 1.7):
+        around = data.jitter_box(rng, box, data.Jitter(center=1.0, scale=0.2))
+        crop, (left, top, width, height) = data.search_crop(image, box, around, data.CropConfig(), aspect)
+        rows, columns = np.nonzero(crop[..., 0] > 127)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found, [left, top, left + width, top + height], atol=2 + 0.5 * width / w)
+        np.testing.assert_allclose(width * h / (height * w), 1 / aspect, rtol=0.02)
 
 
 def test_proposals_overlap_and_are_whole_pixels():

@@ -15,9 +15,10 @@ from tests import oracle
 from tests.golden import formula
 from tests.quick import jit
 from trackers.weights import names
-from train import atom, dimp, losses
+from train import atom, dimp, loop, losses
 from train.loop import trained, with_trained
 
+EVERYTHING = loop.OptimizerConfig(groups=((".", 1.0),))
 SIDE, CELLS = 64, 4  # pixels and cells of a crop
 FRAMES, TESTS, TARGETS, PROPOSALS = 2, 1, 2, 3
 
@@ -83,7 +84,7 @@ def test_the_whole_gradient_against_finite_differences(x64):
         return dimp.loss(with_trained(params, learned), batch, config)[0]
 
     value_and_grad, value = jit(jax.value_and_grad(value)), jit(value)
-    start = trained(params)
+    start = trained(params, EVERYTHING)
     gradient = value_and_grad(start)[1]
     groups = {part: {part: start[part]} for part in start}
     groups["optimizer"] = {"classifier": {"params": {"optimizer": start["classifier"]["params"]["optimizer"]}}}

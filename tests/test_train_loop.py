@@ -51,6 +51,34 @@ def test_groups_have_their_rates_and_the_rest_is_frozen(uninterrupted):
         np.testing.assert_allclose(moved, rate, rtol=1e-2)
 
 
+def test_frozen_parameters_are_neither_differentiated_nor_stored_by_the_optimizer():
+    config = replace(OPTIMIZER, groups=(("head/", 1e-2),), average=None)
+    params = small_training.params()
+    assert set(loop.trained(params, config)) == {"head"}
+    state = loop.init_state(params, config)
+    sizes = {np.shape(leaf) for leaf in jax.tree.leaves(state.optimizer)}
+    assert sizes == {(), (4,), (4, 4)} and len(jax.tree.leaves(state.optimizer)) < 8  # two moments of two arrays
+
+    @jax.custom_vjp
+    def untouched(x):
+        return x
+
+    def refuse(_, cotangent):
+        raise AssertionError("a frozen parameter is differentiated")
+
+    untouched.defvjp(lambda x: (x, None), refuse)
+
+    def loss(params, batch):
+        backbone = {**params["backbone"], "params": jax.tree.map(untouched, params["backbone"]["params"])}
+        return small_training.loss({**params, "backbone": backbone}, batch)
+
+    batch = {name: leaf for name, leaf in next(Batches()).items() if name != "sample_ids"}
+    after, _ = loop.make_step(loss, small_training.prepare, config, 0)(state, batch)
+    assert_same_bits(after.params["backbone"]["params"], params["backbone"]["params"])
+    with pytest.raises(loop.TrainingError, match="nothing would be trained"):
+        loop.init_state(params, replace(config, groups=(("neck/", 1e-2),)))
+
+
 def test_the_rate_warms_up_and_drops():
     config = loop.OptimizerConfig(groups=((".", 1.0),), decay_every=3, decay=0.5, warmup=2)
     optimizer, tree = loop.make_optimizer(config), {"a": {"params": {"w": jnp.zeros(())}}}
@@ -157,5 +185,5 @@ def test_accumulated_batches_are_one_large_one():
         state = loop.init_state(small_training.params(), config)
         for batch in batches:
             state, _ = step(state, {name: batch[name] for name in ("x", "y")})
-        results.append(loop.trained(state.params))
+        results.append(loop.trained(state.params, config))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array = jax.Array
 CROP_RULES = ("replicate", "shifted")
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B
+BLUR_RADIUS = 4  # pixels: two of the largest standard deviation
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class CropConfig:
     rule: str = "replicate"
     train_jitter: Jitter = Jitter(center=3.0, scale=0.25)
     test_jitter: Jitter = Jitter(center=4.5, scale=0.5)
+    stretch: float = 0.0  # standard deviation of the logarithm of the window's aspect; a photograph then looks like
+    # several frames of a target that changes its shape
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,13 @@ class LabelConfig:
 class PrepareConfig:
     """What happens on the device; the defaults are DiMP's."""
 
-    grayscale_probability: float = 0.05  # of a sample: all its frames or none
-    brightness: tuple[float, float] = (0.8, 1.2)  # factor, drawn for each image
+    flip_probability: float = 0.0  # of a sample: all its frames are mirrored or none
+    grayscale_probability: float = 0.05  # of a sample
+    brightness: tuple[float, float] = (0.8, 1.2)  # factor, drawn for each image; so are the following
+    contrast: tuple[float, float] = (1.0, 1.0)  # factor of the distance to the image's mean
+    saturation: tuple[float, float] = (1.0, 1.0)  # factor of the distance to gray
+    blur_probability: float = 0.0  # of an image
+    blur_sigma: tuple[float, float] = (0.5, 2.0)  # pixels of the crop
     proposals: ProposalConfig = ProposalConfig()
     labels: LabelConfig | None = LabelConfig()  # None: no labels
 
@@ -129,32 +137,36 @@ def jitter_box(rng: np.random.Generator, box: np.ndarray, jitter: Jitter) -> np.
 
 
 def search_crop(
-    image: np.ndarray, box: np.ndarray, around: np.ndarray, config: CropConfig
+    image: np.ndarray, box: np.ndarray, around: np.ndarray, config: CropConfig, aspect: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The square window around a box, resized, and where the target lies in it.
+    """The window around a box, resized to a square, and where the target lies in it.
 
-    image: `[H, W, 3]` uint8. box: `[4]` of the target. around: `[4]` of the window's middle and size. Returns the crop
+    image: `[H, W, 3]` uint8. box: `[4]` of the target. around: `[4]` of the window's middle and size. aspect: width of
+    the window over its height; what is not 1 stretches the target. Returns the crop
     `[size, size, 3]` uint8 and the target's box in it, `[4]` float32. The last row and column of the image are never
     used, as in the peer. ValueError for an unknown rule.
     """
     if config.rule not in CROP_RULES:
         raise ValueError(f"unknown crop rule {config.rule!r}; choose one of {', '.join(CROP_RULES)}")
     box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
-    side = ceil(config.search_scale * sqrt(around[2] * around[3]))
+    root = config.search_scale * sqrt(around[2] * around[3])
+    sides = [ceil(root * sqrt(aspect)), ceil(root / sqrt(aspect))]
     middle = around[:2] + around[2:] / 2
-    corner = [round(center - side / 2) for center in middle]
-    factor = config.size / side
+    corner = [round(center - side / 2) for center, side in zip(middle, sides)]
+    factor = config.size / np.array(sides)
     if config.rule == "shifted":
-        corner = [_shift_inside(first, side, extent) for first, extent in zip(corner, image.shape[1::-1])]
+        corner = [_shift_inside(*axis) for axis in zip(corner, sides, image.shape[1::-1])]
         upper_left = (box[:2] - corner) * factor
         target = np.concatenate([upper_left, box[2:] * factor])
     else:
         target = box_in_crop(box, around, factor, config.size)
-    return _resized_window(image, corner, side, config.size), target.astype(np.float32)
+    return _resized_window(image, corner, sides, config.size), target.astype(np.float32)
 
 
-def box_in_crop(box: np.ndarray, around: np.ndarray, factor: float, size: int) -> np.ndarray:
-    """`[4]` of a box in a "replicate" crop of `size` pixels around another box, `factor` crop pixels per image pixel.
+def box_in_crop(box: np.ndarray, around: np.ndarray, factor: float | np.ndarray, size: int) -> np.ndarray:
+    """`[4]` of a box in a "replicate" crop of `size` pixels around another box.
+
+    factor: crop pixels per image pixel, of both axes or `[2]` (x, y).
 
     It is relative to where the middle of the window should be, not to where rounding put it, as in the peer.
     """
@@ -180,7 +192,9 @@ def load_sample(
         crops = []
         for record in records.tolist():
             box = dataset.table.boxes[record]
-            crops.append(search_crop(images[record], box, jitter_box(rng, box, jitter), config.crops))
+            around = jitter_box(rng, box, jitter)
+            aspect = exp(config.crops.stretch * rng.standard_normal()) if config.crops.stretch else 1.0
+            crops.append(search_crop(images[record], box, around, config.crops, aspect))
         out[f"{part}_images"] = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) for crop, _ in crops])
         out[f"{part}_boxes"] = np.stack([box for _, box in crops])
     return out
@@ -262,32 +276,71 @@ def prepare(key: Array, batch: dict[str, Array], config: PrepareConfig) -> dict[
     color_keys, proposal_keys = jax.random.split(key, (2, batch["test_boxes"].shape[1]))
     num_train = len(batch["train_images"])
     images = jnp.concatenate([batch["train_images"], batch["test_images"]])
-    images = jax.vmap(partial(augment_color, config=config), in_axes=(0, 1), out_axes=1)(color_keys, images)
+    boxes = jnp.concatenate([batch["train_boxes"], batch["test_boxes"]])
+    augment = jax.vmap(partial(augment_images, config=config), in_axes=(0, 1, 1), out_axes=1)
+    images, boxes = augment(color_keys, images, boxes)
+    train_boxes, test_boxes = boxes[:num_train], boxes[num_train:]
     proposals, overlaps = jax.vmap(partial(propose_boxes, config=config.proposals), in_axes=(0, 1), out_axes=1)(
-        proposal_keys, batch["test_boxes"]
+        proposal_keys, test_boxes
     )
     out = {
         "train_images": images[:num_train],
-        "train_boxes": batch["train_boxes"],
+        "train_boxes": train_boxes,
         "test_images": images[num_train:],
         "proposals": proposals,
         "overlaps": overlaps,
     }
     if config.labels is not None:
         label = partial(classification_label, crop_size=images.shape[2], config=config.labels)
-        out["labels"] = jax.vmap(jax.vmap(label))(batch["test_boxes"])
+        out["labels"] = jax.vmap(jax.vmap(label))(test_boxes)
     return out
 
 
-def augment_color(key: Array, images: Array, config: PrepareConfig) -> Array:
-    """Images of one sample `[N, H, W, 3]` 0..255 -> float32 0..255: all gray or none, each with its own brightness."""
-    gray_key, brightness_key = jax.random.split(key)
+def augment_images(key: Array, images: Array, boxes: Array, config: PrepareConfig) -> tuple[Array, Array]:
+    """Images of one sample `[N, H, W, 3]` 0..255 and boxes `[N, 4]` in them -> float32 0..255, and the boxes.
+
+    Mirrored or gray are all images of the sample or none; brightness, contrast, saturation and blur are drawn for each.
+    """
+    gray_key, brightness_key, more = jax.random.split(key, 3)
+    flip_key, contrast_key, saturation_key, blur_key, sigma_key = jax.random.split(more, 5)
     images = images.astype(jnp.float32)
-    gray = sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+
+    def factor(key, limits):
+        return jax.random.uniform(key, (len(images), 1, 1, 1), minval=limits[0], maxval=limits[1])
+
+    if config.flip_probability:
+        flip = jax.random.bernoulli(flip_key, config.flip_probability)
+        mirrored = boxes.at[:, 0].set(images.shape[2] - 1 - boxes[:, 0] - boxes[:, 2])  # the middle is (size - 1) / 2
+        images, boxes = jnp.where(flip, images[:, :, ::-1], images), jnp.where(flip, mirrored, boxes)
+    gray = _gray(images)
     images = jnp.where(jax.random.bernoulli(gray_key, config.grayscale_probability), gray, images)
-    low, high = config.brightness
-    factor = jax.random.uniform(brightness_key, (len(images), 1, 1, 1), minval=low, maxval=high)
-    return jnp.minimum(images * factor, 255)
+    if config.saturation != (1.0, 1.0):
+        images = gray + (images - gray) * factor(saturation_key, config.saturation)
+    if config.contrast != (1.0, 1.0):
+        mean = jnp.mean(images, (1, 2, 3), keepdims=True)
+        images = mean + (images - mean) * factor(contrast_key, config.contrast)
+    images = jnp.clip(images * factor(brightness_key, config.brightness), 0, 255)
+    if config.blur_probability:
+        chosen = jax.random.bernoulli(blur_key, config.blur_probability, (len(images), 1, 1, 1))
+        sigma = factor(sigma_key, config.blur_sigma)
+        images = jnp.where(chosen, _blur(_blur(images, sigma, 1), sigma, 2), images)
+    return images, boxes
+
+
+def _gray(images: Array) -> Array:
+    return sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+
+
+def _blur(images: Array, sigma: Array, axis: int) -> Array:
+    """Gaussian blur along one axis, each image with its `sigma` `[N, 1, 1, 1]`, the border repeated."""
+    padding = [(0, 0)] * images.ndim
+    padding[axis] = (BLUR_RADIUS, BLUR_RADIUS)
+    padded = jnp.pad(images, padding, mode="edge")
+    offsets = jnp.arange(-BLUR_RADIUS, BLUR_RADIUS + 1).reshape(1, 1, 1, -1)
+    weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)  # [N, 1, 1, taps]
+    weights = weights / jnp.sum(weights, -1, keepdims=True)
+    shifted = (jax.lax.slice_in_dim(padded, i, i + images.shape[axis], axis=axis) for i in range(2 * BLUR_RADIUS + 1))
+    return sum(weights[..., i : i + 1] * image for i, image in enumerate(shifted))
 
 
 def propose_boxes(key: Array, boxes: Array, config: ProposalConfig) -> tuple[Array, Array]:
@@ -342,17 +395,18 @@ def _shift_inside(first: int, side: int, extent: int) -> int:
     return 0 if first < 0 else min(first, extent - side)
 
 
-def _resized_window(image: np.ndarray, corner: Sequence[int], side: int, size: int) -> np.ndarray:
-    """`[size, size, 3]`: the window of `side` pixels from `corner` (x, y) on, the border of the image repeated.
+def _resized_window(image: np.ndarray, corner: Sequence[int], sides: Sequence[int], size: int) -> np.ndarray:
+    """`[size, size, 3]`: the window of `sides` (x, y) pixels from `corner` (x, y) on, the border of the image repeated.
 
     Jittered windows of large targets have thousands of pixels a side, nearly all of them border: those are not made.
     """
     extents = [max(extent - 1, 1) for extent in image.shape[1::-1]]
-    padded = any(first < 0 or first + side > extent for first, extent in zip(corner, extents))
-    if padded and side > 3 * size:
-        return _gather(image, *(_taps(first, side, size, extent) for first, extent in zip(corner, extents)))
+    padded = any(first < 0 or first + side > extent for first, side, extent in zip(corner, sides, extents))
+    if padded and max(sides) > 3 * size:
+        axes = zip(corner, sides, extents)
+        return _gather(image, *(_taps(first, side, size, extent) for first, side, extent in axes))
     slices, padding = [], []
-    for first, extent in zip(corner[::-1], extents[::-1]):
+    for first, side, extent in zip(corner[::-1], sides[::-1], extents[::-1]):
         low = min(max(first, 0), extent - 1)
         high = min(max(first + side, low + 1), extent)
         before = min(max(low - first, 0), side - 1)

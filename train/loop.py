@@ -27,6 +27,7 @@ from train import checkpoint
 
 Array = jax.Array
 PyTree = Any
+FROZEN = "frozen"  # the group of parameters that no pattern matches
 Loss = Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, dict[str, Array]]]]
 
 
@@ -76,7 +77,7 @@ class TrainState(NamedTuple):
     step: Array  # [] int32
     params: PyTree  # {part: {"params", "batch_stats"}}
     optimizer: PyTree
-    average: PyTree  # like the trained parameters, or None
+    average: PyTree  # of what `trained` gives, or None
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -93,7 +94,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         return parts
 
     adam = {str(index): optax.adam(schedule(rate)) for index, (_, rate) in enumerate(config.groups)}
-    transform = optax.partition({**adam, "frozen": optax.set_to_zero()}, lambda tree: labels(tree, config))
+    transform = optax.partition(adam, lambda tree: labels(tree, config))
     if config.clip is not None:
         transform = optax.chain(optax.clip_by_global_norm(config.clip), transform)
     if config.accumulate > 1:
@@ -102,29 +103,38 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def labels(tree: PyTree, config: OptimizerConfig) -> PyTree:
-    """The group of each leaf: the index of its pattern, or "frozen"."""
+    """The group of each leaf: the index of its pattern as a string, or "frozen"."""
 
     def label(path):
         name = "/".join(path)
         matching = (str(index) for index, (pattern, _) in enumerate(config.groups) if re.search(pattern, name))
-        return next(matching, "frozen")
+        return next(matching, FROZEN)
 
     return unflatten_dict({path: label(path) for path in flatten_dict(tree)})
 
 
-def trained(params: PyTree) -> PyTree:
-    """Of `{part: {"params", "batch_stats"}}` what an optimizer may change: `{part: {"params"}}`."""
-    return {part: {"params": variables["params"]} for part, variables in params.items()}
+def trained(params: PyTree, config: OptimizerConfig) -> PyTree:
+    """Of `{part: {"params", "batch_stats"}}` what the groups change; nothing else is differentiated.
+
+    TrainingError if that is nothing.
+    """
+    learnable = flatten_dict({part: {"params": variables["params"]} for part, variables in params.items()})
+    groups = flatten_dict(labels(unflatten_dict(learnable), config))
+    chosen = {path: leaf for path, leaf in learnable.items() if groups[path] != FROZEN}
+    if not chosen:
+        patterns = ", ".join(repr(pattern) for pattern, _ in config.groups)
+        raise TrainingError(f"no parameter matches one of optimizer.groups ({patterns}): nothing would be trained")
+    return unflatten_dict(chosen)
 
 
 def with_trained(params: PyTree, learned: PyTree) -> PyTree:
     """`params` with the leaves of `trained` replaced."""
-    return {part: {**variables, **learned[part]} for part, variables in params.items()}
+    return unflatten_dict(flatten_dict(params, keep_empty_nodes=True) | flatten_dict(learned))
 
 
 def init_state(params: PyTree, config: OptimizerConfig) -> TrainState:
     """The state before step 1."""
-    learned = trained(params)
+    learned = trained(params, config)
     return TrainState(
         jnp.int32(0),
         params,
@@ -147,7 +157,7 @@ def make_step(loss: Loss, prepare: Callable[[Array, PyTree], PyTree], config: Op
         def value(learned):
             return loss(with_trained(state.params, learned), batch)
 
-        learned = trained(state.params)
+        learned = trained(state.params, config)
         (total, (after, parts)), gradient = jax.value_and_grad(value, has_aux=True)(learned)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)

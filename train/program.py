@@ -19,6 +19,7 @@ from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
 from eval.sequences import SequenceError
 from trackers.nets import models
+from trackers.nets.dimp_classifier import identity_start
 from trackers.weights import WeightsError, files
 from train import data, loop
 from train import validation as tracking
@@ -50,16 +51,22 @@ class Config:
     loss: Any  # the command's own LossConfig, with the `model` that is trained
     loader: data.LoaderConfig = data.DIMP
     prepare: data.PrepareConfig = data.PREPARE_DIMP
+    identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
 
-def initial_params(model: str, seed: int, weights: Path | None) -> Params:
+def initial_params(model: str, seed: int, weights: Path | None, identity_classifier: bool = False) -> Params:
     """Random parameters of `model`, the parts that a weight file has taken from there.
 
     weights: a file of the same model (to go on training it) or of a backbone alone. WeightsError, one line, if a part
     does not fit.
     """
     params = models.init_variables(model, jax.random.key(seed))
+    if identity_classifier:
+        try:
+            params["classifier"] = identity_start(params["classifier"])
+        except (KeyError, ValueError) as error:
+            raise settings.SettingError(f"identity_classifier: {model} has no such start: {error}") from error
     if weights is None:
         return params
     source = files.read_metadata(weights)["model"]
@@ -79,7 +86,7 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     """
     batches = open_batches(config, data_dir)
     prepare = partial(data.prepare, config=config.prepare)
-    start = initial_params(config.loss.model, config.loop.seed, weights)
+    start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
     track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
     with contextlib.closing(batches), SummaryWriter(str(out / "tensorboard")) as writer:
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ops.boxes import xywh_to_corners
 from ops.correlation import correlate
@@ -74,6 +75,27 @@ class DimpClassifier(nn.Module):
             return prroi_pool(one, xywh_to_corners(box), bins=FILTER_SIZE, spatial_scale=1 / STRIDE)
 
         return jnp.mean(jax.vmap(pool)(self.filter_conv(features), boxes), 0)
+
+
+def identity_start(variables: Params) -> Params:
+    """`variables` of a `DimpClassifier` whose features are layer3, of equal energy, and whose initial filter pools them.
+
+    From there training has a good tracker to improve on: where the data are few, the features of a pretrained backbone
+    generalize better than what random layers learn on top of them. ValueError if the number of channels changes.
+    """
+    flat = flatten_dict(variables["params"])
+    for path, leaf in flat.items():
+        if path[0] == "filter_conv" or len(path) == 2 and path[0].startswith("layer_"):
+            if path[-1] == "kernel" and leaf.shape[2] != leaf.shape[3]:
+                raise ValueError(f"its convolution turns {leaf.shape[2]} channels into {leaf.shape[3]}")
+            flat[path] = _centered_identity(leaf.shape) if path[-1] == "kernel" else jnp.zeros_like(leaf)
+        elif path[-2:] == ("bn2", "scale"):
+            flat[path] = jnp.zeros_like(leaf)  # the residual branch of a block adds nothing
+    return {**variables, "params": unflatten_dict(flat)}
+
+
+def _centered_identity(shape: tuple[int, ...]) -> Array:
+    return jnp.zeros(shape).at[shape[0] // 2, shape[1] // 2].set(jnp.eye(shape[2]))
 
 
 def instance_l2_norm(x: Array) -> Array:

@@ -1,0 +1,34 @@
+"""DiMP-18's classifier and IoU-Net on a frozen ImageNet ResNet-18: what the released heads are trained with.
+
+    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m eval.convert resnet18-f37072fd.pth r18.safetensors --model atom_multiscale
+    python -m train.dimp --config train/configs/dimp18_heads.py --weights r18.safetensors
+
+Crops show the target as large as the tracker's do, but less around it: networks of convolutions do not mind, and a
+step costs a third.
+"""
+
+from eval.datasets import SYNTHETIC, SyntheticConfig
+from train import dimp, loop, program
+from train.configs import dimp_tiny
+
+
+def get_config():
+    return program.Config(
+        datasets=(
+            program.DatasetConfig("csv", 0.85),
+            program.DatasetConfig(SYNTHETIC, 0.15, synthetic=SyntheticConfig(num_clips=300)),
+        ),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^classifier/params/optimizer/", 1e-3), ("^classifier/", 1e-4), ("^iou_net/", 7e-4)),
+            decay_every=700,
+            decay=0.35,
+            warmup=50,
+            clip=100.0,
+        ),
+        loop=loop.LoopConfig(steps=2100, log_every=10, save_every=50),
+        loss=dimp.LossConfig(model="dimp18", backbone_statistics="stored"),
+        loader=dimp_tiny.loader(),
+        prepare=dimp_tiny.prepare(),
+        identity_classifier=True,
+    )
