@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ops.boxes import xywh_to_corners
+from ops.prroi_pool import prroi_pool
 from trackers.nets import dimp_classifier, models, resnet
 from trackers.nets.dimp_classifier import DimpClassifier, init_optimizer, loss_maps, optimize_filter
 from trackers.nets.iou_net import IoUNet, _ConvBlock
@@ -268,3 +270,17 @@ def test_initial_filter_is_the_mean_over_the_samples(rng):
     together = initial(features, boxes)
     assert together.shape == (4, 4, 8)
     np.testing.assert_allclose(together, np.mean(one_by_one, 0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_identity_start_passes_layer3_and_pools_it(rng, blocks):
+    net = DimpClassifier(blocks=blocks, channels=6)
+    taps, boxes = jnp.abs(normal(rng, 2, 8, 8, 6)), jnp.array([[30.0, 20, 50, 60], [40, 40, 30, 30]])
+    variables = dimp_classifier.identity_start(random_variables(net, taps, boxes))
+    features = net.apply(variables, taps, method="extract")
+    np.testing.assert_allclose(features, dimp_classifier.instance_l2_norm(taps), rtol=1e-5)
+    pooled = [prroi_pool(one, xywh_to_corners(box), bins=4, spatial_scale=1 / 16) for one, box in zip(features, boxes)]
+    found = net.apply(variables, features, boxes, method="initial_filter")
+    np.testing.assert_allclose(found, np.mean(pooled, 0), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="6 channels into 4"):
+        dimp_classifier.identity_start(random_variables(DimpClassifier(blocks=0, channels=4), taps, boxes))

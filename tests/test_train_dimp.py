@@ -142,11 +142,11 @@ def test_a_few_steps_lower_every_part_of_the_loss():
         def value(learned):
             return dimp.loss(with_trained(params, learned), batch, config)
 
-        gradient, (after, parts) = jax.grad(value, has_aux=True)(trained(params))
+        gradient, (after, parts) = jax.grad(value, has_aux=True)(trained(params, EVERYTHING))
         updates, state = optimizer.update(gradient, state)
-        return with_trained(after, optax.apply_updates(trained(params), updates)), state, parts
+        return with_trained(after, optax.apply_updates(trained(params, EVERYTHING), updates)), state, parts
 
-    state, history, step = optimizer.init(trained(params)), [], jit(step)
+    state, history, step = optimizer.init(trained(params, EVERYTHING)), [], jit(step)
     for _ in range(8):
         params, state, parts = step(params, state)
         history.append(parts)

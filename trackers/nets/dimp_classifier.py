@@ -78,19 +78,19 @@ class DimpClassifier(nn.Module):
 
 
 def identity_start(variables: Params) -> Params:
-    """`variables` of a `DimpClassifier` whose features are layer3, of equal energy, and whose initial filter pools them.
+    """`variables` of a `DimpClassifier` whose features are layer3 and whose initial filter pools them.
 
     From there training has a good tracker to improve on: where the data are few, the features of a pretrained backbone
     generalize better than what random layers learn on top of them. ValueError if the number of channels changes.
     """
     flat = flatten_dict(variables["params"])
     for path, leaf in flat.items():
-        if path[0] == "filter_conv" or len(path) == 2 and path[0].startswith("layer_"):
-            if path[-1] == "kernel" and leaf.shape[2] != leaf.shape[3]:
-                raise ValueError(f"its convolution turns {leaf.shape[2]} channels into {leaf.shape[3]}")
-            flat[path] = _centered_identity(leaf.shape) if path[-1] == "kernel" else jnp.zeros_like(leaf)
-        elif path[-2:] == ("bn2", "scale"):
+        if path[-2:] == ("bn2", "scale"):
             flat[path] = jnp.zeros_like(leaf)  # the residual branch of a block adds nothing
+        elif len(path) == 2 and path[1] == "kernel":  # the convolutions outside the blocks
+            if leaf.shape[2] != leaf.shape[3]:
+                raise ValueError(f"its convolution turns {leaf.shape[2]} channels into {leaf.shape[3]}")
+            flat[path] = _centered_identity(leaf.shape)
     return {**variables, "params": unflatten_dict(flat)}
 
 
