@@ -85,8 +85,8 @@ def identity_start(variables: Params) -> Params:
     """
     flat = flatten_dict(variables["params"])
     for path, leaf in flat.items():
-        if path[-2:] == ("bn2", "scale"):
-            flat[path] = jnp.zeros_like(leaf)  # the residual branch of a block adds nothing
+        if path[-2] == "bn2" or path == ("filter_conv", "bias"):
+            flat[path] = jnp.zeros_like(leaf)  # so that the residual branch of a block adds nothing
         elif len(path) == 2 and path[1] == "kernel":  # the convolutions outside the blocks
             if leaf.shape[2] != leaf.shape[3]:
                 raise ValueError(f"its convolution turns {leaf.shape[2]} channels into {leaf.shape[3]}")
