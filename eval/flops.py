@@ -56,7 +56,11 @@ def _of_dot(equation: core.JaxprEqn) -> int:
 
 
 def _of_convolution(equation: core.JaxprEqn) -> int:
-    """Every output value is a product over the kernel's window and input channels (padding counted as work)."""
+    """Every output value is a product over the kernel's window and input channels (padding counted as work).
+
+    The gradient of a strided convolution dilates its input: the zeros between are not counted.
+    """
     kernel = equation.invars[1].aval.shape
     output_axis = equation.params["dimension_numbers"].rhs_spec[0]
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[output_axis]
+    values = 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[output_axis]
+    return values // math.prod(equation.params["lhs_dilation"])
