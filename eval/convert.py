@@ -1,6 +1,10 @@
 """Convert a peer's checkpoint to the project's safetensors file, without PyTorch.
 
 python -m eval.convert dimp50.pth dimp50.safetensors --model dimp50
+
+With --heads the source is a backbone alone, which is joined with heads that were trained on it:
+
+python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --model dimp18 --heads released
 """
 
 import argparse
@@ -10,19 +14,27 @@ from pathlib import Path
 
 import jax
 
-from trackers.nets.models import PEER_MODELS
+from trackers.nets.models import PEER_MODELS, networks
 from trackers.nets.resnet import BATCH_NORM_EPSILON
-from trackers.weights import WeightsError, files, names
+from trackers.weights import WeightsError, files, heads, names, released
 from trackers.weights.torch_reader import read_state_dict
 
+RELEASED = "released"
 
-def convert(source: Path, destination: Path, model: str) -> dict:
+
+def convert(source: Path, destination: Path, model: str, heads_file: Path | None = None) -> dict:
     """Convert `source` to `destination`; returns what was done, which is also stored in the file.
 
+    heads_file: of `train.release`; `source` then is the backbone of `model`, and the result both together.
     Raises `WeightsError`, one line that names the file.
     """
     state = read_state_dict(source)
-    params, dropped = names.convert(state, model, str(source))
+    params, dropped = names.convert(state, model if heads_file is None else _backbone_model(model), str(source))
+    joined = {}
+    if heads_file is not None:
+        params, metadata = heads.join(heads_file, model, params["backbone"], str(source))
+        joined = {"heads": {"source": heads_file.name, "source_sha256": files.sha256(heads_file), **metadata}}
+        del joined["heads"]["sha256"]  # of single tensors
     leaves = jax.tree.leaves(params)
     info = {
         "source": source.name,
@@ -33,27 +45,54 @@ def convert(source: Path, destination: Path, model: str) -> dict:
         "dropped": dropped,
         "batch_norm_epsilon": BATCH_NORM_EPSILON,
         "input": "RGB 0..255, trackers.nets.resnet.normalize",
+        **joined,
     }
     files.save(destination, params, model=model, info=info)
     return info
 
 
+def _backbone_model(model: str) -> str:
+    """The model that is nothing but the backbone of `model`."""
+    wanted = {"backbone": networks(model)["backbone"]}
+    found = next(other for other in PEER_MODELS if networks(other) == wanted)
+    if found == model:
+        raise WeightsError(f"--heads: {model} is a backbone alone, it has no heads")
+    return found
+
+
+def _heads_file(model: str, choice: str | None) -> Path | None:
+    """The file of --heads FILE or --heads released."""
+    if choice != RELEASED:
+        return choice and Path(choice)
+    file = released.heads(model)
+    if file is None:
+        raise WeightsError(f"--heads {RELEASED}: no heads of {model} come with the package; give a file")
+    return file
+
+
 def main(arguments: list[str] | None = None) -> int:
-    description, example = __doc__.strip().split("\n\n")
+    description, _, examples = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
-        "python -m eval.convert", description=description, epilog=f"Example: {example}"
+        "python -m eval.convert",
+        description=description,
+        epilog=f"Example: {examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, or .npz state dict")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
     parser.add_argument("--model", required=True, choices=PEER_MODELS, help="the networks that the file is for")
+    parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
     try:
-        info = convert(args.source, args.destination, args.model)
+        heads_file = _heads_file(args.model, args.heads)
+        info = convert(args.source, args.destination, args.model, heads_file)
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{args.destination}: {args.model}, {info['tensors']} tensors, {info['parameters']:,} parameters")
     print(f"source: {args.source}, {info['source_tensors']} tensors, sha256 {info['source_sha256']}")
+    if heads_file:
+        print(f"heads: {heads_file}, sha256 {info['heads']['source_sha256']}")
     print(f"dropped: {len(info['dropped'])} {', '.join(info['dropped'])}".rstrip())
     print(f"sha256 {files.sha256(args.destination)}")
     return 0

@@ -16,7 +16,7 @@ from trackers import atom, dimp
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models
 from trackers.stages import Stages
-from trackers.weights import WeightsError, files
+from trackers.weights import WeightsError, files, released
 
 
 class Entry(NamedTuple):
@@ -62,8 +62,9 @@ def init_params(name: str, key: jax.Array) -> Params:
 
 
 def load_params(name: str, weights: str | Path | None) -> Params:
-    """The parameters of tracker `name` from a file of `eval.convert` or training; None only where it needs no file.
+    """The parameters of tracker `name` from a file of `eval.convert` or training.
 
+    None: those that come with the package, where there are any, and for a tracker that needs no file.
     Raises `WeightsError`, one line that names the file and the fix.
     """
     model = get(name).model
@@ -71,10 +72,14 @@ def load_params(name: str, weights: str | Path | None) -> Params:
         if weights is not None:
             raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
         return init_params(name, jax.random.key(0))
+    weights = released.path(model) if weights is None else weights
     if weights is None:
         maker = "eval.convert" if model in models.PEER_MODELS else "train.dimp"
         raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
-    found = files.read_metadata(weights)["model"]
+    metadata = files.read_metadata(weights)
+    found = metadata["model"]
     if found != model:
         raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}; convert with --model {model}")
+    if not any(tensor.startswith("backbone/") for tensor in metadata["sha256"]):
+        raise WeightsError(f"{weights}: heads without a backbone; join them with one: eval.convert --heads {weights}")
     return files.load(weights, models.expected_variables(model))

@@ -19,23 +19,29 @@ Params = Any
 FORMAT = "jaxtrack-1"
 
 
-def save(path: str | Path, params: Params, *, model: str, info: dict[str, Any] | None = None) -> None:
+def save(
+    path: str | Path, params: Params, *, model: str, info: dict[str, Any] | None = None, half: bool = False
+) -> None:
     """Write `params` to `path`; a reader sees the old file or the whole new one, never a part.
 
     params: nested dict of arrays. model: what they are for, e.g. "dimp18". info: anything JSON can hold,
     e.g. the configuration, the source's sha256, the dropped keys. `read_metadata` gives both back.
-    Raises `WeightsError` if the file cannot be written.
+    half: kernels (float32 of two axes or more) are stored as float16, see `_halved`; all that is small and sensitive
+    (biases, statistics of batch normalization, learned numbers of an optimizer) stays as it is.
+    Raises `WeightsError` if the file cannot be written and, with `half`, if a tensor is not finite or beyond float16.
     """
     tensors = {name: np.asarray(value, order="C") for name, value in _flatten(params).items()}
+    if half:
+        tensors = {name: _halved(path, name, value) for name, value in tensors.items()}
     versions = {package: version(package) for package in ("jax", "flax", "numpy", "safetensors")}
-    digests = {name: _digest(value) for name, value in tensors.items()}
+    digests = {name: _digest(value) for name, value in tensors.items()}  # of the bytes that are stored
     metadata = {"model": model, "versions": versions, "info": info or {}, "sha256": digests}
     text = json.dumps(metadata, sort_keys=True)  # one key: the order of several is random in the file
     write_atomically(Path(path), safetensors.numpy.save(tensors, metadata={FORMAT: text}))
 
 
 def load(path: str | Path, expected: Params) -> Params:
-    """The parameters in `path` as float32 (or whatever is expected) numpy arrays.
+    """The parameters in `path` as float32 (or whatever is expected) numpy arrays; float16 is read as float32.
 
     expected: nested dict of anything with shape and dtype, e.g. `trackers.nets.models.expected_variables`.
     Raises `WeightsError`, one line that names the file: unreadable, not written by `save`, damaged (every
@@ -56,7 +62,9 @@ def load(path: str | Path, expected: Params) -> Params:
     damaged = sorted(name for name, value in tensors.items() if _digest(value) != digests[name])
     if damaged:
         raise WeightsError(f"{path}: damaged, the checksum is wrong of {_listed(damaged)}")
-    return unflatten_dict({tuple(name.split("/")): value for name, value in tensors.items()})
+    return unflatten_dict(
+        {tuple(name.split("/")): np.asarray(value, wanted[name].dtype) for name, value in tensors.items()}
+    )
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -69,6 +77,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     if FORMAT not in metadata:
         raise WeightsError(f"{path}: a safetensors file, but not of this project; use eval.convert")
     return json.loads(metadata[FORMAT])
+
+
+def digests(params: Params) -> dict[str, str]:
+    """Tensor name -> SHA-256 of its bytes, as `save` stores them without `half`."""
+    return {name: _digest(np.asarray(value)) for name, value in _flatten(params).items()}
 
 
 def raise_problems(path: str | Path, problems: dict[str, list[str]]) -> None:
@@ -104,6 +117,26 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
+def _halved(path: str | Path, name: str, value: np.ndarray) -> np.ndarray:
+    """A kernel in float16 unless that costs more than half a unit in the last place of its largest entry.
+
+    So an entry is off by at most 2^-11 of itself or, below 2^-14, by 2^-25; a kernel of nothing else but such small
+    entries stays in float32.
+    """
+    if value.dtype != np.float32:
+        return value
+    if not np.isfinite(value).all():
+        raise WeightsError(f"{path}: {name} is not finite")
+    if value.ndim < 2:
+        return value
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise WeightsError(f"{path}: {name} is too large for half precision: {np.abs(value).max():.3g}")
+    error = np.abs(half - value).max(initial=0)
+    return half if error <= 2.0**-11 * np.abs(value).max(initial=0) else value
+
+
 def _digest(value: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
 
@@ -128,7 +161,7 @@ def _difference(archive, name: str, expected) -> str:
     tensor = archive.get_slice(name)
     shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
     wanted = _DTYPE_NAMES[np.dtype(expected.dtype)]
-    if shape == tuple(expected.shape) and dtype == wanted:
+    if shape == tuple(expected.shape) and (dtype == wanted or (dtype, wanted) == ("F16", "F32")):
         return ""
     return f"{name} is {dtype}{list(shape)} instead of {wanted}{list(expected.shape)}"
 
