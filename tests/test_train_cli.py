@@ -2,20 +2,26 @@
 
 import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 import trackers
+from eval import settings
+from tests.disk import small_disk
 from trackers.nets import models
 from trackers.weights import files
-from train import atom, dimp, program
+from train import atom, dimp, program, tensorboard
 
 CONFIGS = Path(dimp.__file__).parent / "configs"
 
@@ -83,7 +89,24 @@ def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
     assert 0 < lines[-1]["validation/auc"] < 1 and 0 <= lines[-1]["validation/norm_precision"] <= 1
     assert {"loss", "overlap", "classification", "data_wait_share"} <= set(lines[0])
     assert len(lines[0]["classification"]) == 3  # the start and two steps
-    assert str(run / "weights.safetensors") in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert str(run / "weights.safetensors") in output and f"best: {run / 'best.safetensors'} (step 3, AUC 0." in output
+    best = files.read_metadata(run / "best.safetensors")["info"]
+    assert best["steps"] == 3 and best["validation"]["auc"] == lines[-1]["validation/auc"]
+    same = (files.load(run / f"{name}.safetensors", params) for name in ("best", "weights"))
+    jax.tree.map(np.testing.assert_array_equal, *same)
+    assert json.loads((run / "config.json").read_text())["loop"]["steps"] == 3
+
+    for setting in ("loader.batch_size=4", "loss.filter_steps=3"):
+        assert command(config, tmp_path, data_dir, *every, "--set", setting) == 1
+    assert command(config, tmp_path, data_dir, *every, "--weights", str(run / "weights.safetensors")) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    other = "has a run with other settings"
+    assert f"{run}: {other} (loader.batch_size is 2, now 4); give another --out, or the old values" in errors[0]
+    assert f"{other} (loss.filter_steps is 2, now 3)" in errors[1]
+    assert f"{other} (weights_sha256 is None, now {files.sha256(run / 'weights.safetensors')})" in errors[2]
+    (run / "config.json").unlink()  # a run of before there was one
+    assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=3") == 0
 
 
 def held_out(folder: Path) -> None:
@@ -96,10 +119,122 @@ def held_out(folder: Path) -> None:
         (folder / name / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
 
 
+def test_the_best_parameters_are_kept(config, tmp_path, data_dir, monkeypatch):
+    script = {}  # of one run: the step it goes on from, and the AUC by step
+
+    def fit(params, *_, on_start, validate, **__):
+        on_start(script["start"])
+        for step in script["auc"]:
+            script["now"] = step
+            validate(step, params)
+        return params
+
+    monkeypatch.setattr(program.loop, "fit", fit)
+    result = {"norm_precision": 0.5}, np.zeros((4, 4, 3), np.uint8)
+    track = lambda params: ({**result[0], "auc": script["auc"][script["now"]]}, result[1])  # noqa: E731
+    monkeypatch.setattr(program, "initial_params", lambda *_: {"head": {"params": {"w": np.zeros(2)}}})
+    monkeypatch.setattr(program.tracking, "make", lambda model, config: track)
+
+    def best_after(start, auc, *assignments):
+        script.update(start=start, auc=auc)
+        given = program.read_config(config, ["validation.data_dir=held_out", *assignments])
+        (tmp_path / "run").mkdir(exist_ok=True)
+        program.train(None, given, tmp_path / "run", data_dir)
+        return files.read_metadata(tmp_path / "run" / "best.safetensors")["info"]["steps"]
+
+    assert best_after(0, {10: 0.3, 20: 0.5, 30: 0.4}) == 20
+    assert best_after(30, {40: 0.45}) == 20
+    assert best_after(30, {35: 0.45, 50: 0.6}, "validation.every=5") == 50
+    assert best_after(40, {45: 0.55}) == 45  # that of step 50 was killed before it was a checkpoint
+    assert best_after(50, {60: 0.2}, "validation.sequences=2") == 60  # other sequences do not compare
+
+
+def test_config_differences():
+    def names(there, here):
+        return [name for name, *_ in program._differences(there, here)]
+
+    there = {"a": {"b": 1, "old": 2}, "list": [{"p": 1}, {"p": 2}], "labels": None}
+    assert names(there, {**there, "a": {"b": 1, "new": 3}}) == []
+    assert names(there, {"a": {"b": 2}, "list": [{"p": 1}, {"p": 3}], "labels": {"size": 4}}) == [
+        "a.b",
+        "list.1.p",
+        "labels",
+    ]
+    assert names(there, {**there, "list": [{"p": 1}]}) == ["list"]
+
+
+def events(folder: Path) -> list[Event]:
+    """Of the files of TensorBoard, in the order of their names."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+def test_tensorboard_forgets_what_comes_again_and_says_that_the_disk_is_full(tmp_path):
+    with closing(tensorboard.open_log(tmp_path, 7)) as writer:
+        tensorboard.add_scalars(writer, 8, {"loss": 0.5, "parts": [1.0, 2.0]})
+        tensorboard.add_image(writer, 8, "overlays", np.zeros((4, 6, 3), np.uint8))
+        _, start, *logged = events(tmp_path)  # before it is closed
+    assert start.session_log.status == SessionLog.START and start.step == 8
+    values = [value for event in logged for value in event.summary.value]
+    assert [value.tag for value in values] == ["loss", "parts/0", "parts/1", "overlays"]
+    assert values[2].simple_value == 2.0 and values[3].image.width == 6 and {event.step for event in logged} == {8}
+    with small_disk(tmp_path / "disk") as disk:
+        writer = tensorboard.open_log(disk / "tensorboard", 0)
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
+        with pytest.raises(OSError, match=r"No space left on device: '.*tensorboard/events"):
+            for step in range(1000):
+                tensorboard.add_scalars(writer, step, {"loss": 0.5})
+        (disk / "filler").unlink()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "loop.steps=0: must be >= 1",
+        "loop.log_every=0: must be >= 1",
+        "loop.save_every=0: must be >= 1",
+        "loop.keep=0: must be >= 1",
+        "optimizer.decay=1.5: must be in (0, 1]",
+        "optimizer.warmup=-1: must be >= 0",
+        "optimizer.accumulate=0: must be >= 1",
+        "optimizer.average=1.0: must be in (0, 1)",
+        "optimizer.clip=0.0: must be > 0",
+        "optimizer.clip=1e999: must be finite",
+        "optimizer.average='no': must be in (0, 1)",
+        "optimizer.groups=(('.', 0.001), ('^backbone/', -0.1)): must be > 0, a learning rate",
+        "loader.buffer=0: must be >= 1",
+        "loader.crops.size=100: must be a positive multiple of 16",
+        "loader.crops.size=176: prepare.labels.feature_size=10: must be 11",
+        "prepare.labels.feature_size=18: must be 10",
+        "prepare.labels.kernel_size=5: must be one of 4",
+        "loss.filter_steps=-1: must be >= 0",
+        "loss.overlap_weight=-1.0: must be >= 0",
+        "loss.model=dimp17: must be one of atom",
+        "loss.backbone_statistics=running: must be one of batch, stored",
+        "loss.backbone_dtype=float16: must be one of float32, bfloat16",
+        "validation.every=0: must be >= 1",
+    ],
+)
+def test_settings_out_of_range(wrong):
+    assignment, _, message = wrong.partition(": ")
+    config = program.read_config(CONFIGS / "dimp_smoke.py", [assignment])
+    with pytest.raises(settings.SettingError) as caught:
+        program.check(config)
+    assert message in str(caught.value) and assignment.split("=")[0].split(".")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[!_]*.py")))
 def test_settings_that_come_with_the_project(name):
     config = program.read_config(CONFIGS / f"{name}.py", [])
-    assert config.loss.model in models.MODELS
+    program.check(config)
     if config.prepare.labels is None:
         assert isinstance(config.loss, atom.LossConfig)
         return
@@ -128,6 +263,7 @@ def test_the_published_numbers():
         ("dimp18", [], "lasot"),  # not prepared
         ("atom", [], "its loss is a train.atom one"),
         ("smoke", ["--set", "loader.batch_size=0"], "loader.batch_size=0: must be a positive multiple"),
+        ("smoke", ["--set", "optimizer.clip=-1"], "optimizer.clip=-1.0: must be > 0"),
         ("smoke", ["--set", "loader.sampling.min_length=1000"], "has no usable sequence among 2"),
         ("smoke", ["--set", "validation.data_dir=nowhere"], "nowhere"),
         ("smoke", ["--weights", "missing.safetensors"], "missing.safetensors: no such file"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests import small_training
+from tests.disk import small_disk
 from tests.small_training import CONFIG, OPTIMIZER, Batches, train
 from train import checkpoint, loop
 
@@ -31,8 +33,12 @@ def assert_same_bits(actual, expected):
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def test_the_loss_falls_and_is_logged(uninterrupted):
-    lines = [json.loads(line) for line in (uninterrupted[1] / "log.jsonl").read_text().splitlines()]
+    lines = log_of(uninterrupted[1])
     assert [line["step"] for line in lines] == list(range(1, CONFIG.steps + 1))
     assert lines[-1]["loss"] < lines[0]["loss"] and {"error", "gradient_norm", "steps_per_second"} <= set(lines[0])
 
@@ -95,7 +101,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, tmp_path, kill):
     command = [sys.executable, "-m", "tests.small_training", str(tmp_path), kill[0], str(kill[1])]
     process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 1, "lo')  # what a kill leaves
     assert_same_bits(train(tmp_path), uninterrupted[0])
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, CONFIG.steps + 1))
 
 
 def test_two_processes_train_what_one_does(uninterrupted, tmp_path):
@@ -140,6 +149,8 @@ def test_a_run_in_two_parts_and_ctrl_c(uninterrupted, tmp_path):
     resumed = Batches()
     assert_same_bits(train(tmp_path, batches=resumed), uninterrupted[0])
     assert resumed.position == CONFIG.steps
+    with pytest.raises(loop.TrainingError, match=r"40 steps already, more than loop.steps=7"):
+        train(tmp_path, replace(CONFIG, steps=7))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -162,6 +173,28 @@ def test_nothing_readable_is_an_error_that_deletes_nothing(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="none of 1 checkpoints can be read") as caught:
         train(tmp_path)
     assert "\n" not in str(caught.value) and (tmp_path / "checkpoints" / "5").is_dir()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # what would be printed as a traceback
+@pytest.mark.parametrize("steps", [10, 40])  # it shows at the end, or when the next checkpoint is written
+def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_space(steps, uninterrupted, tmp_path):
+    quiet = replace(CONFIG, log_every=100)
+    with small_disk(tmp_path / "disk", kib=2048) as disk:
+        train(disk / "run", replace(quiet, steps=5))
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 24 * 1024))
+        with pytest.raises(checkpoint.CheckpointError) as caught:
+            train(disk / "run", replace(quiet, steps=steps))
+        checkpoints = disk / "run" / "checkpoints"
+        assert str(caught.value) == (
+            f"{checkpoints}: a checkpoint cannot be written (No space left on device); free space there, and the same "
+            "command goes on from the checkpoint before"
+        )
+        assert checkpoint.any_in(checkpoints)
+        (disk / "filler").unlink()
+        resumed = Batches()
+        states, resumed.set_state = [], lambda state: (states.append(state), Batches.set_state(resumed, state))
+        assert_same_bits(train(disk / "run", quiet, resumed), uninterrupted[0])
+        assert states == [{"position": 5}]
 
 
 def test_a_step_that_is_not_finite_names_its_samples_and_keeps_the_last_good_state(tmp_path):

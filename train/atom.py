@@ -25,6 +25,7 @@ class LossConfig:
 
     model: str = "atom"  # of `trackers.nets.models`
     backbone_statistics: str = "batch"  # of its batch normalization, though its weights stay; or "stored"
+    backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32
 
 
 def loss(
@@ -37,7 +38,7 @@ def loss(
     apply, params = applying(config.model, params)
 
     def taps(images):
-        flat = backbone_taps(apply, images, config.backbone_statistics == "batch")
+        flat = backbone_taps(apply, images, config.backbone_statistics == "batch", config.backbone_dtype)
         return jax.tree.map(lambda leaf: leaf.reshape(*images.shape[:2], *leaf.shape[1:]), flat)
 
     train_taps, test_taps = taps(batch["train_images"]), taps(batch["test_images"])

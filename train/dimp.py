@@ -35,6 +35,7 @@ class LossConfig:
     overlap_weight: float = 1.0
     hinge_threshold: float = 0.05
     backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen
+    backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32
 
 
 def loss(
@@ -50,7 +51,7 @@ def loss(
 
     def features(images):
         """The peers run training and test frames apart, each with the statistics of its own batch."""
-        taps = backbone_taps(apply, images, config.backbone_statistics == "batch")
+        taps = backbone_taps(apply, images, config.backbone_statistics == "batch", config.backbone_dtype)
         classification = apply("classifier", taps[1], method="extract")
         return jax.tree.map(lambda leaf: leaf.reshape(*images.shape[:2], *leaf.shape[1:]), (classification, taps))
 

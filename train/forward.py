@@ -16,25 +16,37 @@ Taps = tuple[Array, Array]  # layer2 [F, B, ...] and layer3 [F, B, ...]
 def applying(model: str, params: Params) -> tuple[Callable[..., Any], Params]:
     """`apply(part, *args, method, train)` for the parts of `model`, and a copy of `params` that it keeps up to date.
 
-    With `train` (the default) batch normalization uses the statistics of the batch, and the running ones move.
+    With `train` (the default) batch normalization uses the statistics of the batch, and the running ones move. With
+    `dtype` the learned parameters are cast to it before use; what is kept, and the statistics, stay as they are.
     """
     networks, params = models.networks(model), dict(params)
 
-    def apply(part, *args, method=None, train=True):
+    def apply(part, *args, method=None, train=True, dtype=None):
         network, variables = networks[part], params[part]
+        used = variables
+        if dtype is not None:
+            used = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(dtype), variables["params"])}
         if not train:
-            return network.apply(variables, *args, method=method)
-        out, changed = network.apply(variables, *args, train=True, method=method, mutable=["batch_stats"])
+            return network.apply(used, *args, method=method)
+        out, changed = network.apply(used, *args, train=True, method=method, mutable=["batch_stats"])
         params[part] = {**variables, **changed}
         return out
 
     return apply, params
 
 
-def backbone_taps(apply: Callable[..., Any], images: Array, train: bool) -> Taps:
-    """`[F, B, H, W, 3]` RGB 0..255 -> layer2 and layer3, `[F * B, ...]` each."""
-    taps = apply("backbone", resnet.normalize(images.reshape(-1, *images.shape[2:])), train=train)
-    return taps["layer2"], taps["layer3"]
+def backbone_taps(apply: Callable[..., Any], images: Array, train: bool, dtype: str = "float32") -> Taps:
+    """`[F, B, H, W, 3]` RGB 0..255 -> layer2 and layer3, `[F * B, ...]` each, as precise as the images.
+
+    dtype: "float32" computes as precisely as images and parameters are; "bfloat16" takes the backbone's convolutions
+    in that, and sums of batch normalization in float32.
+    """
+    images = resnet.normalize(images.reshape(-1, *images.shape[2:]))
+    if dtype == "float32":
+        taps = apply("backbone", images, train=train)
+    else:
+        taps = apply("backbone", images.astype(dtype), train=train, dtype=dtype)
+    return taps["layer2"].astype(images.dtype), taps["layer3"].astype(images.dtype)
 
 
 def predicted_overlaps(

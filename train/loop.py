@@ -23,11 +23,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from trackers.weights import files
 from train import checkpoint
 
 Array = jax.Array
 PyTree = Any
 FROZEN = "frozen"  # the group of parameters that no pattern matches
+CHECKPOINTS = "checkpoints"  # in the folder of a run
 Loss = Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, dict[str, Array]]]]
 
 
@@ -187,18 +189,21 @@ def fit(
     config: LoopConfig,
     folder: Path,
     *,
+    on_start: Callable[[int], None] = lambda step: None,
     on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     validate: Callable[[int, PyTree], dict[str, float]] | None = None,
     validate_every: int = 0,
 ) -> PyTree:
     """Trains up to `config.steps` steps and returns the parameters (their average where one is kept).
 
-    Goes on from the newest checkpoint in `folder`, if there is one. batches: of this process, `[frames, B, ...]` each,
+    Goes on from the newest checkpoint in `folder`, if there is one, and tells `on_start` its step (0: none); what the
+    log says of later steps is dropped, as it comes again. batches: of this process, `[frames, B, ...]` each,
     and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
     steps a line goes to `folder/log.jsonl` and to `on_log`, every `validate_every` steps and at the end one with what
     `validate` says of the parameters that would be returned (all in the first process).
     Ctrl-C and SIGTERM end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a step that
-    is not finite, with the last good state saved.
+    is not finite, with the last good state saved, and if `folder` is ahead of `config.steps`; CheckpointError,
+    TrainingError or WeightsError where a file cannot be written.
     """
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -211,15 +216,20 @@ def fit(
             on_log(number, values)
 
     state = jax.device_put(init_state(params, optimizer), everywhere)
-    manager = checkpoint.open_checkpoints(folder / "checkpoints", keep=config.keep)
+    manager = checkpoint.open_checkpoints(folder / CHECKPOINTS, keep=config.keep)
     step = jax.jit(make_step(loss, prepare, optimizer, config.seed), donate_argnums=0)
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(manager), _stop_requested() as stop:
+    with checkpoint.closing(manager), _stop_requested() as stop:
         found = checkpoint.restore(manager, state)
         start = 0
         if found is not None:
             start, state, data = found
             batches.set_state(data)
+        if start > config.steps:
+            raise TrainingError(f"{folder}: has trained {start} steps already, more than loop.steps={config.steps}")
+        if not quiet:
+            _cut_log(folder / "log.jsonl", start)
+            on_start(start)
         began, fetched = time.perf_counter(), 0.0
         progress = tqdm(range(start, config.steps), None, config.steps, initial=start, unit="step", disable=quiet)
         for number in progress:
@@ -274,5 +284,25 @@ def _stop_requested() -> Iterator[threading.Event]:
 
 
 def _log(path: Path, values: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; free space there, and the same command goes on") from error
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops the lines of the steps after `step`, and what a kill has left of a line."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]
+    if kept != lines:
+        files.write_atomically(path, b"".join(kept))
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")

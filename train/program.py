@@ -2,9 +2,12 @@
 
 import argparse
 import contextlib
+import json
+import logging
+import math
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,16 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tensorboardX import SummaryWriter
 
 from eval import datasets, settings
 from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
 from eval.sequences import SequenceError
 from trackers.nets import models
-from trackers.nets.dimp_classifier import identity_start
+from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
+from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Rule, one_of
 from trackers.weights import WeightsError, files
-from train import data, loop
+from train import checkpoint, data, loop, tensorboard
 from train import validation as tracking
 from train.checkpoint import CheckpointError
 from train.validation import ValidationConfig
@@ -29,6 +32,47 @@ from train.validation import ValidationConfig
 Params = Any
 
 INTERRUPTED = 130
+WEIGHTS, BEST, SETTINGS = "weights.safetensors", "best.safetensors", "config.json"  # in the folder of a run
+
+# Fields that a run may change when it goes on, or all fields of a part: the course of training does not depend on them.
+FREE = (
+    "loop.steps",
+    "loop.log_every",
+    "loop.save_every",
+    "loop.keep",
+    "loader.workers",
+    "loader.threads",
+    "loader.buffer",
+    "validation",
+)
+RULES = {
+    "loop.steps": COUNT,
+    "loop.log_every": COUNT,
+    "loop.save_every": COUNT,
+    "loop.keep": COUNT,
+    "optimizer.decay_every": NOT_NEGATIVE,
+    "optimizer.decay": Rule("in (0, 1]", lambda value: 0 < value <= 1),
+    "optimizer.warmup": NOT_NEGATIVE,
+    "optimizer.clip": POSITIVE,
+    "optimizer.accumulate": COUNT,
+    "optimizer.average": SHARE,
+    "loader.seed": NOT_NEGATIVE,
+    "loader.workers": NOT_NEGATIVE,
+    "loader.threads": COUNT,
+    "loader.buffer": COUNT,
+    "loader.crops.size": Rule(f"a positive multiple of {STRIDE}", lambda value: value > 0 and value % STRIDE == 0),
+    "loader.crops.search_scale": POSITIVE,
+    "prepare.labels.kernel_size": one_of(FILTER_SIZE),
+    "prepare.labels.sigma": POSITIVE,
+    "loss.model": one_of(*models.MODELS),
+    "loss.filter_steps": NOT_NEGATIVE,
+    "loss.classification_weight": NOT_NEGATIVE,
+    "loss.overlap_weight": NOT_NEGATIVE,
+    "loss.backbone_statistics": one_of("batch", "stored"),
+    "loss.backbone_dtype": one_of("float32", "bfloat16"),
+    "validation.every": COUNT,
+    "validation.sequences": COUNT,
+}
 
 
 @dataclass(frozen=True)
@@ -79,20 +123,114 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
     return {part: found.get(part, variables) for part, variables in params.items()}
 
 
+def check(config: Config) -> None:
+    """SettingError, one line with the field, its value and what it must be, for the first mistake."""
+
+    def wrong(name, value, text):
+        return settings.SettingError(f"{name}={value}: must be {text}")
+
+    values = dict(_leaves(settings.plain(config)))
+    rate = Rule("> 0, a learning rate", POSITIVE.holds)
+    rules = {
+        **RULES,
+        **{f"optimizer.groups.{index}.1": rate for index in range(len(config.optimizer.groups))},
+        **{f"datasets.{index}.probability": NOT_NEGATIVE for index in range(len(config.datasets))},
+    }
+    for name, rule in rules.items():
+        value = values.get(name)
+        if value is None:  # of another loss, or an option that is not used
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise wrong(name, value, "finite")
+        try:
+            kept = rule.holds(value)
+        except TypeError:  # a name where a number belongs
+            kept = False
+        if not kept:
+            raise wrong(name, value, rule.text)
+    labels, size = config.prepare.labels, config.loader.crops.size
+    if labels is not None and labels.feature_size * STRIDE != size:
+        text = f"{size // STRIDE}, loader.crops.size={size} divided by the networks' stride of {STRIDE}"
+        raise wrong("prepare.labels.feature_size", labels.feature_size, text)
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(tree, dict | list):
+        yield name, tree
+        return
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from _leaves(value, f"{name}.{key}" if name else str(key))
+
+
+def refuse_other_run(out: Path, now: dict[str, Any]) -> None:
+    """SettingError if `out` has checkpoints and a `config.json` that differs from `now` in a field that is not FREE."""
+    path = out / SETTINGS
+    if path.is_file() and checkpoint.any_in(out / loop.CHECKPOINTS):
+        try:
+            stored = json.loads(path.read_text())
+        except ValueError as error:
+            raise settings.SettingError(f"{path}: damaged ({error}); give another --out, or delete it") from error
+        found = [
+            f"{name} is {there}, now {here}"
+            for name, there, here in _differences(stored, now)
+            if not any(name == free or name.startswith(f"{free}.") for free in FREE)
+        ]
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise settings.SettingError(
+                f"{out}: has a run with other settings ({', '.join(found[:3])}{more}); "
+                "give another --out, or the old values"
+            )
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(name, value there, value here) of what differs; a field that only one side has is of another version."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        pairs = [(key, there[key], here[key]) for key in there if key in here]
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = [(str(index), *pair) for index, pair in enumerate(zip(there, here))]
+    else:
+        if there != here:
+            yield name, there, here
+        return
+    for key, *pair in pairs:
+        yield from _differences(*pair, f"{name}.{key}" if name else key)
+
+
 def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: Path | None = None) -> Params:
     """Trains, or goes on with the training in `out`, and writes `out/weights.safetensors`; the parameters.
 
-    loss: `(params, prepared batch) -> (value, (params, parts))`.
+    With validation, `out/best.safetensors` holds the parameters that had the highest AUC, and `info["validation"]` of
+    that file the scores. loss: `(params, prepared batch) -> (value, (params, parts))`.
     """
+    check(config)
+    made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
+    refuse_other_run(out, made_of)
     batches = open_batches(config, data_dir)
     prepare = partial(data.prepare, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
     track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
-    with contextlib.closing(batches), SummaryWriter(str(out / "tensorboard")) as writer:
+    info = {"config": settings.plain(config), "versions": settings.versions()}
+    best, writer = None, None
+    with contextlib.closing(batches), contextlib.ExitStack() as stack:
+
+        def on_start(step):
+            nonlocal best, writer
+            files.write_atomically(out / SETTINGS, json.dumps(made_of, indent=1).encode() + b"\n")
+            best = best_score(out, config.validation, step) if track else None
+            writer = stack.enter_context(contextlib.closing(tensorboard.open_log(out / "tensorboard", step)))
+
+        def on_log(step, values):
+            tensorboard.add_scalars(writer, step, values)
 
         def validate(step, params):
+            nonlocal best
             scores, overlays = track(params)
-            writer.add_image("validation/overlays", overlays, step, dataformats="HWC")
+            tensorboard.add_image(writer, step, "validation/overlays", overlays)
+            if best is None or scores["auc"] > best:
+                best = scores["auc"]
+                with_scores = {**info, "steps": step, "validation": scores}
+                files.save(out / BEST, params, model=config.loss.model, info=with_scores)
             return scores
 
         params = loop.fit(
@@ -103,14 +241,31 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
             config.optimizer,
             config.loop,
             out,
-            on_log=_to_tensorboard(writer),
+            on_start=on_start,
+            on_log=on_log,
             validate=track and validate,
             validate_every=config.validation.every,
         )
     if jax.process_index() == 0:
-        info = {"config": settings.plain(config), "steps": config.loop.steps, "versions": settings.versions()}
-        files.save(out / "weights.safetensors", jax.device_get(params), model=config.loss.model, info=info)
+        info["steps"] = config.loop.steps
+        files.save(out / WEIGHTS, jax.device_get(params), model=config.loss.model, info=info)
     return params
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror.lower()}") from error
+
+
+def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
+    """The AUC of the best parameters in `out`; None where there are none up to `step` by the same sequences."""
+    if not (out / BEST).is_file():
+        return None
+    info = files.read_metadata(out / BEST)["info"]
+    then, now = ({**one, "every": 0} for one in (info["config"]["validation"], settings.plain(config)))
+    return info["validation"]["auc"] if info["steps"] <= step and then == now else None
 
 
 def open_batches(config: Config, data_dir: Path) -> data.BatchIterator:
@@ -139,15 +294,6 @@ def open_dataset(config: DatasetConfig, data_dir: Path) -> TrackingDataset:
             SYNTHETIC, None, data_dir, config.split, synthetic=config.synthetic, progress=jax.process_index() == 0
         )
     return datasets.load(config.name, data_dir, config.split)
-
-
-def _to_tensorboard(writer: SummaryWriter) -> Callable[[int, dict[str, Any]], None]:
-    def log(step, values):
-        for name, value in values.items():
-            for index, scalar in enumerate(value if isinstance(value, list) else [value]):
-                writer.add_scalar(f"{name}/{index}" if isinstance(value, list) else name, scalar, step)
-
-    return log
 
 
 def read_config(path: Path, assignments: list[str]) -> Config:
@@ -179,6 +325,8 @@ def _main(name, loss, loss_config, argv) -> int:
     parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
     arguments = parser.parse_args(argv)
     enable_compilation_cache()
+    for noisy in ("absl", "asyncio"):  # where Orbax's threads leave the tracebacks of what `checkpoint` says in a line
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     out = arguments.out or Path("runs") / arguments.config.stem
     try:
         if arguments.distributed:
@@ -193,5 +341,8 @@ def _main(name, loss, loss_config, argv) -> int:
     except (DatasetError, SequenceError, data.FrameError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(f"weights: {out / 'weights.safetensors'} (model {config.loss.model})")
+    print(f"weights: {out / WEIGHTS} (model {config.loss.model})")
+    if config.validation.data_dir and (out / BEST).is_file():
+        info = files.read_metadata(out / BEST)["info"]
+        print(f"best: {out / BEST} (step {info['steps']}, AUC {info['validation']['auc']:.3f} on held-out sequences)")
     return 0
