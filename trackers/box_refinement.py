@@ -31,6 +31,8 @@ class RefinementConfig:
     min_side: float = 1.0  # crop pixels
     max_aspect_ratio: float = 6.0
     top_k: int = 3  # boxes averaged
+    size_rate: float = 1.0  # of the logarithm of the size, the share of its change that is taken; 1: the peers
+    min_score: float | None = None  # the size rests while the classifier's score is not above it; None: the peers
 
 
 def proposals(key: Array, box: Array, config: RefinementConfig) -> Array:
@@ -133,7 +135,21 @@ def refine(
     boxes, iou, _ = ascend(predict_iou, boxes, config.refinement)
     best, admissible = average_best(boxes, iou, start, config.refinement)
     box = to_image(best, center, scale, config.image_size)
+    box = Box(box.center, steady_size(state.box.size, box.size, location.score, config.refinement))
     return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)
+
+
+def steady_size(old: Array, new: Array, score: Array, config: RefinementConfig) -> Array:
+    """The size `[2]` between `old` and `new` that `size_rate` and `min_score` allow; `new` itself by default.
+
+    An IoU-Net that has seen few videos takes a target that is half hidden for one that has shrunk: the classifier's
+    score tells.
+    """
+    if config.size_rate != 1:
+        new = old * (new / old) ** config.size_rate
+    if config.min_score is not None:
+        new = jnp.where(score > config.min_score, new, old)
+    return new
 
 
 def _net(params: Params) -> IoUNet:

@@ -89,6 +89,7 @@ RULES = {
     "min_side": POSITIVE,
     "max_aspect_ratio": Rule("> 1", lambda value: value > 1),
     "top_k": COUNT,
+    "size_rate": Rule("in (0, 1]", lambda value: 0 < value <= 1),
     # of ScaleFilterConfig
     "taps": one_of(*atom.STRIDES),
     "bins": COUNT,

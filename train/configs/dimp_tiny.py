@@ -3,7 +3,7 @@
     python -m eval.datasets csv --source PHOTOS --data_dir data
     python -m train.dimp --config train/configs/dimp_tiny.py
 
-`augmented` is shared with the heads of DiMP-18: what makes several frames of one photograph.
+`loader` and `prepare` are shared with the heads of DiMP-18: they make several frames of one photograph.
 """
 
 from eval.datasets import SYNTHETIC, SyntheticConfig
@@ -46,12 +46,12 @@ def get_config():
         ),
         optimizer=loop.OptimizerConfig(
             groups=(("^classifier/params/optimizer/", 1e-3), (".", 1e-3)),
-            decay_every=1400,
-            decay=0.4,
+            decay_every=1500,
+            decay=0.25,
             warmup=100,
             clip=100.0,
         ),
-        loop=loop.LoopConfig(steps=4200, log_every=20, save_every=100),
+        loop=loop.LoopConfig(steps=2000, log_every=20, save_every=100),
         loss=dimp.LossConfig(model="dimp_tiny"),
         loader=loader(),
         prepare=prepare(),
