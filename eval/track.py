@@ -3,8 +3,8 @@
     python -m eval.track
     python -m eval.track --video clip.mp4 --box 120,80,40,60 --box 300,90,30,70 --out tracked.webm
 
-The demo draws a synthetic clip, tracks it with the tracker that needs no weight file, and writes an annotated
-video, the boxes and a plot into demo/. Exit code 0; 1 on an error, which one line names; 130 after Ctrl-C,
+The demo draws a synthetic clip, tracks it with the tracker whose weights come with the package, and writes an
+annotated video, the boxes and a plot into demo/. Exit code 0; 1 on an error, which one line names; 130 after Ctrl-C,
 with everything up to then written.
 """
 
@@ -36,7 +36,7 @@ from eval.run import INTERRUPTED, Compiled
 from eval.video import VERDICT_NAMES, Source, VideoError, VideoWriter
 from trackers.base import FOUND, Params, Tracker, many
 
-DEFAULT_TRACKER = "atom_filterbank"
+DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 
 
 class Tracked(NamedTuple):

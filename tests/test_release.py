@@ -11,7 +11,8 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import trackers
-from eval import convert, settings
+from eval import convert, metrics, settings, synthetic
+from eval.online import OnlineTracker
 from trackers.nets import models
 from trackers.nets.resnet import BATCH_NORM_EPSILON
 from trackers.weights import WeightsError, files, heads, names, released
@@ -129,7 +130,7 @@ def test_release_of_a_run_its_card_and_tracking_without_weights(tiny, package, t
         f"{out.stat().st_size:,} bytes",
         f"| sha256 | `{files.sha256(out)}` |",
         "csv (train, weight 0.7), synthetic_tracking (train, weight 0.3)",
-        "| steps | 4,200 of 12 samples each |",
+        f"| steps | {dimp_tiny.get_config().loop.steps:,} of 12 samples each |",
         "| seed | 0 |",
         f"jax {jax.__version__}",
         "| license | Apache-2.0 |",
@@ -200,7 +201,8 @@ def test_heads_join_their_backbone_and_no_other(dimp18, package, tmp_path, capsy
         jax.tree.map(np.testing.assert_array_equal, params["iou_net"], half["iou_net"])
         info = files.read_metadata(joined)["info"]
         assert info["source_sha256"] == files.sha256(path)
-        assert info["heads"]["source_sha256"] == files.sha256(out) and info["heads"]["info"]["steps"] == 2100
+        assert info["heads"]["source_sha256"] == files.sha256(out)
+        assert info["heads"]["info"]["steps"] == dimp18_heads.get_config().loop.steps
         kernel = dimp18["backbone"]["params"]["conv1"]["kernel"]
         assert np.array_equal(params["backbone"]["params"]["conv1"]["kernel"], kernel) == (source == "explicit")
 
@@ -303,3 +305,31 @@ def folded(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             result[name] = kernel * scale[:, None, None, None]
             result[name.replace("weight", "bias")] = state[f"{norm}bias"] - state[f"{norm}running_mean"] * scale
     return result
+
+
+FILES = sorted(released.FOLDER.glob("*.safetensors"))
+LIMITS = {"dimp_tiny": 12e6, "dimp18_heads": 18e6}  # bytes
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_released_files_are_whole_small_and_described(path):
+    metadata = files.read_metadata(path)
+    expected = models.expected_variables(metadata["model"])
+    loaded = files.load(path, {part: expected[part] for part in metadata["info"]["parts"]})
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded))
+    assert path.stat().st_size <= LIMITS[path.stem]
+    card = path.with_suffix(".md").read_text()
+    assert files.sha256(path) in card and metadata["info"]["measured"][0] in card
+    assert "/" not in metadata["info"]["config"]["validation"]["data_dir"]  # no path of somebody's machine
+
+
+def test_the_released_dimp_tiny_tracks():
+    """A clip that it was not trained on, the one that the demo shows; without weights the mean IoU is about 0.1."""
+    if released.path("dimp_tiny") is None:
+        pytest.skip("no dimp_tiny is released")
+    images, boxes, _ = zip(*synthetic.clip(synthetic.ClipConfig(num_frames=40), seed=0))
+    entry = trackers.get("dimp_tiny")
+    online = OnlineTracker(entry.make(entry.config), trackers.load_params("dimp_tiny", None))
+    online.init(images[0], boxes[0])
+    found = [online.update(image)[1] for image in images[1:]]
+    assert metrics.overlaps(np.stack(found), np.stack(boxes[1:])).mean() > 0.6
