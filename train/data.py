@@ -59,11 +59,24 @@ class CropConfig:
 
 
 @dataclass(frozen=True)
+class PartConfig:
+    """Parts of labelled objects as targets, of photographs only: in a video a part does not move as its whole does.
+
+    People draw boxes around faces and wheels, too; few classes of whole objects teach an IoU-Net those objects.
+    """
+
+    probability: float = 0.0  # of a photograph's sample
+    sides: tuple[float, float] = (0.25, 0.8)  # range of the part's sides, of the object's
+    min_side: float = 12.0  # pixels of the photograph; the whole object where the part would be smaller
+
+
+@dataclass(frozen=True)
 class LoaderConfig:
     """What is loaded, and by how many; the defaults are DiMP-18's."""
 
     sampling: samplers.FrameSampling = samplers.DIMP
     crops: CropConfig = CropConfig()
+    parts: PartConfig = PartConfig()
     seed: int = 0
     batch_size: int = 26  # samples of a batch, all processes together
     workers: int = 0  # worker processes; 0: threads of this one
@@ -103,6 +116,8 @@ class PrepareConfig:
     saturation: tuple[float, float] = (1.0, 1.0)  # factor of the distance to gray
     blur_probability: float = 0.0  # of an image
     blur_sigma: tuple[float, float] = (0.5, 2.0)  # pixels of the crop
+    occlusion_probability: float = 0.0  # of a test image: a rectangle of another sample's hides part of the target
+    occlusion_sides: tuple[float, float] = (0.2, 0.9)  # range of the rectangle's sides, of the target's
     proposals: ProposalConfig = ProposalConfig()
     labels: LabelConfig | None = LabelConfig()  # None: no labels
 
@@ -134,6 +149,15 @@ def jitter_box(rng: np.random.Generator, box: np.ndarray, jitter: Jitter) -> np.
     size = box[2:] * np.exp(jitter.scale * rng.standard_normal(2))
     center = box[:2] + box[2:] / 2 + jitter.center * sqrt(size.prod()) * rng.uniform(-0.5, 0.5, 2)
     return np.concatenate([center - size / 2, size])
+
+
+def random_part(rng: np.random.Generator, box: np.ndarray, config: PartConfig) -> np.ndarray:
+    """A box inside of `box` `[4]`, or `box` itself: `[4]` float64."""
+    box = np.asarray(box, np.float64)
+    chosen = rng.random() < config.probability
+    size = box[2:] * rng.uniform(*config.sides, 2)
+    corner = box[:2] + (box[2:] - size) * rng.random(2)
+    return np.concatenate([corner, size]) if chosen and size.min() >= config.min_side else box
 
 
 def search_crop(
@@ -186,12 +210,16 @@ def load_sample(
     dataset = datasets[sample.dataset]
     rng = np.random.default_rng((config.seed, index, 1))  # a stream of its own, whatever the sampler has drawn
     images = {record: _read(dataset, sample.sequence, record) for record in _records(sample)}
+    boxes = dataset.table.boxes
+    if config.parts.probability and dataset.table.lengths[sample.sequence] == 1:
+        record = int(sample.train_frames[0])
+        boxes = {record: random_part(rng, boxes[record], config.parts)}
     out: dict[str, Any] = {"sample_ids": np.int64(index)}
     for part, records in (("train", sample.train_frames), ("test", sample.test_frames)):
         jitter = config.crops.train_jitter if part == "train" else config.crops.test_jitter
         crops = []
         for record in records.tolist():
-            box = dataset.table.boxes[record]
+            box = boxes[record]
             around = jitter_box(rng, box, jitter)
             aspect = exp(config.crops.stretch * rng.standard_normal()) if config.crops.stretch else 1.0
             crops.append(search_crop(images[record], box, around, config.crops, aspect))
@@ -273,20 +301,30 @@ def prepare(key: Array, batch: dict[str, Array], config: PrepareConfig) -> dict[
     `[F, B, 4]`, `proposals` `[T, B, P, 4]`, `overlaps` `[T, B, P]` IoU with the target (what the IoU-Net is trained on
     is 2 IoU - 1: `losses.overlap_regression`), and, with `config.labels`, `labels` `[T, B, S, S]`.
     """
-    color_keys, proposal_keys = jax.random.split(key, (2, batch["test_boxes"].shape[1]))
+    num_samples = batch["test_boxes"].shape[1]
+    color_keys, proposal_keys = jax.random.split(key, (2, num_samples))
     num_train = len(batch["train_images"])
     images = jnp.concatenate([batch["train_images"], batch["test_images"]])
     boxes = jnp.concatenate([batch["train_boxes"], batch["test_boxes"]])
     augment = jax.vmap(partial(augment_images, config=config), in_axes=(0, 1, 1), out_axes=1)
     images, boxes = augment(color_keys, images, boxes)
     train_boxes, test_boxes = boxes[:num_train], boxes[num_train:]
+    train_images, test_images = images[:num_train], images[num_train:]
+    if config.occlusion_probability:
+        occlude = jax.vmap(partial(occlude_targets, config=config), in_axes=(0, 1, 1, 1), out_axes=1)
+        test_images = occlude(
+            jax.random.split(jax.random.fold_in(key, 1), num_samples),
+            test_images,
+            test_boxes,
+            jnp.roll(train_images, 1, 1),
+        )
     proposals, overlaps = jax.vmap(partial(propose_boxes, config=config.proposals), in_axes=(0, 1), out_axes=1)(
         proposal_keys, test_boxes
     )
     out = {
-        "train_images": images[:num_train],
+        "train_images": train_images,
         "train_boxes": train_boxes,
-        "test_images": images[num_train:],
+        "test_images": test_images,
         "proposals": proposals,
         "overlaps": overlaps,
     }
@@ -325,6 +363,24 @@ def augment_images(key: Array, images: Array, boxes: Array, config: PrepareConfi
         sigma = factor(sigma_key, config.blur_sigma)
         images = jnp.where(chosen, _blur(_blur(images, sigma, 1), sigma, 2), images)
     return images, boxes
+
+
+def occlude_targets(key: Array, images: Array, boxes: Array, others: Array, config: PrepareConfig) -> Array:
+    """`[T, H, W, 3]` of one sample, in some a rectangle over the target's `boxes` `[T, 4]`, filled from `others`.
+
+    others: `[F, H, W, 3]` of another sample; frame t takes from its frame t modulo F. The rectangle's middle lies in
+    the target's box, which stays the whole target's.
+    """
+    chosen_key, size_key, place_key = jax.random.split(key, 3)
+    chosen = jax.random.bernoulli(chosen_key, config.occlusion_probability, (len(images), 1, 1))
+    low, high = config.occlusion_sides
+    half = boxes[:, 2:] * jax.random.uniform(size_key, (len(images), 2), minval=low, maxval=high) / 2
+    middle = boxes[:, :2] + boxes[:, 2:] * jax.random.uniform(place_key, (len(images), 2))
+    x, y = jnp.arange(images.shape[2]), jnp.arange(images.shape[1])
+    inside_x = jnp.abs(x - middle[:, :1]) < half[:, :1]  # [T, W]
+    inside_y = jnp.abs(y - middle[:, 1:]) < half[:, 1:]  # [T, H]
+    hidden = chosen & inside_y[:, :, None] & inside_x[:, None, :]
+    return jnp.where(hidden[..., None], others[jnp.arange(len(images)) % len(others)], images)
 
 
 def _gray(images: Array) -> Array:

@@ -22,7 +22,8 @@ def loader(batch_size: int = 12) -> data.LoaderConfig:
         stretch=0.2,
     )
     sampling = samplers.FrameSampling(train_frames=2, test_frames=2)
-    return data.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
+    parts = data.PartConfig(probability=0.5)
+    return data.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops, parts=parts)
 
 
 def prepare() -> data.PrepareConfig:
@@ -33,6 +34,7 @@ def prepare() -> data.PrepareConfig:
         contrast=(0.7, 1.3),
         saturation=(0.6, 1.4),
         blur_probability=0.2,
+        occlusion_probability=0.3,
         proposals=data.ProposalConfig(count=24),
         labels=data.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
     )

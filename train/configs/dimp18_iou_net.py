@@ -1,0 +1,30 @@
+"""The IoU-Net of DiMP-18 and ATOM alone, going on from trained heads: the second half of the released heads' training.
+
+    python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --model dimp18 --heads HEADS
+    python -m train.dimp --config train/configs/dimp18_iou_net.py --weights dimp18.safetensors
+
+HEADS are those of `dimp18_heads`. The size of the box is what they lack, and a sample for the IoU-Net needs two crops,
+not four: three times as many targets in the same time.
+"""
+
+from dataclasses import replace
+
+from eval.datasets import SYNTHETIC, SyntheticConfig
+from train import dimp, loop, program, samplers
+from train.configs import dimp_tiny
+
+
+def get_config():
+    return program.Config(
+        datasets=(
+            program.DatasetConfig("csv", 0.8),
+            program.DatasetConfig(SYNTHETIC, 0.2, synthetic=SyntheticConfig(num_clips=300)),
+        ),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^iou_net/", 5e-4),), decay_every=650, decay=0.4, warmup=50, clip=100.0, average=0.998
+        ),
+        loop=loop.LoopConfig(steps=2600, log_every=20, save_every=100),
+        loss=dimp.LossConfig(model="dimp18", backbone_statistics="stored"),
+        loader=replace(dimp_tiny.loader(16), sampling=samplers.FrameSampling(train_frames=1, test_frames=1), seed=1),
+        prepare=dimp_tiny.prepare(),
+    )
