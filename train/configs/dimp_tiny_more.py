@@ -1,0 +1,26 @@
+"""The second half of the training of `dimp_tiny`: smaller steps, their average, and more targets for the same time.
+
+python -m train.dimp --config train/configs/dimp_tiny_more.py --weights runs/dimp_tiny/weights.safetensors
+"""
+
+from dataclasses import replace
+
+from train import loop, samplers
+from train.configs import dimp_tiny
+
+
+def get_config():
+    first = dimp_tiny.get_config()
+    return replace(
+        first,
+        optimizer=loop.OptimizerConfig(
+            groups=(("^classifier/params/optimizer/", 5e-4), (".", 6e-4)),
+            decay_every=650,
+            decay=0.4,
+            warmup=50,
+            clip=100.0,
+            average=0.998,
+        ),
+        loop=replace(first.loop, steps=2600, seed=1),
+        loader=replace(dimp_tiny.loader(16), sampling=samplers.FrameSampling(train_frames=2, test_frames=1), seed=1),
+    )
