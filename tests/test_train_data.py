@@ -2,7 +2,7 @@
 
 import multiprocessing
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import jax
@@ -416,3 +416,63 @@ def test_labels_peak_at_the_middle_of_the_box(rng):
         assert np.unravel_index(label.argmax(), label.shape) == (y, x)
         np.testing.assert_allclose(label[y, x], 1, atol=1e-6)
         np.testing.assert_allclose(label[y + 1, x], np.exp(-0.5 / 0.9**2), atol=1e-5)
+
+
+# Parts of objects, and what hides them.
+
+
+def test_a_part_lies_in_its_object_and_is_the_same_in_all_frames_of_a_photograph():
+    config = data.PartConfig(probability=0.5, sides=(0.3, 0.7), min_side=8.0)
+    box, rng = np.array([10.0, 20.0, 40.0, 30.0]), np.random.default_rng(0)
+    parts = np.array([data.random_part(rng, box, config) for _ in range(400)])
+    whole = (parts == box).all(1)
+    assert 150 < whole.sum() < 300  # half of them, and those whose part would be too small
+    inner = parts[~whole]
+    assert (inner[:, :2] >= box[:2]).all() and (inner[:, :2] + inner[:, 2:] <= box[:2] + box[2:] + 1e-9).all()
+    sides = inner[:, 2:] / box[2:]
+    assert inner[:, 2:].min() >= 8 and 0.3 <= sides.min() < 0.35 and 0.65 < sides.max() <= 0.7
+    assert (data.random_part(rng, box, replace(config, min_side=31.0)) == box).all()
+
+    still = replace(SMALL, train_jitter=data.Jitter(0.0, 0.0), test_jitter=data.Jitter(0.0, 0.0))
+    loader = data.LoaderConfig(crops=still, batch_size=4)
+    images = two_datasets()[1]
+    mixture = samplers.mix([images], [1], loader.sampling)
+    always = replace(loader, parts=replace(config, probability=1.0, min_side=1.0))
+    for index in range(4):
+        plain, part = (data.load_sample([images], mixture, one, index) for one in (loader, always))
+        boxes = np.concatenate([part["train_boxes"], part["test_boxes"]])
+        np.testing.assert_allclose(boxes, boxes[:1].repeat(6, 0), atol=1e-4)  # no jitter: one place in every crop
+        assert np.abs(plain["train_images"].astype(int) - part["train_images"]).max() > 0  # of another window
+
+
+def test_in_a_video_the_whole_object_is_the_target():
+    loader = data.LoaderConfig(crops=SMALL)
+    video = two_datasets()[0]
+    mixture = samplers.mix([video], [1], loader.sampling)
+    parts = replace(loader, parts=data.PartConfig(probability=1.0, min_side=1.0))
+    assert_same([data.load_sample([video], mixture, parts, 3)], [data.load_sample([video], mixture, loader, 3)])
+
+
+def test_an_occluded_target_is_hidden_in_part_by_another_sample():
+    """Black images under white ones: what turns white overlaps the target, has its sides in range, and no other turns."""
+    config = replace(data.PREPARE_DIMP, occlusion_probability=0.5, occlusion_sides=(0.3, 0.6))
+    boxes = jnp.array([[10.0, 12.0, 20.0, 16.0]] * 200)
+    black, white = jnp.zeros((200, 48, 48, 3)), jnp.full((3, 48, 48, 3), 255.0)
+    out = np.asarray(jax.jit(partial(data.occlude_targets, config=config))(jax.random.key(0), black, boxes, white))
+    hidden = (out == 255).all(-1)
+    assert set(np.unique(out)) == {0.0, 255.0}
+    chosen = hidden.any((1, 2))
+    assert 70 < chosen.sum() < 130
+    sides = np.stack([hidden.any(1).sum(1), hidden.any(2).sum(1)], 1)[chosen]  # width, height
+    assert (sides >= np.array([20, 16]) * 0.3 - 1).all() and (sides <= np.array([20, 16]) * 0.6 + 1).all()
+    assert (hidden.sum((1, 2))[chosen] == sides.prod(1)).all()  # rectangles
+    assert hidden[chosen][:, 12:28, 10:30].any((1, 2)).all()
+
+
+def test_only_test_images_are_occluded_and_their_boxes_stay(rng):
+    batch, key = host_batch(rng), jax.random.key(3)
+    plain = prepare(key, batch, data.PREPARE_DIMP)
+    hidden = prepare(key, batch, replace(data.PREPARE_DIMP, occlusion_probability=1.0))
+    changed = {name for name in plain if (np.asarray(plain[name]) != np.asarray(hidden[name])).any()}
+    assert changed == {"test_images"}
+    assert (plain["test_images"] != hidden["test_images"]).any((2, 3, 4)).all()
