@@ -25,6 +25,7 @@ POSITIVE = Rule("> 0", lambda value: value > 0)
 NOT_NEGATIVE = Rule(">= 0", lambda value: value >= 0)
 COUNT = Rule(">= 1", lambda value: value >= 1)
 SHARE = Rule("in (0, 1)", lambda value: 0 < value < 1)
+PROBABILITY = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
 SIDE = Rule(f"a positive multiple of {STRIDE}", lambda value: value > 0 and value % STRIDE == 0)
 EVEN = Rule("even and > 0", lambda value: value > 0 and value % 2 == 0)
 

@@ -22,7 +22,7 @@ from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingData
 from eval.sequences import SequenceError
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
-from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Rule, one_of
+from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Rule, one_of
 from trackers.weights import WeightsError, files
 from train import checkpoint, data, loop, tensorboard
 from train import validation as tracking
@@ -60,11 +60,11 @@ RULES = {
     "loader.workers": NOT_NEGATIVE,
     "loader.threads": COUNT,
     "loader.buffer": COUNT,
-    "loader.parts.probability": SHARE,
+    "loader.parts.probability": PROBABILITY,
     "loader.parts.min_side": POSITIVE,
     "loader.crops.size": Rule(f"a positive multiple of {STRIDE}", lambda value: value > 0 and value % STRIDE == 0),
     "loader.crops.search_scale": POSITIVE,
-    "prepare.occlusion_probability": SHARE,
+    "prepare.occlusion_probability": PROBABILITY,
     "prepare.labels.kernel_size": one_of(FILTER_SIZE),
     "prepare.labels.sigma": POSITIVE,
     "loss.model": one_of(*models.MODELS),
