@@ -454,7 +454,7 @@ def test_in_a_video_the_whole_object_is_the_target():
 
 
 def test_an_occluded_target_is_hidden_in_part_by_another_sample():
-    """Black images under white ones: what turns white overlaps the target, has its sides in range, and no other turns."""
+    """Black images under white ones: what turns white overlaps the target and has its sides in range."""
     config = replace(data.PREPARE_DIMP, occlusion_probability=0.5, occlusion_sides=(0.3, 0.6))
     boxes = jnp.array([[10.0, 12.0, 20.0, 16.0]] * 200)
     black, white = jnp.zeros((200, 48, 48, 3)), jnp.full((3, 48, 48, 3), 255.0)
