@@ -12,7 +12,7 @@ import jax.numpy as jnp
 Array = jax.Array
 
 BORDERS = ("replicate", "constant", "inside", "inside_major")
-ROUNDINGS = ("continuous", "pytracking", "pytracking_torch14", "ltr")
+ROUNDINGS = ("continuous", "pytracking", "pytracking_torch14", "ltr", "pysot", "dasiamrpn", "siamfc")
 
 
 class Crop(NamedTuple):
@@ -74,7 +74,11 @@ def crop(
     'pytracking_torch14': the same with divisions that floor (PyTorch <= 1.4, as when the papers were written).
     'ltr': the peer's crop of training frames: side rounded up, corner rounded half to even, the last row
       and column of the image never used. The peer resizes uint8 in fixed point: up to 1 grey level off.
-    Raises ValueError for unknown names, a missing or superfluous fill, and 'ltr' with an inside border.
+    'pysot', 'dasiamrpn', 'siamfc': the peers' crops of whole pixels: side rounded half to even; its first pixel is
+      center - (side + 1) / 2 rounded half up, the same rounded half to even, and center - (side - 1) / 2 rounded half
+      to even. They resize uint8 in fixed point, too.
+    Raises ValueError for unknown names, a missing or superfluous fill, and an inside border with a rounding other than
+    'continuous' and pytracking's.
     """
     _check_names(border, fill, rounding)
     out = jnp.array(out_size, center.dtype)
@@ -85,6 +89,8 @@ def crop(
     elif rounding == "ltr":
         extent = extent - 1
         window = _ltr_window(center, side, out)
+    elif not rounding.startswith("pytracking"):
+        window = _whole_window(center, side, out, rounding)
     else:
         floored = rounding == "pytracking_torch14"
         window = _pytracking_window(extent, center, side, out, border, floored=floored)
@@ -92,13 +98,22 @@ def crop(
     return Crop(_sample(image, rows, columns, fill), window.center, jnp.sqrt(jnp.prod(window.side / out)))
 
 
+def mean_color(image: Array, extent: Array) -> Array:
+    """`[C]` float32 mean of each channel over the true extent `[2]` of a canvas `[H, W, C]`."""
+    rows, columns = (jnp.arange(size) < extent[axis] for axis, size in enumerate(image.shape[:2]))
+    inside = rows[:, None, None] & columns[None, :, None]
+    dtype = jnp.int32 if image.dtype == jnp.uint8 else image.dtype  # sums of a row of uint8 are exact
+    sums = jnp.sum(jnp.where(inside, image.astype(dtype), 0), 1).astype(jnp.float32)
+    return jnp.sum(sums, 0) / (extent[0] * extent[1]).astype(jnp.float32)
+
+
 def _check_names(border: str, fill: Array | None, rounding: str) -> None:
     if border not in BORDERS or rounding not in ROUNDINGS:
         raise ValueError(f"border {border!r} is not in {BORDERS} or rounding {rounding!r} not in {ROUNDINGS}")
     if (fill is not None) != (border == "constant"):
         raise ValueError(f"a fill goes with border 'constant' and with no other, not with {border!r}")
-    if rounding == "ltr" and border.startswith("inside"):
-        raise ValueError("rounding 'ltr' has no inside border")
+    if border.startswith("inside") and rounding not in ("continuous", "pytracking", "pytracking_torch14"):
+        raise ValueError(f"rounding {rounding!r} has no inside border")
 
 
 def _shrink_to_fit(side: Array, extent: Array, border: str, max_scale_change: float) -> Array:
@@ -132,9 +147,7 @@ def _continuous_window(extent: Array, center: Array, side: Array, out: Array, bo
     )
 
 
-def _pytracking_window(
-    extent: Array, center: Array, side: Array, out: Array, border: str, *, floored: bool
-) -> _Window:
+def _pytracking_window(extent: Array, center: Array, side: Array, out: Array, border: str, *, floored: bool) -> _Window:
     inside = border.startswith("inside")
     position = jnp.trunc(center).astype(jnp.int32)
     side = jnp.trunc(side) if inside else side
@@ -159,7 +172,23 @@ def _pytracking_window(
 
 def _ltr_window(center: Array, side: Array, out: Array) -> _Window:
     size = jnp.maximum(jnp.ceil(side), 1)
-    first = jnp.round(center + 0.5 - size / 2)
+    return _window_from(jnp.round(center + 0.5 - size / 2), size, out)
+
+
+def _whole_window(center: Array, side: Array, out: Array, rounding: str) -> _Window:
+    size = jnp.maximum(jnp.round(side), 1)
+    match rounding:
+        case "pysot":
+            first = jnp.floor(center - (size + 1) / 2 + 0.5)
+        case "dasiamrpn":
+            first = jnp.round(center - (size + 1) / 2)
+        case "siamfc":
+            first = jnp.round(center - (size - 1) / 2)
+    return _window_from(first, size, out)
+
+
+def _window_from(first: Array, size: Array, out: Array) -> _Window:
+    """The window of `size` whole pixels from pixel `first` on."""
     return _integer_window(
         first.astype(jnp.int32),
         size.astype(jnp.int32),

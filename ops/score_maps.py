@@ -54,8 +54,30 @@ def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, cente
     distance = position[:, None] * size / out_size - np.arange(size)[None] + (size - kernel_size % 2) / 2
     frequency = np.arange(-(size // 2), size // 2 + 1)
     matrix = np.cos(2 * np.pi / size * distance[..., None] * frequency).sum(-1) / size
-    matrix = jnp.asarray(matrix, scores.dtype)
+    return _separable(matrix, scores)
+
+
+def bicubic_resize(scores: Array, out_size: int) -> Array:
+    """`[n, n]` -> `[out_size, out_size]`, as OpenCV's INTER_CUBIC: cubic convolution (Keys 1981) with a = -0.75.
+
+    Cell u of the output lies at (u + 1/2) n / out_size - 1/2; cells beyond the border repeat it.
+    """
+    size = scores.shape[0]
+    position = (np.arange(out_size) + 0.5) * (size / out_size) - 0.5
+    floor = np.floor(position).astype(int)
+    matrix = np.zeros((out_size, size))
+    for tap in (-1, 0, 1, 2):
+        distance = np.abs(position - (floor + tap))
+        near = (1.25 * distance - 2.25) * distance**2 + 1
+        far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+        np.add.at(matrix, (np.arange(out_size), np.clip(floor + tap, 0, size - 1)), np.where(distance <= 1, near, far))
+    return _separable(matrix, scores)
+
+
+def _separable(matrix: np.ndarray, scores: Array) -> Array:
+    """`matrix scores matrix^T` in full precision."""
     exact = jax.lax.Precision.HIGHEST
+    matrix = jnp.asarray(matrix, scores.dtype)
     return jnp.matmul(jnp.matmul(matrix, scores, precision=exact), matrix.T, precision=exact)
 
 

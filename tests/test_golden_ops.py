@@ -12,7 +12,7 @@ import pytest
 from ops import sample_memory, score_maps
 from ops.augment import Transform, transform_patch
 from ops.correlation import correlate_same
-from ops.crop import crop
+from ops.crop import crop, mean_color
 from ops.prroi_pool import prroi_pool
 from tests import oracle
 from tests.golden import formula
@@ -124,6 +124,33 @@ def test_golden_ltr_sample_target():
         error = np.abs(np.moveaxis(np.asarray(patch.image), -1, 0)[steps] - stored[key].astype(np.float64))
         assert error.max() <= 1
         assert error.mean() <= 0.4
+
+
+@pytest.mark.parametrize("rounding, key", [
+    ("pysot", "pysot_subwindow"), ("dasiamrpn", "dasiamrpn_subwindow"), ("siamfc", "siamfc_crop"),
+])  # fmt: skip
+def test_golden_siamese_crops(rounding, key):
+    """Within 1 grey level, as above; the border has the mean color, which the first two peers cut to whole numbers."""
+    stored = oracle.arrays("preproc")
+    image, extent = golden_image()
+    means = mean_color(image, extent)
+    np.testing.assert_allclose(means, stored["avg_chans"], rtol=1e-6)
+    fill = means if rounding == "siamfc" else jnp.floor(means)
+    for i, (x, y, model, original) in enumerate(stored["sub_pos_xy_model_orig"]):
+        side = np.full(2, original + 0.3 * (rounding == "siamfc"), np.float32)
+        options = {"out_size": (int(model), int(model)), "border": "constant", "fill": fill, "rounding": rounding}
+        patch = jitted_crop(image, extent, np.float32([y, x]), side, **options)
+        found = np.moveaxis(np.asarray(patch.image), -1, 0).reshape(stored[f"{key}_{i}__shape"])
+        steps = tuple(slice(None, None, int(step)) for step in stored[f"{key}_{i}__stride"])
+        error = np.abs(found[steps] - stored[f"{key}_{i}"])
+        assert error.max() <= 1 and error.mean() <= 0.4
+
+
+def test_golden_bicubic_resize():
+    stored = oracle.arrays("post_siamfc")
+    scores = formula.normal(oracle.salt(), "post/siamfc0_0", (3, 1, 17, 17))[0, 0]
+    resized = score_maps.bicubic_resize(jnp.asarray(scores), len(stored["hann_272_row136"]))
+    np.testing.assert_allclose(resized[::8, ::8], stored["upsampled_scale0_stride8"], atol=2e-5)
 
 
 def names(file, pattern):

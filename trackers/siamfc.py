@@ -1,0 +1,104 @@
+"""SiamFC: the target is where a template's correlation with the search region peaks.
+
+Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tracking", ECCVW 2016 (arXiv:1606.09549). Search
+crops of a few scales; nothing is learned online.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ops.boxes import Box
+from ops.correlation import cross_correlate
+from ops.crop import Crop
+from ops.score_maps import bicubic_resize
+from trackers import templates
+from trackers.base import Tracker
+from trackers.nets import models
+from trackers.templates import EXEMPLAR_SIZE, Matcher, Proposals
+
+STRIDE = 8  # of the network
+RESPONSE_SIZE = 17  # cells of a side of the response
+
+
+@dataclass(frozen=True)
+class Config:
+    """All numbers of SiamFC; the defaults are siamfc-pytorch's, with three scales."""
+
+    model: str = "siamfc"
+    instance_size: int = 255  # crop pixels of a side of the search region
+    scales: int = 3  # search crops, an odd number
+    scale_step: float = 1.0375  # from one scale to the next
+    scale_rate: float = 0.59  # share of the change of scale that is taken
+    scale_penalty: float = 0.9745  # factor on the response of every scale but the present one
+    window_influence: float = 0.176
+    upsampling: int = 16  # of the response
+    rounding: str = "continuous"  # of the crop; the peer's: "siamfc"
+
+
+FIVE_SCALES = replace(
+    Config(), scales=5, scale_step=1.0255, scale_rate=0.34, scale_penalty=0.962, window_influence=0.168
+)
+
+
+def make(config: Config) -> Tracker:
+    """The tracker; `params` of the model "siamfc"."""
+    return templates.compose(
+        (make_matcher(config),), (), follow=lambda old, choice, frame: templates.damped(old, choice)
+    )
+
+
+def make_matcher(config: Config) -> Matcher:
+    """The template contract. The template is the features `[6, 6, C]` of the exemplar."""
+    networks = models.networks(config.model)
+    steps = np.arange(config.scales) - config.scales // 2
+    size, up = config.instance_size, config.upsampling
+    upsampled = RESPONSE_SIZE * up
+    window = np.outer(np.hanning(upsampled), np.hanning(upsampled))
+    window = jnp.asarray(window / window.sum(), jnp.float32)
+    displacement = (np.arange(upsampled) - (upsampled - 1) / 2) * STRIDE / up  # crop pixels
+    grid = jnp.asarray(np.stack(np.meshgrid(displacement, displacement, indexing="ij"), -1), jnp.float32)
+
+    def factors():
+        return jnp.float32(config.scale_step) ** jnp.asarray(steps, jnp.float32)
+
+    def side(box):
+        return templates.context_side(box.size) * size / EXEMPLAR_SIZE
+
+    def embed(params, frame, box, fill):
+        exemplar = templates.square_crop(
+            frame, box.center, templates.context_side(box.size), EXEMPLAR_SIZE, fill, config.rounding
+        )
+        return features(params, exemplar.image[None])[0]
+
+    def region(frame, box, fill):
+        def one(factor) -> Crop:
+            return templates.square_crop(frame, box.center, side(box) * factor, size, fill, config.rounding)
+
+        return jax.vmap(one)(factors())
+
+    def features(params, images):
+        return networks["backbone"].apply(params["backbone"], images)
+
+    def match(params, template, features):
+        return networks["head"].apply(params["head"], cross_correlate(features, template))
+
+    def decode(response, box):
+        """response: `[scales, 17, 17]` logits."""
+        maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
+        penalty = jnp.where(jnp.asarray(steps) == 0, 1.0, config.scale_penalty)
+        maps = maps * penalty[:, None, None]
+        best = jnp.argmax(jnp.max(maps, (1, 2)))
+        chosen, factor = maps[best], factors()[best]
+        positive = chosen - jnp.min(chosen)
+        share = positive / (jnp.sum(positive) + 1e-16)
+        ranked = (1 - config.window_influence) * share + config.window_influence * window
+        center = box.center[None, None] + grid * (side(box) * factor / size)
+        whole = jnp.broadcast_to(box.size[None, None] * factor, center.shape)
+        rate = jnp.full(ranked.shape, config.scale_rate, ranked.dtype)
+        boxes = Box(center[None], whole[None])
+        return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None])
+
+    return Matcher(embed, region, features, match, decode)

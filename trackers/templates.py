@@ -1,0 +1,163 @@
+"""Trackers that compare templates of a target with a search region: what the Siamese family shares.
+
+Every one of them is a `Matcher`, a handful of pure functions for one size of search region, and `compose` makes a
+`Tracker` of it. A wrapper such as a memory of templates stands on the same functions: `embed` a template anywhere,
+`match` many of them with the features of one search region by `vmap`, `decode` what each of them says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ops.boxes import Box
+from ops.crop import Crop, crop, mean_color
+from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
+
+Array = jax.Array
+Template = Any  # what a match needs of the target
+Features = Any  # of the search crops
+Response = Any  # what one template sees in them
+
+EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
+CONTEXT = 0.5  # of w + h, added to both sides
+PEER_ROUNDINGS = ("pysot", "dasiamrpn", "siamfc")
+
+
+class Proposals(NamedTuple):
+    """What one template says of A x S x S places."""
+
+    score: Array  # [A, S, S] in 0..1
+    ranked: Array  # [A, S, S] the score after penalties and window; the highest is chosen
+    box: Box  # [A, S, S, 2] image pixels
+    rate: Array  # [A, S, S] in 0..1, the share of the size's change that is taken
+
+
+class Choice(NamedTuple):
+    """One place of `Proposals`."""
+
+    index: Array  # [] int32 into the flattened places
+    score: Array  # []
+    box: Box
+    rate: Array  # []
+
+
+class Matcher(NamedTuple):
+    """Template matching in search regions of one size; `box` is that of the frame before, `fill` `[3]` the border."""
+
+    embed: Callable[[Params, Frame, Box, Array], Template]  # (params, frame, box, fill)
+    region: Callable[[Frame, Box, Array], Crop]  # search crops [N, ...] around the box
+    features: Callable[[Params, Array], Features]  # of crop images [N, size, size, 3]
+    match: Callable[[Params, Template, Features], Response]  # one template; K by vmap over its axis
+    decode: Callable[[Response, Box], Proposals]
+
+
+@dataclass(frozen=True)
+class LostConfig:
+    """Failure and recovery (Zhu et al. 2018, Sec. 3.4; pysot's long-term tracker). Scores are those of the choice."""
+
+    enter: float  # a lower score: the target is lost, its box stays
+    leave: float  # a higher score ends it
+    sizes: tuple[int, ...]  # of the search region in the first, second, .. frame after the loss; the last one goes on
+    window_influence: float  # while lost
+
+
+class State(NamedTuple):
+    """One target."""
+
+    box: Box  # image pixels
+    fill: Array  # [3] color beyond the border of the image: the mean of frame 1
+    template: Template
+    usual: Array  # [] int32 which of the usual matchers
+    lost_frames: Array  # [] int32 since the target was last seen
+
+
+def compose(
+    usual: tuple[Matcher, ...],
+    while_lost: tuple[Matcher, ...],
+    *,
+    first: Callable[[Frame, Box], Array] | None = None,
+    follow: Callable[[Box, Choice, Frame], Box],
+    report: Callable[[Box, Frame], Box] = lambda box, frame: box,
+    lost: LostConfig | None = None,
+    whole_fill: bool = False,
+) -> Tracker:
+    """The tracker that looks with one matcher a frame; all of them share one kind of template.
+
+    usual: matchers for a target that is in sight, of which `first` picks one for good on frame 1 (`[]` int32; the only
+    one by default). while_lost: for the first, second, .. frame after the loss. follow: the next box. report: what is
+    said of it. whole_fill: the border's color is cut to whole numbers, as the peers do.
+    """
+    looks = (*usual, *while_lost)
+
+    def init(params, key, frame, box):
+        del key  # nothing is random
+        fill = mean_color(frame.image, frame.extent)
+        fill = jnp.floor(fill) if whole_fill else fill
+        index = jnp.int32(0) if first is None else first(frame, box)
+        return State(box, fill, usual[0].embed(params, frame, box, fill), index, jnp.int32(0))
+
+    def track(params, state, frame):
+        def look(matcher, state):
+            region = matcher.region(frame, state.box, state.fill)
+            features = matcher.features(params, region.image)
+            return choose(matcher.decode(matcher.match(params, state.template, features), state.box))
+
+        choice = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
+        box = follow(state.box, choice, frame)
+        lost_frames, verdict = state.lost_frames, jnp.int32(FOUND)
+        if lost is not None:
+            seen = choice.score >= lost.enter
+            box = select(seen, box, state.box)
+            again = ~seen | ((lost_frames > 0) & (choice.score <= lost.leave))
+            lost_frames = jnp.where(again, lost_frames + 1, 0)
+            verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
+        confidence = jnp.clip(choice.score, 0, 1)
+        estimate = Estimate(report(box, frame), choice.score, confidence, verdict, {"index": choice.index})
+        return state._replace(box=box, lost_frames=lost_frames), estimate
+
+    return Tracker(init, track)
+
+
+def choose(proposals: Proposals) -> Choice:
+    """The place with the highest rank."""
+    index = jnp.argmax(proposals.ranked).astype(jnp.int32)
+
+    def pick(leaf, trailing=0):
+        return leaf.reshape(-1, *leaf.shape[leaf.ndim - trailing :])[index]
+
+    box = Box(pick(proposals.box.center, 1), pick(proposals.box.size, 1))
+    return Choice(index, pick(proposals.score), box, pick(proposals.rate))
+
+
+def damped(old: Box, choice: Choice) -> Box:
+    """The chosen box, its size on the way from the old one."""
+    return Box(choice.box.center, old.size + choice.rate * (choice.box.size - old.size))
+
+
+def context_side(size: Array) -> Array:
+    """Side `[...]` of the square that a template shows: sqrt((w + p)(h + p)), p = (w + h) / 2 (Bertinetto et al. 2016).
+
+    size: `[..., 2]`.
+    """
+    return jnp.sqrt(jnp.prod(size + CONTEXT * jnp.sum(size, -1, keepdims=True), -1))
+
+
+def square_crop(frame: Frame, center: Array, side: Array, size: int, fill: Array, rounding: str) -> Crop:
+    """A square of `side` [] image pixels as `size` crop pixels, with `fill` `[3]` beyond the image."""
+    sides = jnp.stack([side, side])
+    return crop(frame.image, frame.extent, center, sides, (size, size), border="constant", fill=fill, rounding=rounding)
+
+
+def _look_index(state: State, usual: int, while_lost: int) -> Array:
+    wide = usual + jnp.minimum(state.lost_frames, while_lost) - 1
+    return jnp.where((state.lost_frames > 0) & (while_lost > 0), wide, state.usual)
+
+
+def _switch(index: Array, look: Callable, looks: tuple[Matcher, ...], state: State) -> Choice:
+    """`look(looks[index], state)`, where one size alone needs no branch."""
+    if len(looks) == 1:
+        return look(looks[0], state)
+    return jax.lax.switch(index, [lambda state, matcher=matcher: look(matcher, state) for matcher in looks], state)
