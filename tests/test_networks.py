@@ -86,12 +86,13 @@ def test_resnet50_strides_in_the_first_or_the_second_convolution(rng):
     assert not np.allclose(jax.jit(blocks[0].apply)(variables, holes), second)
 
 
-def test_max_pool_equals_the_window_reduction(rng):
+@pytest.mark.parametrize("padding", [0, 1])
+def test_max_pool_equals_the_window_reduction(rng, padding):
     for size in (7, 8):
         x = normal(rng, 2, size, size + 1, 3)
-        window = ((1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
-        expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *window)
-        np.testing.assert_array_equal(resnet._max_pool(resnet._max_pool(x, -3), -2), expected)
+        borders = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), borders)
+        np.testing.assert_array_equal(resnet.max_pool(x, padding), expected)
 
 
 def test_training_normalizes_with_the_batch_and_moves_the_averages(rng):

@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         has to be mutable (running average with momentum 0.9, biased variance).
         """
         x = nn.relu(batch_norm("bn1", train)(conv("conv1", self.width, 7, 2)(images)))
-        x = _max_pool(_max_pool(x, -3), -2)
+        x = max_pool(x, 1)
         taps = {}
         for index, layer in enumerate(LAYERS[: LAYERS.index(self.last_layer) + 1]):
             for block in range(BLOCKS[self.depth][index]):
@@ -98,35 +98,52 @@ class ResNet(nn.Module):
         return Bottleneck(4 * self.width * 2**index, stride, self.stride_first, name=name)
 
 
-def conv(name: str, features: int, size: int, stride: int = 1) -> nn.Module:
-    """A bias-free convolution with symmetric padding `size // 2`."""
-    padding = ((size // 2, size // 2),) * 2
+def conv(
+    name: str, features: int, size: int, stride: int = 1, *, padding: int | None = None, dilation: int = 1
+) -> nn.Module:
+    """A bias-free convolution with symmetric padding, `size // 2` unless given."""
+    border = size // 2 if padding is None else padding
     return nn.Conv(
-        features, (size, size), (stride, stride), padding, use_bias=False, kernel_init=conv_init, name=name
+        features,
+        (size, size),
+        (stride, stride),
+        ((border, border),) * 2,
+        kernel_dilation=dilation,
+        use_bias=False,
+        kernel_init=conv_init,
+        name=name,
     )
 
 
-def batch_norm(name: str, train: bool, scale_init=nn.initializers.ones) -> nn.Module:
-    """Batch normalization over all but the last axis: of the batch (`train`) or of the stored statistics."""
+def batch_norm(
+    name: str, train: bool, scale_init=nn.initializers.ones, *, momentum: float = 0.9, epsilon: float | None = None
+) -> nn.Module:
+    """Batch normalization over all but the last axis: of the batch (`train`) or of the stored statistics.
+
+    momentum: the share of the old running statistics that a step of training keeps.
+    """
     return nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
-        epsilon=BATCH_NORM_EPSILON,
+        momentum=momentum,
+        epsilon=BATCH_NORM_EPSILON if epsilon is None else epsilon,
         scale_init=scale_init,
         name=name,
     )
 
 
-def _max_pool(x: Array, axis: int) -> Array:
-    """Maximum of 3 with stride 2 along one axis, padded by 1.
+def max_pool(x: Array, padding: int) -> Array:
+    """`[..., H, W, C]` -> the maximum of 3 x 3 cells with stride 2, `padding` 0 or 1 on every side.
 
     As shifted slices, since the window reduction of XLA's CPU backend takes twice the time.
     """
-    length = x.shape[axis]
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (1, 1)
-    padded = jnp.pad(x, padding, constant_values=-jnp.inf)
-    size = (length + 1) // 2
+    return _max_pool(_max_pool(x, -3, padding), -2, padding)
+
+
+def _max_pool(x: Array, axis: int, padding: int) -> Array:
+    borders = [(0, 0)] * x.ndim
+    borders[axis] = (padding, padding)
+    padded = jnp.pad(x, borders, constant_values=-jnp.inf) if padding else x
+    size = (padded.shape[axis] - 3) // 2 + 1
     shifted = [jax.lax.slice_in_dim(padded, i, i + 2 * size - 1, 2, axis) for i in range(3)]
     return jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
 
