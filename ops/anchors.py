@@ -43,7 +43,7 @@ def anchors(
 def encode(anchors: Box, boxes: Box) -> Array:
     """Boxes as offsets from anchors, `[..., 4]`: dx / w, dy / h, log(w' / w), log(h' / h) (Ren et al. 2015, Eq. 2).
 
-    The order is that of the networks' channels. Leading axes broadcast; sizes must be positive.
+    The order is that of the networks' channels. Leading axes (equally many) broadcast; sizes must be positive.
     """
     offset = (boxes.center - anchors.center) / anchors.size
     growth = jnp.log(boxes.size / anchors.size)
