@@ -10,14 +10,17 @@ from ops.boxes import Box
 
 Array = jax.Array
 CENTERS = ("floor", "true_division")
+STRIDE = 8  # pixels of the search crop from cell to cell
+SCALES = (8.0,)
+RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)  # height over width
 
 
 def anchors(
     score_size: int,
     *,
-    stride: int = 8,
-    scales: tuple[float, ...] = (8.0,),
-    ratios: tuple[float, ...] = (0.33, 0.5, 1.0, 2.0, 3.0),
+    stride: int = STRIDE,
+    scales: tuple[float, ...] = SCALES,
+    ratios: tuple[float, ...] = RATIOS,
     centers: str = "floor",
 ) -> Box:
     """The anchors of every cell of a score map, in pixels of the search crop from the crop's middle.
