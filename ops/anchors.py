@@ -10,14 +10,17 @@ from ops.boxes import Box
 
 Array = jax.Array
 CENTERS = ("floor", "true_division")
+STRIDE = 8  # pixels of the search crop from cell to cell
+SCALES = (8.0,)
+RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)  # height over width
 
 
 def anchors(
     score_size: int,
     *,
-    stride: int = 8,
-    scales: tuple[float, ...] = (8.0,),
-    ratios: tuple[float, ...] = (0.33, 0.5, 1.0, 2.0, 3.0),
+    stride: int = STRIDE,
+    scales: tuple[float, ...] = SCALES,
+    ratios: tuple[float, ...] = RATIOS,
     centers: str = "floor",
 ) -> Box:
     """The anchors of every cell of a score map, in pixels of the search crop from the crop's middle.
@@ -43,7 +46,7 @@ def anchors(
 def encode(anchors: Box, boxes: Box) -> Array:
     """Boxes as offsets from anchors, `[..., 4]`: dx / w, dy / h, log(w' / w), log(h' / h) (Ren et al. 2015, Eq. 2).
 
-    The order is that of the networks' channels. Leading axes broadcast; sizes must be positive.
+    The order is that of the networks' channels. Leading axes (equally many) broadcast; sizes must be positive.
     """
     offset = (boxes.center - anchors.center) / anchors.size
     growth = jnp.log(boxes.size / anchors.size)

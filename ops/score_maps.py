@@ -28,6 +28,19 @@ def gaussian_label(center: Array, sigma: Array | float, feature_size: int, *, ex
     return jnp.outer(profile[0], profile[1])
 
 
+def disk_label(size: int, radius: float, *, metric: str = "city_block") -> Array:
+    """SiamFC's label (Bertinetto et al. 2016, Eq. 4): 1 within `radius` cells of the middle, else 0, `[size, size]`.
+
+    metric: "city_block" as siamfc-pytorch measures, "euclidean" as the original does; a radius of 2 cells gives the
+    same 13 cells in odd maps. float32. ValueError for another metric.
+    """
+    if metric not in ("city_block", "euclidean"):
+        raise ValueError(f"unknown metric {metric!r}; choose city_block or euclidean")
+    offset = np.abs(np.arange(size) - (size - 1) / 2)
+    distance = np.hypot(offset[:, None], offset) if metric == "euclidean" else offset[:, None] + offset
+    return jnp.asarray(distance <= radius, jnp.float32)
+
+
 def hann_window(size: int, *, centered: bool = True) -> Array:
     """Hann window `[size, size]` without zeros at its border, float32 in (0, 1].
 

