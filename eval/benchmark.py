@@ -29,6 +29,7 @@ from eval.frames import to_canvas, xywh_to_box
 from eval.synthetic import ClipConfig, clip
 from trackers import base
 from trackers.nets import filter_bank, models, resnet
+from trackers.templates import Matcher
 from trackers.weights import files
 
 Compiled = Callable[..., Any]
@@ -66,7 +67,7 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     memory = track.memory_analysis()
     flops = count_flops(tracker.track, params, state, second)
     calls = {"frame": (_stepper(track, params, _copy(state), second), flops)}
-    calls |= _stage_calls(entry, params, state, second)
+    calls |= _part_calls(entry, params, state, second)
     return {
         "compile_s": {"init": init_compile, "track": track_compile},
         "init_s": float(np.median(init_seconds)),
@@ -80,9 +81,8 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     }
 
 
-def _stage_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any], int]]:
-    """`{name: (call, FLOPs)}`: each stage jitted on its own, fed with what the stages before it return."""
-    stages = entry.make_stages(entry.config)
+def _part_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any], int]]:
+    """`{name: (call, FLOPs)}`: each part of a frame jitted on its own, fed with what the parts before it return."""
     calls = {}
 
     def add(name: str, function: Callable, *args):
@@ -90,13 +90,21 @@ def _stage_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], An
         calls[name] = (lambda: compiled(*args), count_flops(function, *args))
         return compiled(*args)
 
-    region = add("crop", stages.crop, state, frame)
-    add("backbone", _backbone(entry.config), params, region.image)
-    features = add("features", stages.features, params, region.image)
-    location = add("localize", stages.localize, state, frame, region, features)
-    refined, box = add("refine", stages.refine, params, state, frame, region, features, location)
+    parts = entry.make_parts(entry.config)
+    if isinstance(parts, Matcher):
+        region = add("crop", parts.region, frame, state.box, state.fill)
+        add("backbone", _backbone(entry), params, region.image)
+        features = add("features", parts.features, params, region.image)
+        response = add("match", parts.match, params, state.template, features)
+        add("decode", parts.decode, response, state.box)
+        return calls
+    region = add("crop", parts.crop, state, frame)
+    add("backbone", _backbone(entry), params, region.image)
+    features = add("features", parts.features, params, region.image)
+    location = add("localize", parts.localize, state, frame, region, features)
+    refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
-    update, _ = _compile(stages.update, params, refined, region, features, seen, box, donate=(1,))
+    update, _ = _compile(parts.update, params, refined, region, features, seen, box, donate=(1,))
     once = {"update, no step": 1, "update, scheduled steps": entry.config.train_skipping}
     for name, number in once.items():
         start = _copy(refined)._replace(frame_number=jnp.int32(number))
@@ -104,12 +112,13 @@ def _stage_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], An
     return calls
 
 
-def _backbone(config) -> Callable[[base.Params, jax.Array], Any]:
-    """`(params, crops) -> taps`: the part of the stage `features` whose rate is the yardstick of a frame."""
-    if getattr(config, "backbone", "") == "filter_bank":
+def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
+    """`(params, crops) -> taps`: the part of `features` whose rate is the yardstick of a frame."""
+    if entry.model is None:
         return lambda params, images: filter_bank.extract(params["backbone"], images)
-    network = models.networks(getattr(config, "model", "atom_multiscale"))["backbone"]
-    return lambda params, images: network.apply(params["backbone"], resnet.normalize(images))
+    network = models.networks(entry.model)["backbone"]
+    normalize = jnp.asarray if entry.model in models.SIAMESE_MODELS else resnet.normalize
+    return lambda params, images: network.apply(params["backbone"], normalize(images))
 
 
 def _timed(calls: dict[str, tuple[Callable[[], Any], int]], repeats: int) -> dict[str, dict[str, float]]:

@@ -40,7 +40,6 @@ def given_maps(monkeypatch):
             )
 
         monkeypatch.setattr(module, "make_matcher", matcher)
-        monkeypatch.setattr(module.models, "networks", lambda model: {})
 
     without_networks(siamrpn, siamrpn.score_size)
     without_networks(siamfc, lambda config: "response")

@@ -35,9 +35,12 @@ def test_registered_configurations_pass(name):
 
 
 def test_every_field_has_a_rule_and_every_rule_a_field():
-    fields = {name for entry in trackers.names() for _, name in nested(trackers.get(entry).config)}
-    # `scale_filter` is None in some configurations, in others a config with rules of its own
-    assert fields - {"scale_filter"} == set(validation.RULES)
+    fields = {field for entry in trackers.names() for field in nested(trackers.get(entry).config)}
+    # These are None in some configurations, in others a config with rules of its own
+    fields = {(kind, name) for kind, name in fields if name not in ("scale_filter", "lost", "distractors")}
+    special = {(kind, name) for kind, rules in validation.OF_TYPE.items() for name in rules}
+    assert special <= fields
+    assert {name for _, name in fields - special} == set(validation.RULES)
 
 
 @pytest.mark.parametrize(

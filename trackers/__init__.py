@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trackers import atom, dimp
+from trackers import atom, dasiamrpn, dimp, siamfc, siamrpn
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models
 from trackers.stages import Stages
+from trackers.templates import Matcher
 from trackers.weights import WeightsError, files, released
 
 
@@ -24,7 +25,7 @@ class Entry(NamedTuple):
 
     config: Any  # frozen dataclass; variants are `dataclasses.replace`
     make: Callable[[Any], Tracker]
-    make_stages: Callable[[Any], Stages]  # the same in pieces, for benchmarks
+    make_parts: Callable[[Any], Stages | Matcher]  # the same in pieces, for benchmarks and wrappers
     model: str | None  # of `trackers.nets.models`; None: the filter bank, built by code
 
 
@@ -40,6 +41,30 @@ _ENTRIES = {
     "dimp50": Entry(dimp.DIMP50, dimp.make, dimp.make_stages, "dimp50"),
     "dimp50_vot18": Entry(dimp.DIMP50_VOT18, dimp.make, dimp.make_stages, "dimp50"),
     "dimp50_vot19": Entry(dimp.DIMP50_VOT19, dimp.make, dimp.make_stages, "dimp50"),
+    "siamfc": Entry(siamfc.Config(), siamfc.make, siamfc.make_matcher, "siamfc"),
+    "siamfc_5s": Entry(siamfc.FIVE_SCALES, siamfc.make, siamfc.make_matcher, "siamfc"),
+    **{
+        name: Entry(config, siamrpn.make, siamrpn.make_matcher, config.model)
+        for name, config in {
+            "siamrpn": siamrpn.Config(),
+            "siamrpn_otb": siamrpn.SIAMRPN_OTB,
+            "siamrpn_big": siamrpn.SIAMRPN_BIG,
+            "siamrpnpp_alexnet": siamrpn.ALEXNET,
+            "siamrpnpp_mobilenetv2": siamrpn.MOBILENETV2,
+            "siamrpnpp_mobilenetv2_1.0": siamrpn.MOBILENETV2_1_0,
+            "siamrpnpp_resnet50": siamrpn.RESNET50,
+            "siamrpnpp_resnet50_otb": siamrpn.RESNET50_OTB,
+            "siamrpnpp_resnet50_lt": siamrpn.RESNET50_LT,
+        }.items()
+    },
+    **{
+        name: Entry(config, dasiamrpn.make, dasiamrpn.make_matcher, config.rpn.model)
+        for name, config in {
+            "dasiamrpn": dasiamrpn.Config(),
+            "dasiamrpn_vot": dasiamrpn.VOT,
+            "dasiamrpn_otb": dasiamrpn.OTB,
+        }.items()
+    },
 }
 
 

@@ -11,16 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ops.boxes import Box
-from ops.correlation import cross_correlate
 from ops.crop import Crop
 from ops.score_maps import bicubic_resize
 from trackers import templates
 from trackers.base import Tracker
-from trackers.nets import models
 from trackers.templates import EXEMPLAR_SIZE, Matcher, Proposals
 
 STRIDE = 8  # of the network
-RESPONSE_SIZE = 17  # cells of a side of the response
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,11 @@ def make(config: Config) -> Tracker:
 
 
 def make_matcher(config: Config) -> Matcher:
-    """The template contract. The template is the features `[6, 6, C]` of the exemplar."""
-    networks = models.networks(config.model)
+    """The template contract. Templates: features `[1, 6, 6, C]` of the exemplar. Responses: `[scales, 17, 17]`."""
+    network = templates.network(config.model)
     steps = np.arange(config.scales) - config.scales // 2
     size, up = config.instance_size, config.upsampling
-    upsampled = RESPONSE_SIZE * up
+    upsampled = ((size - EXEMPLAR_SIZE) // STRIDE + 1) * up
     window = np.outer(np.hanning(upsampled), np.hanning(upsampled))
     window = jnp.asarray(window / window.sum(), jnp.float32)
     displacement = (np.arange(upsampled) - (upsampled - 1) / 2) * STRIDE / up  # crop pixels
@@ -68,10 +65,7 @@ def make_matcher(config: Config) -> Matcher:
         return templates.context_side(box.size) * size / EXEMPLAR_SIZE
 
     def embed(params, frame, box, fill):
-        exemplar = templates.square_crop(
-            frame, box.center, templates.context_side(box.size), EXEMPLAR_SIZE, fill, config.rounding
-        )
-        return features(params, exemplar.image[None])[0]
+        return network.template(params, templates.exemplar(frame, box, fill, config.rounding))
 
     def region(frame, box, fill):
         def one(factor) -> Crop:
@@ -79,14 +73,7 @@ def make_matcher(config: Config) -> Matcher:
 
         return jax.vmap(one)(factors())
 
-    def features(params, images):
-        return networks["backbone"].apply(params["backbone"], images)
-
-    def match(params, template, features):
-        return networks["head"].apply(params["head"], cross_correlate(features, template))
-
     def decode(response, box):
-        """response: `[scales, 17, 17]` logits."""
         maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
         penalty = jnp.where(jnp.asarray(steps) == 0, 1.0, config.scale_penalty)
         maps = maps * penalty[:, None, None]
@@ -101,4 +88,4 @@ def make_matcher(config: Config) -> Matcher:
         boxes = Box(center[None], whole[None])
         return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None])
 
-    return Matcher(embed, region, features, match, decode)
+    return Matcher(embed, region, network.features, network.match, decode)

@@ -15,8 +15,7 @@ from ops import anchors
 from ops.boxes import Box
 from trackers import templates
 from trackers.base import Frame, Tracker
-from trackers.nets import models
-from trackers.templates import EXEMPLAR_SIZE, PEER_ROUNDINGS, LostConfig, Matcher, Proposals
+from trackers.templates import EXEMPLAR_SIZE, PEER_ROUNDINGS, LostConfig, Matcher, Memory, Proposals
 
 Array = jax.Array
 STRIDE = 8  # of every network, in crop pixels
@@ -65,9 +64,10 @@ RESNET50_LT = Config(
     clip_state=False,
 )
 MOBILENETV2 = Config("siamrpnpp_mobilenetv2", 255, 8, penalty_k=0.04, window_influence=0.40, size_rate=0.50)
+MOBILENETV2_1_0 = replace(MOBILENETV2, model="siamrpnpp_mobilenetv2_1.0")
 
 
-def make(config: Config) -> Tracker:
+def make(config: Config, memory: Memory | None = None) -> Tracker:
     """The tracker; `params` of `config.model`."""
     usual = [make_matcher(config)]
     first = None
@@ -95,6 +95,7 @@ def make(config: Config) -> Tracker:
         follow=follow,
         report=keep_inside,
         lost=config.lost,
+        memory=memory,
         whole_fill=config.rounding in PEER_ROUNDINGS,
     )
 
@@ -112,34 +113,21 @@ def score_size(config: Config) -> int:
 
 def make_matcher(config: Config) -> Matcher:
     """The template contract for one size of the search region. Responses: cls `[S, S, 2, k]`, loc `[S, S, 4, k]`."""
-    networks = models.networks(config.model)
+    network = templates.network(config.model)
     cells = score_size(config)
     grid = anchors.anchors(cells, stride=STRIDE, centers=config.centers)
     window = jnp.asarray(np.outer(np.hanning(cells), np.hanning(cells)), jnp.float32)
 
-    def taps(params, images):
-        every = networks["backbone"].apply(params["backbone"], images)
-        return networks["neck"].apply(params["neck"], every) if "neck" in networks else every
-
     def embed(params, frame, box, fill):
-        exemplar = templates.square_crop(
-            frame, box.center, templates.context_side(box.size), EXEMPLAR_SIZE, fill, config.rounding
-        )
-        return head(params, "template", taps(params, exemplar.image[None]))
-
-    def head(params, method, *arguments):
-        return networks["head"].apply(params["head"], *arguments, method=method)
+        return network.template(params, templates.exemplar(frame, box, fill, config.rounding))
 
     def region(frame, box, fill):
         side = templates.context_side(box.size) * config.instance_size / EXEMPLAR_SIZE
         crop = templates.square_crop(frame, box.center, side, config.instance_size, fill, config.rounding)
         return jax.tree.map(lambda leaf: leaf[None], crop)
 
-    def features(params, images):
-        return head(params, "search", taps(params, images))
-
     def match(params, template, features):
-        return jax.tree.map(lambda leaf: leaf[0], head(params, "match", template, features))
+        return jax.tree.map(lambda leaf: leaf[0], network.match(params, template, features))
 
     def decode(response, box):
         logits, deltas = response
@@ -155,7 +143,7 @@ def make_matcher(config: Config) -> Matcher:
         proposals = Proposals(score, ranked, boxes, penalty * score * config.size_rate)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), proposals)  # the peers' order: anchor, y, x
 
-    return Matcher(embed, region, features, match, decode)
+    return Matcher(embed, region, network.features, match, decode)
 
 
 def _change(ratio: Array) -> Array:

@@ -15,15 +15,22 @@ import jax.numpy as jnp
 from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
+from trackers.nets import models
 
 Array = jax.Array
 Template = Any  # what a match needs of the target
-Features = Any  # of the search crops
-Response = Any  # what one template sees in them
+Response = Any  # what one template sees in the search crops
 
 EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
 CONTEXT = 0.5  # of w + h, added to both sides
 PEER_ROUNDINGS = ("pysot", "dasiamrpn", "siamfc")
+
+
+class Features(NamedTuple):
+    """Of N crops."""
+
+    search: Any  # what a match needs of them
+    taps: tuple[Array, ...]  # [N, h, w, C] one map for each level of the network
 
 
 class Proposals(NamedTuple):
@@ -49,9 +56,16 @@ class Matcher(NamedTuple):
 
     embed: Callable[[Params, Frame, Box, Array], Template]  # (params, frame, box, fill)
     region: Callable[[Frame, Box, Array], Crop]  # search crops [N, ...] around the box
-    features: Callable[[Params, Array], Features]  # of crop images [N, size, size, 3]
+    features: Callable[[Params, Array], Features]  # of crop images [N, size, size, 3] RGB 0..255
     match: Callable[[Params, Template, Features], Response]  # one template; K by vmap over its axis
     decode: Callable[[Response, Box], Proposals]
+
+
+class Memory(NamedTuple):
+    """What a tracker remembers beside its first template, and how it chooses with it; `box` as in `Matcher`."""
+
+    start: Callable[[Params, Frame, Box, Array], Any]  # (params, frame 1, box, fill)
+    choose: Callable[[Any, Proposals, Features, Box], tuple["Choice", Any]]  # (remembered, ..) -> choice, remembered
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class State(NamedTuple):
     box: Box  # image pixels
     fill: Array  # [3] color beyond the border of the image: the mean of frame 1
     template: Template
+    remembered: Any  # of `Memory`
     usual: Array  # [] int32 which of the usual matchers
     lost_frames: Array  # [] int32 since the target was last seen
 
@@ -82,30 +97,35 @@ def compose(
     follow: Callable[[Box, Choice, Frame], Box],
     report: Callable[[Box, Frame], Box] = lambda box, frame: box,
     lost: LostConfig | None = None,
+    memory: Memory | None = None,
     whole_fill: bool = False,
 ) -> Tracker:
     """The tracker that looks with one matcher a frame; all of them share one kind of template.
 
     usual: matchers for a target that is in sight, of which `first` picks one for good on frame 1 (`[]` int32; the only
     one by default). while_lost: for the first, second, .. frame after the loss. follow: the next box. report: what is
-    said of it. whole_fill: the border's color is cut to whole numbers, as the peers do.
+    said of it. memory: None chooses what ranks highest. whole_fill: the border's color is cut to whole numbers, as the
+    peers do.
     """
     looks = (*usual, *while_lost)
+    memory = memory or Memory(lambda *_: (), lambda remembered, proposals, *_: (choose(proposals), remembered))
 
     def init(params, key, frame, box):
         del key  # nothing is random
         fill = mean_color(frame.image, frame.extent)
         fill = jnp.floor(fill) if whole_fill else fill
         index = jnp.int32(0) if first is None else first(frame, box)
-        return State(box, fill, usual[0].embed(params, frame, box, fill), index, jnp.int32(0))
+        template, remembered = usual[0].embed(params, frame, box, fill), memory.start(params, frame, box, fill)
+        return State(box, fill, template, remembered, index, jnp.int32(0))
 
     def track(params, state, frame):
         def look(matcher, state):
             region = matcher.region(frame, state.box, state.fill)
             features = matcher.features(params, region.image)
-            return choose(matcher.decode(matcher.match(params, state.template, features), state.box))
+            proposals = matcher.decode(matcher.match(params, state.template, features), state.box)
+            return memory.choose(state.remembered, proposals, features, state.box)
 
-        choice = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
+        choice, remembered = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
         box = follow(state.box, choice, frame)
         lost_frames, verdict = state.lost_frames, jnp.int32(FOUND)
         if lost is not None:
@@ -116,14 +136,19 @@ def compose(
             verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
         confidence = jnp.clip(choice.score, 0, 1)
         estimate = Estimate(report(box, frame), choice.score, confidence, verdict, {"index": choice.index})
-        return state._replace(box=box, lost_frames=lost_frames), estimate
+        return state._replace(box=box, remembered=remembered, lost_frames=lost_frames), estimate
 
     return Tracker(init, track)
 
 
 def choose(proposals: Proposals) -> Choice:
     """The place with the highest rank."""
-    index = jnp.argmax(proposals.ranked).astype(jnp.int32)
+    return at(proposals, jnp.argmax(proposals.ranked))
+
+
+def at(proposals: Proposals, index: Array) -> Choice:
+    """The place of an index `[]` into the flattened places."""
+    index = index.astype(jnp.int32)
 
     def pick(leaf, trailing=0):
         return leaf.reshape(-1, *leaf.shape[leaf.ndim - trailing :])[index]
@@ -135,6 +160,44 @@ def choose(proposals: Proposals) -> Choice:
 def damped(old: Box, choice: Choice) -> Box:
     """The chosen box, its size on the way from the old one."""
     return Box(choice.box.center, old.size + choice.rate * (choice.box.size - old.size))
+
+
+class Network(NamedTuple):
+    """The networks of a model as functions."""
+
+    template: Callable[[Params, Array], Template]  # of exemplars [N, 127, 127, 3] RGB 0..255
+    features: Callable[[Params, Array], Features]
+    match: Callable[[Params, Template, Features], Response]
+    taps: Callable[[Params, Array], tuple[Array, ...]]  # of exemplars, as `Features.taps` of search crops
+
+
+def network(model: str) -> Network:
+    """Of a Siamese `model` of `trackers.nets.models`. Templates keep the leading axis of one exemplar."""
+    parts = models.networks(model)
+
+    def taps(params, images, method=None):
+        every = parts["backbone"].apply(params["backbone"], jnp.asarray(images, jnp.float32))
+        return parts["neck"].apply(params["neck"], every, method=method) if "neck" in parts else every
+
+    def of_exemplar(params, images):
+        return taps(params, images, "template")
+
+    def template(params, images):
+        return parts["head"].apply(params["head"], of_exemplar(params, images), method="template")
+
+    def features(params, images):
+        every = taps(params, images)
+        return Features(parts["head"].apply(params["head"], every, method="search"), every)
+
+    def match(params, template, features):
+        return parts["head"].apply(params["head"], template, features.search, method="correlate")
+
+    return Network(template, features, match, of_exemplar)
+
+
+def exemplar(frame: Frame, box: Box, fill: Array, rounding: str) -> Array:
+    """The crop `[1, 127, 127, 3]` that a template is made of."""
+    return square_crop(frame, box.center, context_side(box.size), EXEMPLAR_SIZE, fill, rounding).image[None]
 
 
 def context_side(size: Array) -> Array:
@@ -156,7 +219,7 @@ def _look_index(state: State, usual: int, while_lost: int) -> Array:
     return jnp.where((state.lost_frames > 0) & (while_lost > 0), wide, state.usual)
 
 
-def _switch(index: Array, look: Callable, looks: tuple[Matcher, ...], state: State) -> Choice:
+def _switch(index: Array, look: Callable, looks: tuple[Matcher, ...], state: State) -> tuple[Choice, Any]:
     """`look(looks[index], state)`, where one size alone needs no branch."""
     if len(looks) == 1:
         return look(looks[0], state)

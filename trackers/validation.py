@@ -7,8 +7,12 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from trackers import atom, dimp, first_frame
+from ops.anchors import CENTERS
+from trackers import atom, dasiamrpn, dimp, first_frame, siamfc, siamrpn
+from trackers.box_refinement import RefinementConfig
+from trackers.nets.models import SIAMESE_MODELS
 from trackers.scale_filter import ScaleFilterConfig
+from trackers.templates import EXEMPLAR_SIZE
 
 STRIDE = 32  # crop pixels: what the backbones and the centered score maps ask of a crop's side
 
@@ -27,6 +31,10 @@ COUNT = Rule(">= 1", lambda value: value >= 1)
 SHARE = Rule("in (0, 1)", lambda value: 0 < value < 1)
 PROBABILITY = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
 SIDE = Rule(f"a positive multiple of {STRIDE}", lambda value: value > 0 and value % STRIDE == 0)
+REGION = Rule(
+    f"{EXEMPLAR_SIZE} and a positive multiple of {siamfc.STRIDE} more",
+    lambda value: value > EXEMPLAR_SIZE and (value - EXEMPLAR_SIZE) % siamfc.STRIDE == 0,
+)
 EVEN = Rule("even and > 0", lambda value: value > 0 and value % 2 == 0)
 
 
@@ -37,13 +45,11 @@ def one_of(*choices: Any) -> Rule:
 RULES = {
     # of the tracker
     "backbone": one_of("resnet18", "filter_bank"),
-    "model": one_of("dimp18", "dimp50", "dimp_tiny"),
     "use_iou_net": ANY,
     "image_size": SIDE,
     "classifier_tap": one_of(*atom.STRIDES),
     "search_area_scale": POSITIVE,
     "scale_factors": POSITIVE,
-    "rounding": one_of("continuous", "pytracking", "pytracking_torch14"),
     "border": one_of("replicate", "inside", "inside_major"),
     "kernel_size": COUNT,
     "compressed_dim": COUNT,
@@ -90,7 +96,6 @@ RULES = {
     "min_side": POSITIVE,
     "max_aspect_ratio": Rule("> 1", lambda value: value > 1),
     "top_k": COUNT,
-    "size_rate": Rule("in (0, 1]", lambda value: 0 < value <= 1),
     # of ScaleFilterConfig
     "taps": one_of(*atom.STRIDES),
     "bins": COUNT,
@@ -105,6 +110,39 @@ RULES = {
     "min_score": ANY,
     "gain": NOT_NEGATIVE,
     "max_step": NOT_NEGATIVE,
+    # of the Siamese trackers
+    "instance_size": REGION,
+    "small_instance_size": REGION,
+    "small_share": PROBABILITY,
+    "base_size": NOT_NEGATIVE,
+    "penalty_k": NOT_NEGATIVE,
+    "window_influence": PROBABILITY,
+    "size_rate": PROBABILITY,
+    "scale_rate": PROBABILITY,
+    "scale_penalty": POSITIVE,
+    "upsampling": COUNT,
+    "centers": one_of(*CENTERS),
+    "sizes": REGION,
+    "proposals": Rule(">= 2", lambda value: value >= 2),
+    "iou_threshold": PROBABILITY,
+    "influence": NOT_NEGATIVE,
+    "rate": SHARE,
+    "enter": PROBABILITY,
+    "leave": PROBABILITY,
+    "clip_state": ANY,
+    "average": one_of(*dasiamrpn.AVERAGES),
+    "weight": NOT_NEGATIVE,
+}
+PYTRACKING = one_of("continuous", "pytracking", "pytracking_torch14")
+OF_TYPE = {  # rules of fields that mean something else elsewhere
+    atom.Config: {"rounding": PYTRACKING},
+    RefinementConfig: {"size_rate": Rule("in (0, 1]", lambda value: 0 < value <= 1)},
+    dimp.Config: {"rounding": PYTRACKING, "model": one_of("dimp18", "dimp50", "dimp_tiny")},
+    siamfc.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of("siamfc")},
+    siamrpn.Config: {
+        "rounding": one_of("continuous", "pysot", "dasiamrpn"),
+        "model": one_of(*(model for model in SIAMESE_MODELS if model != "siamfc")),
+    },
 }
 
 
@@ -122,7 +160,7 @@ def validate(config: Any) -> None:
 
 
 def _check_fields(config: Any, prefix: str) -> None:
-    hints = typing.get_type_hints(type(config))
+    hints, rules = typing.get_type_hints(type(config)), RULES | OF_TYPE.get(type(config), {})
     for field in dataclasses.fields(config):
         name, value = prefix + field.name, getattr(config, field.name)
         if not _has_type(value, hints[field.name]):
@@ -130,7 +168,7 @@ def _check_fields(config: Any, prefix: str) -> None:
         if dataclasses.is_dataclass(value):
             _check_fields(value, name + ".")
             continue
-        rule = RULES.get(field.name, ANY)
+        rule = rules.get(field.name, ANY)
         for element in _elements(value):
             finite = not isinstance(element, float) or math.isfinite(element)
             if not finite or not rule.holds(element):
