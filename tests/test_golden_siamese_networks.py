@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from eval import convert
 from tests import oracle, quick
 from tests.golden import formula
-from trackers.nets import mobilenet, models
+from trackers.nets import mobilenet, models, siamese
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.resnet import normalize
 from trackers.nets.rpn import DepthwiseRPN, SiamFCHead, UpChannelRPN
@@ -157,6 +157,29 @@ def test_golden_scores_are_off_with_the_anchors_outside():
     cls = match("siamrpnpp_alexnet")[0]
     swapped = np.moveaxis(np.asarray(cls), -1, -2).reshape(*cls.shape[:-2], -1)
     assert off("siamrpnpp_alexnet", "cls", channels_first(swapped)) > 1e-2
+
+
+def test_the_three_functions_of_a_model_give_the_golden_scores():
+    model = "siamrpnpp_alexnet"
+    embed, search, correlate = siamese.make(model)
+
+    @quick.jit
+    def run(params, z, x):
+        return correlate(params, embed(params, z), search(params, x))
+
+    for key, maps in zip(("cls", "loc"), run(parameters(model), images(model, "z"), images(model, "x"))):
+        joined = channels_first(maps.reshape(*maps.shape[:-2], -1))
+        oracle.assert_golden(joined, GOLDEN[model], key, relative=1e-4)
+
+
+def test_many_templates_meet_one_search_region_behind_a_neck():
+    model = "siamrpnpp_mobilenetv2_1.0"
+    embed, search, correlate = siamese.make(model)
+    templates = jax.eval_shape(embed, expected(model), jnp.zeros((3, 127, 127, 3)))
+    assert {leaf.shape for leaf in jax.tree.leaves(templates)} == {(3, 5, 5, 256)}
+    regions = jax.eval_shape(search, expected(model), jnp.zeros((1, 255, 255, 3)))
+    cls, loc = jax.eval_shape(correlate, expected(model), templates, regions)
+    assert cls.shape == (3, 25, 25, 2, 5) and loc.shape == (3, 25, 25, 4, 5)
 
 
 def head_of(kind):
