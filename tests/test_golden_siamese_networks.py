@@ -5,6 +5,7 @@ Compared at 1e-4 relative L2 norm, in float32 with exact products: the peers' ow
 
 import math
 from functools import lru_cache, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,12 @@ from flax.traverse_util import flatten_dict
 from eval import convert
 from tests import oracle, quick
 from tests.golden import formula
-from trackers.nets import mobilenet, models, siamese
+from trackers.nets import mobilenet, models, resnet, siamese
 from trackers.nets.mobilenet import MobileNetV2
-from trackers.nets.resnet import normalize
 from trackers.nets.rpn import DepthwiseRPN, SiamFCHead, UpChannelRPN
 from trackers.weights import WeightsError, files, names
 
+SHARED = Path(__file__).parents[2] / "shared" / "weights"
 GOLDEN = {  # model -> the oracle's name
     "siamfc": "siamfc",
     "siamrpn": "SiamRPNvot",
@@ -306,7 +307,7 @@ def test_imagenet_start_of_the_mobilenet(rng):
         )
         return y + state[f"conv_{identifier}_bias"].astype(np.float32).reshape(1, 1, 1, -1)
 
-    x = jnp.clip(conv(normalize(image), 0, 2), 0, 6)
+    x = jnp.clip(conv(resnet.normalize(image), 0, 2), 0, 6)
     x = conv(jnp.clip(conv(x, 2, 1, 1), 0, 6), 4)
     x = conv(jnp.clip(conv(jnp.clip(conv(x, 5), 0, 6), 7, 2), 0, 6), 9)
     found = captured["intermediates"]["layer2_0"]["__call__"][0]
@@ -316,6 +317,19 @@ def test_imagenet_start_of_the_mobilenet(rng):
     del state["conv_33_weight"]
     with pytest.raises(WeightsError, match=r"missing: conv_33_weight$"):
         names.convert(state, "mobilenetv2", "source")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the ImageNet backbones in ../shared/weights")
+def test_convert_of_the_imagenet_mobilenet(tmp_path):
+    file, path = SHARED / "mobilenetv2_1.0_imagenet_bnfolded_fp16.npz", tmp_path / "mobilenetv2.safetensors"
+    assert convert.main([str(file), str(path), "--model", "mobilenetv2"]) == 0
+    loaded = files.load(path, expected("mobilenetv2"))["backbone"]["params"]
+    assert "folded into the first convolution" in files.read_metadata(path)["info"]["input"]
+    with np.load(file) as state:
+        np.testing.assert_array_equal(loaded["layer7_0"]["project_bn"]["bias"], state["conv_94_bias"])
+        white = state["conv_0_weight"].astype(np.float64)[:, 1].sum((1, 2)) / resnet.IMAGENET_STD[1]
+    ours = loaded["conv0"]["kernel"][:, :, 1].sum((0, 1)) * 255
+    np.testing.assert_allclose(ours, white, rtol=1e-5, atol=1e-5)
 
 
 @lru_cache
