@@ -15,7 +15,6 @@ from pathlib import Path
 import jax
 
 from trackers.nets.models import PEER_MODELS, networks
-from trackers.nets.resnet import BATCH_NORM_EPSILON
 from trackers.weights import WeightsError, files, heads, names, released
 from trackers.weights.torch_reader import read_state_dict
 
@@ -43,8 +42,7 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
         "tensors": len(leaves),
         "parameters": sum(math.prod(leaf.shape) for leaf in leaves),
         "dropped": dropped,
-        "batch_norm_epsilon": BATCH_NORM_EPSILON,
-        "input": "RGB 0..255, trackers.nets.resnet.normalize",
+        **names.conventions(model),
         **joined,
     }
     files.save(destination, params, model=model, info=info)

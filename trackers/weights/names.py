@@ -1,12 +1,12 @@
 """The peers' tensor names and layouts -> the project's parameters.
 
-Two families: pytracking's checkpoints (ATOM, DiMP) and torchvision's ResNets, the latter also with batch
-normalization folded into biases of the convolutions. For every expected tensor the source's name follows from
-its path, so that nothing is matched by shape or by order.
+Here two families: pytracking's checkpoints (ATOM, DiMP) and torchvision's ResNets, the latter also with batch
+normalization folded into biases of the convolutions. Those of the Siamese trackers are in `trackers.weights.siamese`.
+For every expected tensor the source's name follows from its path, so that nothing is matched by shape or by order.
 """
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -16,12 +16,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from trackers.nets.iou_net import PREDICTION_BINS
 from trackers.nets.models import expected_variables, networks
 from trackers.nets.resnet import BATCH_NORM_EPSILON, ResNet
+from trackers.weights import siamese
 from trackers.weights.files import raise_problems
+from trackers.weights.layout import (
+    LEAVES,
+    Source,
+    State,
+    counters,
+    norm_with_bias,
+    resnet_modules,
+    to_channels_last,
+    torch_shape,
+)
 
 Params = Any
-State = dict[str, np.ndarray]
 
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 OPTIMIZER = {
     "label_bins": "label_map_predictor.weight",
     "mask_bins": "target_mask_predictor.0.weight",
@@ -38,13 +47,11 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
     source: the file's name, for messages. What may be dropped says `droppable`; any other name too many is an
     error. Raises `WeightsError` that lists everything missing, unexpected and misshapen.
     """
-    prefix = PYTRACKING_BACKBONE if any(name.startswith(PYTRACKING_BACKBONE) for name in state) else ""
-    expected = _expected(model)
-    names = {path: source_name(path, prefix) for path in expected}
-    dropped = set(state) & droppable(model, prefix, state)
-    state = {name: value for name, value in state.items() if name not in dropped}
-    if "conv1.bias" in state and "bn1.weight" not in state:
-        state = unfold_batch_norm(state)
+    found = (siamese.source if model in siamese.MODEL_FAMILIES else _resnet_source)(state, model)
+    expected = {path: leaf for path, leaf in _expected(model).items() if path not in found.constants}
+    names = {path: found.name(path) for path in expected}
+    dropped = set(found.state) & (found.unused | counters(found.state))
+    state = {name: value for name, value in found.state.items() if name not in dropped}
     present = {path: name for path, name in names.items() if name in state}
     problems = {
         "missing": sorted(set(names.values()) - set(state)),
@@ -52,19 +59,36 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
         "wrong": [
             f"{name} is {list(state[name].shape)} instead of {list(wanted)}"
             for path, name in sorted(present.items(), key=lambda item: item[1])
-            if state[name].shape != (wanted := source_shape(path, expected[path].shape))
+            if state[name].shape != (wanted := found.shape(path, expected[path].shape))
         ],
     }
     raise_problems(source, problems)
-    converted = {path: _to_channels_last(path, state[name]) for path, name in names.items()}
-    return unflatten_dict(converted), sorted(dropped)
+    converted = {path: found.value(path, state[name]) for path, name in names.items()}
+    return unflatten_dict({**converted, **found.constants}), sorted(dropped)
+
+
+def conventions(model: str) -> dict[str, Any]:
+    """What a user of a converted file of `model` has to know: {"input", "batch_norm_epsilon"}."""
+    if model in siamese.MODEL_FAMILIES:
+        return siamese.conventions(model)
+    return {"input": "RGB 0..255, trackers.nets.resnet.normalize", "batch_norm_epsilon": BATCH_NORM_EPSILON}
+
+
+def _resnet_source(state: State, model: str) -> Source:
+    """How the tensors of ATOM, DiMP or a ResNet are found in a checkpoint of pytracking or torchvision."""
+    prefix = PYTRACKING_BACKBONE if any(name.startswith(PYTRACKING_BACKBONE) for name in state) else ""
+    unused = droppable(model, prefix, state)
+    if "conv1.bias" in state and "bn1.weight" not in state:
+        folded = {name: value for name, value in state.items() if name not in unused}
+        state = unfold_batch_norm(folded) | {name: state[name] for name in unused & set(state)}
+    return Source(state, partial(source_name, prefix=prefix), source_shape, _to_channels_last, unused)
 
 
 def source_name(path: tuple[str, ...], prefix: str = PYTRACKING_BACKBONE) -> str:
     """The peer's name of the tensor at `path` = (part, collection, module .., leaf)."""
     part, _, *modules, leaf = path
     if part == "backbone":
-        return f"{prefix}{_resnet_modules(modules)}.{LEAVES[leaf]}"
+        return f"{prefix}{resnet_modules(modules)}.{LEAVES[leaf]}"
     if part == "iou_net":
         block, *layer = modules
         if layer and not block.endswith("_rt"):
@@ -76,9 +100,7 @@ def source_name(path: tuple[str, ...], prefix: str = PYTRACKING_BACKBONE) -> str
         case ["filter_conv"]:
             return f"classifier.filter_initializer.filter_conv.{LEAVES[leaf]}"
         case [layer, *rest]:
-            return ".".join(
-                ["classifier.feature_extractor", layer.removeprefix("layer_"), *rest, LEAVES[leaf]]
-            )
+            return ".".join(["classifier.feature_extractor", layer.removeprefix("layer_"), *rest, LEAVES[leaf]])
     raise ValueError(f"no peer has a tensor {'/'.join(path)}")
 
 
@@ -86,10 +108,7 @@ def source_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ..
     """The peer's shape of the tensor at `path`, whose shape here is `shape`."""
     if "optimizer" in path:
         return (1, *shape, 1, 1) if shape else (1,)
-    if len(shape) == 4:
-        kernel_h, kernel_w, inputs, outputs = shape
-        return (outputs, inputs, kernel_h, kernel_w)
-    return shape[::-1]
+    return torch_shape(path, shape)
 
 
 def droppable(model: str, prefix: str, state: State) -> set[str]:
@@ -100,19 +119,17 @@ def droppable(model: str, prefix: str, state: State) -> set[str]:
     """
     depth = 50 if f"{prefix}layer1.0.conv3.weight" in state else 18
     unused = {prefix + name for name in (*_last_stage(depth), "fc.weight", "fc.bias")}
-    means = (name.removesuffix("running_mean") for name in state if name.endswith(".running_mean"))
-    counters = {name + "num_batches_tracked" for name in means}
     parts = set()
     if set(networks(model)) == {"backbone"}:
         paths = {path for tracker in ("atom", "dimp18", "dimp50") for path in _expected(tracker)}
         parts = {source_name(path) for path in paths if path[0] != "backbone"}
-    return unused | counters | parts
+    return unused | counters(state) | parts
 
 
 def unfold_batch_norm(state: State) -> State:
     """torchvision names with conv + bias -> the same network with an explicit batch normalization.
 
-    Scale 1, bias = the folded bias, mean 0, variance 1 - epsilon: exact with stored statistics.
+    Exact with stored statistics, see `norm_with_bias`.
     """
     unfolded = {}
     for name, value in state.items():
@@ -121,13 +138,7 @@ def unfold_batch_norm(state: State) -> State:
             continue
         norm = re.sub(r"conv(\d)$", r"bn\1", name.removesuffix(".bias"))
         norm = re.sub(r"downsample\.0$", "downsample.1", norm)
-        one = np.ones_like(value, np.float32)
-        unfolded |= {
-            f"{norm}.weight": one,
-            f"{norm}.bias": value,
-            f"{norm}.running_mean": 0 * one,
-            f"{norm}.running_var": one - np.float32(BATCH_NORM_EPSILON),
-        }
+        unfolded |= norm_with_bias(norm, value)
     return unfolded
 
 
@@ -146,12 +157,6 @@ def _last_stage(depth: int) -> set[str]:
     return last | {name.removesuffix("weight") + "bias" for name in last if name.endswith("weight")}
 
 
-def _resnet_modules(modules: list[str]) -> str:
-    name = ".".join(modules)
-    name = re.sub(r"^(layer\d)_(\d+)", r"\1.\2", name)
-    return name.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
-
-
 def _to_channels_last(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
     """The peer's tensor in our layout; `path` tells the linear layers that flatten a feature map."""
     if "optimizer" in path:
@@ -159,9 +164,5 @@ def _to_channels_last(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
     elif path[-2:] == ("linear", "kernel"):
         bins = PREDICTION_BINS[("fc3_rt", "fc4_rt").index(path[-3])]
         by_channel = value.reshape(value.shape[0], -1, bins, bins)  # the peers flatten channels first
-        value = by_channel.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
-    elif value.ndim == 4:
-        value = value.transpose(2, 3, 1, 0)
-    elif value.ndim == 2:
-        value = value.T
-    return np.asarray(value, np.float32, order="C")
+        return np.asarray(by_channel.transpose(2, 3, 1, 0).reshape(-1, value.shape[0]), np.float32, order="C")
+    return to_channels_last(path, value)

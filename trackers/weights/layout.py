@@ -1,0 +1,65 @@
+"""What the name maps of all peer families share: how a source is described, PyTorch's layouts and names of leaves."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from trackers.nets.resnet import BATCH_NORM_EPSILON
+
+Path = tuple[str, ...]  # of a tensor here: part, collection, module .., leaf
+State = dict[str, np.ndarray]
+
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+class Source(NamedTuple):
+    """A peer's state dict, and how the tensors of a model are found in it."""
+
+    state: State  # the source's tensors, under the peer's names
+    name: Callable[[Path], str]  # the peer's name of the tensor at a path here
+    shape: Callable[[Path, tuple[int, ...]], tuple[int, ...]]  # the peer's shape, from the path and the shape here
+    value: Callable[[Path, np.ndarray], np.ndarray]  # the tensor here, from the path and the peer's
+    unused: set[str]  # names that may be there and mean nothing here (counters of batch normalization besides)
+    constants: Mapping[Path, np.ndarray] = MappingProxyType({})  # tensors here that the peer does not have
+
+
+def torch_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """PyTorch's shape of a kernel, or of a tensor with one axis, whose shape here is `shape`."""
+    if len(shape) == 4:
+        kernel_h, kernel_w, inputs, outputs = shape
+        return (outputs, inputs, kernel_h, kernel_w)
+    return shape[::-1]
+
+
+def to_channels_last(path: Path, value: np.ndarray) -> np.ndarray:
+    """PyTorch's kernel, or tensor with one axis, in our layout, float32."""
+    if value.ndim == 4:
+        value = value.transpose(2, 3, 1, 0)
+    return np.asarray(value.T if value.ndim == 2 else value, np.float32, order="C")
+
+
+def counters(state: State) -> set[str]:
+    """The names of the counters of batch normalization that `state` may have."""
+    means = (name.removesuffix("running_mean") for name in state if name.endswith(".running_mean"))
+    return {name + "num_batches_tracked" for name in means}
+
+
+def norm_with_bias(name: str, bias: np.ndarray) -> State:
+    """The batch normalization that only adds `bias`: scale 1, mean 0, variance 1 - epsilon."""
+    one = np.ones_like(bias, np.float32)
+    return {
+        f"{name}.weight": one,
+        f"{name}.bias": bias,
+        f"{name}.running_mean": 0 * one,
+        f"{name}.running_var": one - np.float32(BATCH_NORM_EPSILON),
+    }
+
+
+def resnet_modules(modules: list[str]) -> str:
+    """torchvision's name of a module of a ResNet."""
+    name = ".".join(modules)
+    for layer in "1234":
+        name = name.replace(f"layer{layer}_", f"layer{layer}.")
+    return name.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
