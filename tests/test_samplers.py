@@ -118,3 +118,62 @@ def test_what_cannot_be_drawn_from_is_named():
             samplers.mix([good], probabilities, samplers.DIMP)
     with pytest.raises(ValueError, match="unknown mode 'random'"):
         samplers.mix([good], [1], replace(samplers.DIMP, mode="random"))
+
+
+def test_the_filter_of_frames_looks_at_boxes():
+    """Frames that fail count as not visible, in draws and in what makes a sequence usable."""
+    boxes = np.float32([
+        [0, 0, 30, 40], [0, 0, 19, 40], [0, 0, 40, 19], [0, 0, 501, 300], [0, 0, 300, 501], [0, 0, 100, 24],
+        [0, 0, 24, 100], [0, 0, 100, 25], [0, 0, 25, 100], [0, 0, 20, 20], [0, 0, 500, 500], [0, 0, 30, 30],
+    ])  # fmt: skip
+    fits = [0, 7, 8, 9, 10]
+    data = dataset("a", np.ones(12), np.ones(11))
+    flags = data.table.visible.copy()
+    flags[11] = False  # invisible, its box would do
+    boxes = np.concatenate([boxes, np.tile(boxes[1], (11, 1))])
+    data = data._replace(table=data.table._replace(boxes=boxes, visible=flags))
+    mixture = samplers.mix([data], [1], samplers.SIAMFC)
+    assert mixture.usable[0].tolist() == [0] and data.table.visible.sum() == 22
+    drawn = {int(frame) for sample in draws(mixture, samplers.SIAMFC) for frame in np.concatenate(sample[2:])}
+    assert drawn == set(fits)
+    area = replace(samplers.SIAMFC, frames=samplers.FrameFilter(min_area=1200.0))
+    assert np.flatnonzero(samplers.mix([data], [1], area).tables[0].visible).tolist() == [0, 7, 8, 10]
+    with pytest.raises(ValueError, match=r"'a' has no usable sequence .* that pass FrameFilter"):
+        samplers.mix([data], [1], replace(area, frames=samplers.FrameFilter(min_area=1e6)))
+
+
+def test_the_filter_of_frames_looks_at_sides_relative_to_the_image():
+    frames = samplers.FrameFilter()
+    for box, fits in (
+        ([0, 0, 100, 50], True),
+        ([0, 0, 101, 50], False),
+        ([0, 0, 100, 51], False),
+        ([0, 0, 2, 1], True),
+        ([0, 0, 1.9, 1], False),
+        ([0, 0, 2, 0.9], False),
+    ):
+        assert samplers.fits_image(np.array(box), (100, 200, 3), frames) == fits
+        assert samplers.fits_image(np.array(box), (100, 200, 3), None)
+
+
+def test_streams_of_one_number_are_other_draws():
+    mixture = samplers.mix([dataset("a", np.ones(4000))], [1], samplers.SIAMRPN)
+    plain = [samplers.draw(mixture, samplers.SIAMRPN, 0, index) for index in range(20)]
+    for stream in ((2, 1), (2, 2), (3,)):
+        other = [samplers.draw(mixture, samplers.SIAMRPN, 0, index, stream=stream) for index in range(20)]
+        assert sum(int(a.train_frames[0]) == int(b.train_frames[0]) for a, b in zip(plain, other)) < 3
+        again = samplers.draw(mixture, samplers.SIAMRPN, 0, 5, stream=stream)
+        assert again.train_frames == other[5].train_frames
+
+
+def test_pairs_reach_as_far_as_the_gap_says():
+    """Of a video of two frames, too."""
+    short = samplers.mix([dataset("a", [1, 1])], [1], samplers.SIAMRPN)
+    assert {tuple(np.concatenate(sample[2:])) for sample in draws(short, samplers.SIAMRPN, 60)} == {
+        (0, 0), (0, 1), (1, 0), (1, 1)
+    }  # fmt: skip
+    long = [dataset("a", np.ones(1000))]
+    for options, reach in ((samplers.SIAMRPN, (-100, 99)), (replace(samplers.SIAMFC, frames=None), (-99, 98))):
+        found = draws(samplers.mix(long, [1], options), options, 4000)
+        gaps = np.array([sample.test_frames[0] - sample.train_frames[0] for sample in found])
+        assert (gaps.min(), gaps.max()) == reach

@@ -15,6 +15,7 @@ from ops.nms import nms
 from ops.prroi_pool import prroi_pool
 from trackers import siamrpn, templates
 from trackers.base import Tracker
+from trackers.nets import siamese
 from trackers.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory
 
 Array = jax.Array
@@ -73,10 +74,10 @@ def make_matcher(config: Config) -> Matcher:
 def make_memory(config: Config) -> Memory:
     """Re-ranking as the memory of a template tracker."""
     options = config.distractors
-    network = templates.network(config.rpn.model)
+    network = siamese.make(config.rpn.model)
 
     def start(params, frame, box, fill):
-        taps = network.taps(params, templates.exemplar(frame, box, fill, config.rpn.rounding))
+        taps = network.exemplar_taps(params, templates.exemplar(frame, box, fill, config.rpn.rounding))
         features = describe(taps[-1][0], jnp.zeros((1, 2)), jnp.full(1, float(EXEMPLAR_SIZE)))[0]
         nothing = jnp.zeros_like(features)
         return Sums(jnp.ones(()), features, jnp.ones(()), nothing, jnp.zeros(()))

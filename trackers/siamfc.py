@@ -15,6 +15,7 @@ from ops.crop import Crop
 from ops.score_maps import bicubic_resize
 from trackers import templates
 from trackers.base import Tracker
+from trackers.nets import siamese
 from trackers.templates import EXEMPLAR_SIZE, Matcher, Proposals
 
 STRIDE = 8  # of the network
@@ -49,7 +50,7 @@ def make(config: Config) -> Tracker:
 
 def make_matcher(config: Config) -> Matcher:
     """The template contract. Templates: features `[1, 6, 6, C]` of the exemplar. Responses: `[scales, 17, 17]`."""
-    network = templates.network(config.model)
+    network = siamese.make(config.model)
     steps = np.arange(config.scales) - config.scales // 2
     size, up = config.instance_size, config.upsampling
     upsampled = ((size - EXEMPLAR_SIZE) // STRIDE + 1) * up
@@ -65,13 +66,16 @@ def make_matcher(config: Config) -> Matcher:
         return templates.context_side(box.size) * size / EXEMPLAR_SIZE
 
     def embed(params, frame, box, fill):
-        return network.template(params, templates.exemplar(frame, box, fill, config.rounding))
+        return network.embed(params, templates.exemplar(frame, box, fill, config.rounding))
 
     def region(frame, box, fill):
         def one(factor) -> Crop:
             return templates.square_crop(frame, box.center, side(box) * factor, size, fill, config.rounding)
 
         return jax.vmap(one)(factors())
+
+    def match(params, template, features):
+        return network.correlate(params, template, features.search)
 
     def decode(response, box):
         maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
@@ -88,4 +92,4 @@ def make_matcher(config: Config) -> Matcher:
         boxes = Box(center[None], whole[None])
         return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None])
 
-    return Matcher(embed, region, network.features, network.match, decode)
+    return Matcher(embed, region, network.features, match, decode)

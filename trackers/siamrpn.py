@@ -15,6 +15,7 @@ from ops import anchors
 from ops.boxes import Box
 from trackers import templates
 from trackers.base import Frame, Tracker
+from trackers.nets import siamese
 from trackers.templates import EXEMPLAR_SIZE, PEER_ROUNDINGS, LostConfig, Matcher, Memory, Proposals
 
 Array = jax.Array
@@ -113,13 +114,13 @@ def score_size(config: Config) -> int:
 
 def make_matcher(config: Config) -> Matcher:
     """The template contract for one size of the search region. Responses: cls `[S, S, 2, k]`, loc `[S, S, 4, k]`."""
-    network = templates.network(config.model)
+    network = siamese.make(config.model)
     cells = score_size(config)
     grid = anchors.anchors(cells, stride=STRIDE, centers=config.centers)
     window = jnp.asarray(np.outer(np.hanning(cells), np.hanning(cells)), jnp.float32)
 
     def embed(params, frame, box, fill):
-        return network.template(params, templates.exemplar(frame, box, fill, config.rounding))
+        return network.embed(params, templates.exemplar(frame, box, fill, config.rounding))
 
     def region(frame, box, fill):
         side = templates.context_side(box.size) * config.instance_size / EXEMPLAR_SIZE
@@ -127,7 +128,7 @@ def make_matcher(config: Config) -> Matcher:
         return jax.tree.map(lambda leaf: leaf[None], crop)
 
     def match(params, template, features):
-        return jax.tree.map(lambda leaf: leaf[0], network.match(params, template, features))
+        return jax.tree.map(lambda leaf: leaf[0], network.correlate(params, template, features.search))
 
     def decode(response, box):
         logits, deltas = response

@@ -15,22 +15,14 @@ import jax.numpy as jnp
 from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
-from trackers.nets import models
+from trackers.nets.siamese import Features, Template
 
 Array = jax.Array
-Template = Any  # what a match needs of the target
 Response = Any  # what one template sees in the search crops
 
 EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
 CONTEXT = 0.5  # of w + h, added to both sides
 PEER_ROUNDINGS = ("pysot", "dasiamrpn", "siamfc")
-
-
-class Features(NamedTuple):
-    """Of N crops."""
-
-    search: Any  # what a match needs of them
-    taps: tuple[Array, ...]  # [N, h, w, C] one map for each level of the network
 
 
 class Proposals(NamedTuple):
@@ -160,39 +152,6 @@ def at(proposals: Proposals, index: Array) -> Choice:
 def damped(old: Box, choice: Choice) -> Box:
     """The chosen box, its size on the way from the old one."""
     return Box(choice.box.center, old.size + choice.rate * (choice.box.size - old.size))
-
-
-class Network(NamedTuple):
-    """The networks of a model as functions."""
-
-    template: Callable[[Params, Array], Template]  # of exemplars [N, 127, 127, 3] RGB 0..255
-    features: Callable[[Params, Array], Features]
-    match: Callable[[Params, Template, Features], Response]
-    taps: Callable[[Params, Array], tuple[Array, ...]]  # of exemplars, as `Features.taps` of search crops
-
-
-def network(model: str) -> Network:
-    """Of a Siamese `model` of `trackers.nets.models`. Templates keep the leading axis of one exemplar."""
-    parts = models.networks(model)
-
-    def taps(params, images, method=None):
-        every = parts["backbone"].apply(params["backbone"], jnp.asarray(images, jnp.float32))
-        return parts["neck"].apply(params["neck"], every, method=method) if "neck" in parts else every
-
-    def of_exemplar(params, images):
-        return taps(params, images, "template")
-
-    def template(params, images):
-        return parts["head"].apply(params["head"], of_exemplar(params, images), method="template")
-
-    def features(params, images):
-        every = taps(params, images)
-        return Features(parts["head"].apply(params["head"], every, method="search"), every)
-
-    def match(params, template, features):
-        return parts["head"].apply(params["head"], template, features.search, method="correlate")
-
-    return Network(template, features, match, of_exemplar)
 
 
 def exemplar(frame: Frame, box: Box, fill: Array, rounding: str) -> Array:

@@ -396,7 +396,7 @@ def occlude_targets(key: Array, images: Array, boxes: Array, others: Array, conf
     low, high = config.occlusion_sides
     half = boxes[:, 2:] * jax.random.uniform(size_key, (len(images), 2), minval=low, maxval=high) / 2
     middle = boxes[:, :2] + boxes[:, 2:] * jax.random.uniform(place_key, (len(images), 2))
-    x, y = jnp.arange(images.shape[2])[None], jnp.arange(images.shape[1])[None]
+    x, y = (jnp.arange(images.shape[axis])[None] for axis in (2, 1))
     inside_x = jnp.abs(x - middle[:, :1]) < half[:, :1]  # [T, W]
     inside_y = jnp.abs(y - middle[:, 1:]) < half[:, 1:]  # [T, H]
     hidden = chosen & inside_y[:, :, None] & inside_x[:, None, :]

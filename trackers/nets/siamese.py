@@ -1,4 +1,4 @@
-"""The networks of a Siamese model as three pure functions: of a template, of a search region, of both."""
+"""The networks of a Siamese model as pure functions: of a template, of a search region, of both."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,19 +11,29 @@ Array = jax.Array
 Params = Any
 Template = Any  # pytree of what depends on the template only
 Search = Any  # pytree of what depends on the search region only
+Taps = tuple[Array, ...]  # one feature map [N, h, w, C] for every level, after the neck
+
+
+class Features(NamedTuple):
+    """Of N search regions."""
+
+    search: Search
+    taps: Taps
 
 
 class Siamese(NamedTuple):
     """Inference with stored statistics; images are RGB 0..255, float, with one leading axis.
 
     embed: (params, `[K, 127, 127, 3]`) -> templates, every leaf with the leading axis K.
-    search: (params, `[N, H, W, 3]`) -> what the head needs of the search regions, leading axis N.
+    exemplar_taps: (params, `[K, 127, 127, 3]`) -> the feature maps that templates are made of.
+    features: (params, `[N, H, W, 3]`) -> what the head needs of the search regions, leading axis N, and their maps.
     correlate: (params, templates, search regions) -> the head's output, see `trackers.nets.rpn`. Axes broadcast:
     K and 1 (one region, many templates), 1 and N, or K = N (pairs); any other number of axes will do as well.
     """
 
     embed: Callable[[Params, Array], Template]
-    search: Callable[[Params, Array], Search]
+    exemplar_taps: Callable[[Params, Array], Taps]
+    features: Callable[[Params, Array], Features]
     correlate: Callable[[Params, Template, Search], Any]
 
 
@@ -34,19 +44,21 @@ def make(model: str) -> Siamese:
     def apply(params: Params, part: str, *args, method: str | None = None):
         return parts[part].apply(params[part], *args, method=method)
 
-    def embed(params: Params, images: Array) -> Template:
-        taps = apply(params, "backbone", images)
-        if "neck" in parts:
-            taps = apply(params, "neck", taps, method="template")
-        return apply(params, "head", taps, method="template")
+    def taps(params: Params, images: Array, neck: str) -> Taps:
+        every = apply(params, "backbone", images)
+        return apply(params, "neck", every, method=neck) if "neck" in parts else every
 
-    def search(params: Params, images: Array) -> Search:
-        taps = apply(params, "backbone", images)
-        if "neck" in parts:
-            taps = apply(params, "neck", taps)
-        return apply(params, "head", taps, method="search")
+    def exemplar_taps(params: Params, images: Array) -> Taps:
+        return taps(params, images, "template")
+
+    def embed(params: Params, images: Array) -> Template:
+        return apply(params, "head", exemplar_taps(params, images), method="template")
+
+    def features(params: Params, images: Array) -> Features:
+        every = taps(params, images, "__call__")
+        return Features(apply(params, "head", every, method="search"), every)
 
     def correlate(params: Params, template: Template, region: Search):
         return apply(params, "head", template, region, method="correlate")
 
-    return Siamese(embed, search, correlate)
+    return Siamese(embed, exemplar_taps, features, correlate)
