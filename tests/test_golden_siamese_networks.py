@@ -162,11 +162,11 @@ def test_golden_scores_are_off_with_the_anchors_outside():
 
 def test_the_three_functions_of_a_model_give_the_golden_scores():
     model = "siamrpnpp_alexnet"
-    embed, search, correlate = siamese.make(model)
+    network = siamese.make(model)
 
     @quick.jit
     def run(params, z, x):
-        return correlate(params, embed(params, z), search(params, x))
+        return network.correlate(params, network.embed(params, z), network.features(params, x).search)
 
     for key, maps in zip(("cls", "loc"), run(parameters(model), images(model, "z"), images(model, "x"))):
         joined = channels_first(maps.reshape(*maps.shape[:-2], -1))
@@ -175,11 +175,12 @@ def test_the_three_functions_of_a_model_give_the_golden_scores():
 
 def test_many_templates_meet_one_search_region_behind_a_neck():
     model = "siamrpnpp_mobilenetv2_1.0"
-    embed, search, correlate = siamese.make(model)
-    templates = jax.eval_shape(embed, expected(model), jnp.zeros((3, 127, 127, 3)))
+    network = siamese.make(model)
+    templates = jax.eval_shape(network.embed, expected(model), jnp.zeros((3, 127, 127, 3)))
     assert {leaf.shape for leaf in jax.tree.leaves(templates)} == {(3, 5, 5, 256)}
-    regions = jax.eval_shape(search, expected(model), jnp.zeros((1, 255, 255, 3)))
-    cls, loc = jax.eval_shape(correlate, expected(model), templates, regions)
+    regions = jax.eval_shape(network.features, expected(model), jnp.zeros((1, 255, 255, 3)))
+    assert [tap.shape for tap in regions.taps] == [(1, 31, 31, 256)] * 3
+    cls, loc = jax.eval_shape(network.correlate, expected(model), templates, regions.search)
     assert cls.shape == (3, 25, 25, 2, 5) and loc.shape == (3, 25, 25, 4, 5)
 
 
