@@ -43,7 +43,7 @@ def grouped_convolution(search: Array, template: Array) -> Array:
 
 def shifted_sum(search: Array, template: Array) -> Array:
     """A sum of shifted maps, one for each cell of the template, derived by autodiff."""
-    return sum(part * template[i, j] for i, j, part in _shifted(search, template))
+    return sum(part * template[i : i + 1, j : j + 1] for i, j, part in _shifted(search, template))
 
 
 def scanned_sum(search: Array, template: Array) -> Array:
@@ -53,7 +53,7 @@ def scanned_sum(search: Array, template: Array) -> Array:
 
     def add(total: Array, cell: Array) -> tuple[Array, None]:
         i, j = cell // kw, cell % kw
-        return total + jax.lax.dynamic_slice(search, (i, j, 0), size) * template[i, j], None
+        return total + jax.lax.dynamic_slice(search, (i, j, 0), size) * template[i, j].reshape(1, 1, channels), None
 
     total, _ = jax.lax.scan(add, jnp.zeros(size, search.dtype), jnp.arange(kh * kw))
     return total

@@ -291,9 +291,8 @@ def test_imagenet_start_of_the_mobilenet(rng):
     params, dropped = names.convert(state, "mobilenetv2", "source")
     assert dropped == ["conv_95_bias", "conv_95_weight", "gemm_104_bias"]
     image = jnp.asarray(rng.uniform(0, 255, (1, 63, 63, 3)), jnp.float32)
-    _, captured = MobileNetV2().apply(
-        params["backbone"], image, capture_intermediates=lambda module, _: module.name == "layer2_0"
-    )
+    capture = partial(MobileNetV2().apply, capture_intermediates=lambda module, _: module.name == "layer2_0")
+    _, captured = quick.jit(capture)(params["backbone"], image)
 
     def conv(x, identifier, stride=1, padding=0):
         kernel = state[f"conv_{identifier}_weight"].astype(np.float32).transpose(2, 3, 1, 0)
