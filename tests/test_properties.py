@@ -318,7 +318,7 @@ def with_float(name: str, factor) -> tuple:
     config = small(name)
     if hasattr(config, "rpn"):
         return replace(config, rpn=replace(config.rpn, size_rate=config.rpn.size_rate * factor))
-    field = next(field for field in ("search_area_scale", "size_rate", "scale_step") if hasattr(config, field))
+    field = next(field for field in ("search_area_scale", "size_rate", "window_influence") if hasattr(config, field))
     return replace(config, **{field: getattr(config, field) * factor})
 
 
@@ -332,11 +332,12 @@ def test_a_float_of_the_config_can_be_batched(name):
         changed = trackers.get(name).make(with_float(name, factor))
         return at(follow(changed, params(name), jax.random.key(0), frames, box), 0)
 
+    other = 0.0 if name == "siamfc" else 0.8  # SiamFC's peak moves if the window is gone, and hardly before
     compiled_batch = jit(jax.vmap(with_value))
-    batched = compiled_batch(jnp.array([1.0, 0.8]))
+    batched = compiled_batch(jnp.array([1.0, other]))
     assert_same_boxes(at(batched.box, 0), at(reference(name).box, 0))
-    assert not np.allclose(batched.box.size[1], batched.box.size[0], rtol=1e-5)
-    swapped = compiled_batch(jnp.array([0.8, 1.0]))
+    assert not all(np.allclose(part[1], part[0], rtol=1e-5) for part in batched.box)
+    swapped = compiled_batch(jnp.array([other, 1.0]))
     assert_same_boxes(at(swapped.box, 0), at(batched.box, 1))
 
 
