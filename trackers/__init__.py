@@ -37,6 +37,7 @@ _ENTRIES = {
     "atom_filterbank": Entry(atom.FILTER_BANK, atom.make, atom.make_stages, None),
     "dimp18": Entry(dimp.Config(), dimp.make, dimp.make_stages, "dimp18"),
     "dimp18_vot18": Entry(dimp.VOT18, dimp.make, dimp.make_stages, "dimp18"),
+    "dimp18_heads": Entry(dimp.HEADS, dimp.make, dimp.make_stages, "dimp18"),
     "dimp_tiny": Entry(dimp.TINY, dimp.make, dimp.make_stages, "dimp_tiny"),
     "dimp50": Entry(dimp.DIMP50, dimp.make, dimp.make_stages, "dimp50"),
     "dimp50_vot18": Entry(dimp.DIMP50_VOT18, dimp.make, dimp.make_stages, "dimp50"),

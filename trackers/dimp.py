@@ -53,10 +53,9 @@ class Config:
 
 
 DIMP50 = Config(model="dimp50")
-# Ours: networks trained on few data, hence a size that follows slowly and rests in doubt, and a second look around
-TINY = Config(
-    model="dimp_tiny", refinement=RefinementConfig(size_rate=0.5, min_score=0.4), redetection_rings=1
-)
+# Ours, for networks trained on few data: a size that follows slowly and rests in doubt, and a second look around
+HEADS = Config(refinement=RefinementConfig(size_rate=0.5, min_score=0.4), redetection_rings=1)
+TINY = replace(HEADS, model="dimp_tiny")
 # The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
     image_size=224,
