@@ -259,20 +259,33 @@ def test_heads_join_the_imagenet_backbone(dimp18, tmp_path, capsys):
     assert "trained on another backbone" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("model", "parts"), [("siamfc", ["head"]), (MOBILENET, ["neck", "head"])])
-def test_heads_of_siamese_models_join_their_backbone_and_no_other(model, parts, tmp_path):
-    """Also those of a model without a peer, of which the backbone alone is public."""
-    params = random_params(model)
-    run, out = write_run(tmp_path / "run", model, params), tmp_path / "heads.safetensors"
-    assert release.main([str(run), "--out", str(out), "--parts", *parts]) == 0
+def test_heads_of_a_siamese_model_join_their_backbone_and_no_other(tmp_path, capsys):
+    """Of one that no peer has: its backbone alone is public."""
+    params = random_params(MOBILENET)
+    run, out = write_run(tmp_path / "run", MOBILENET, params), tmp_path / "heads.safetensors"
+    assert release.main([str(run), "--out", str(out), "--parts", "neck", "head"]) == 0
     responses = files.read_metadata(out)["info"]["backbone"]["responses"]
     assert len(responses) == heads.RESPONSES and np.std(responses) > 0
-    joined, _ = heads.join(out, model, params["backbone"], "backbone")
-    assert set(joined) == {"backbone", *parts}
+    joined, _ = heads.join(out, MOBILENET, params["backbone"], "backbone")
+    assert set(joined) == {"backbone", "neck", "head"}
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), joined, params)
     other = jax.tree.map(lambda leaf: leaf * np.float32(1.05), params["backbone"])
     with pytest.raises(WeightsError, match="trained on another backbone than other"):
-        heads.join(out, model, other, "other")
+        heads.join(out, MOBILENET, other, "other")
+
+    assert convert._backbone_model(MOBILENET) == "mobilenetv2"
+    np.savez(tmp_path / "empty.npz", a=np.ones(1))
+    capsys.readouterr()
+    for model, more, reason in (
+        (MOBILENET, [], f"no checkpoint of a peer holds {MOBILENET}; give its backbone's, and --heads"),
+        ("siamfc", ["--heads", str(out)], "no file holds the backbone of siamfc alone"),
+    ):
+        arguments = [str(tmp_path / "empty.npz"), str(tmp_path / "joined.safetensors"), "--model", model, *more]
+        assert convert.main(arguments) == 2
+        assert reason in capsys.readouterr().err
+    fc = write_run(tmp_path / "fc", "siamfc", random_params("siamfc"))
+    assert release.main([str(fc), "--out", str(out), "--parts", "head"]) == 1
+    assert "no public backbone fits siamfc, release all parts" in capsys.readouterr().err
 
 
 def test_every_file_that_comes_with_the_package():
