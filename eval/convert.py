@@ -19,6 +19,7 @@ from trackers.weights import WeightsError, files, heads, names, released
 from trackers.weights.torch_reader import read_state_dict
 
 RELEASED = "released"
+JOINED = ("siamrpnpp_mobilenetv2_1.0",)  # no peer has them; heads of ours and a public backbone make them
 
 
 def convert(source: Path, destination: Path, model: str, heads_file: Path | None = None) -> dict:
@@ -28,7 +29,10 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
     Raises `WeightsError`, one line that names the file.
     """
     state = read_state_dict(source)
-    params, dropped = names.convert(state, model if heads_file is None else _backbone_model(model), str(source))
+    read = model if heads_file is None else _backbone_model(model)
+    if read not in PEER_MODELS:
+        raise WeightsError(f"{source}: no checkpoint of a peer holds {model}; give its backbone's, and --heads")
+    params, dropped = names.convert(state, read, str(source))
     joined = {}
     if heads_file is not None:
         params, metadata = heads.join(heads_file, model, params["backbone"], str(source))
@@ -42,7 +46,7 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
         "tensors": len(leaves),
         "parameters": sum(math.prod(leaf.shape) for leaf in leaves),
         "dropped": dropped,
-        **names.conventions(model),
+        **names.conventions(read),
         **joined,
     }
     files.save(destination, params, model=model, info=info)
@@ -52,7 +56,9 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
 def _backbone_model(model: str) -> str:
     """The model that is nothing but the backbone of `model`."""
     wanted = {"backbone": networks(model)["backbone"]}
-    found = next(other for other in PEER_MODELS if networks(other) == wanted)
+    found = next((other for other in PEER_MODELS if networks(other) == wanted), None)
+    if found is None:
+        raise WeightsError(f"--heads: no file holds the backbone of {model} alone")
     if found == model:
         raise WeightsError(f"--heads: {model} is a backbone alone, it has no heads")
     return found
@@ -78,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, or .npz state dict")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
-    parser.add_argument("--model", required=True, choices=PEER_MODELS, help="the networks that the file is for")
+    parser.add_argument(
+        "--model", required=True, choices=(*PEER_MODELS, *JOINED), help="the networks that the file is for"
+    )
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
     try:

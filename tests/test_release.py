@@ -1,7 +1,7 @@
 """Half precision in weight files, `python -m train.release`, weights that come with the package, joining heads."""
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import jax
@@ -17,11 +17,17 @@ from trackers.nets import models
 from trackers.nets.resnet import BATCH_NORM_EPSILON
 from trackers.weights import WeightsError, files, heads, names, released
 from train import release
-from train.configs import dimp18_heads, dimp_tiny
+from train.configs import dimp18_heads, dimp_tiny, siamfc_photos, siamrpnpp_mobilenetv2_heads
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 FOLDED = SHARED / "resnet18_imagenet_bnfolded_to_layer3.npz"
-CONFIGS = {"dimp_tiny": dimp_tiny, "dimp18": dimp18_heads}
+MOBILENET = "siamrpnpp_mobilenetv2_1.0"
+CONFIGS = {
+    "dimp_tiny": dimp_tiny,
+    "dimp18": dimp18_heads,
+    "siamfc": siamfc_photos,
+    MOBILENET: siamrpnpp_mobilenetv2_heads,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -251,6 +257,35 @@ def test_heads_join_the_imagenet_backbone(dimp18, tmp_path, capsys):
     arguments = [str(tmp_path / "other.npz"), str(joined), "--model", "dimp18", "--heads", str(out)]
     assert convert.main(arguments) == 2
     assert "trained on another backbone" in capsys.readouterr().err
+
+
+def test_heads_of_a_siamese_model_join_their_backbone_and_no_other(tmp_path, capsys):
+    """Of one that no peer has: its backbone alone is public."""
+    params = random_params(MOBILENET)
+    run, out = write_run(tmp_path / "run", MOBILENET, params), tmp_path / "heads.safetensors"
+    assert release.main([str(run), "--out", str(out), "--parts", "neck", "head"]) == 0
+    responses = files.read_metadata(out)["info"]["backbone"]["responses"]
+    assert len(responses) == heads.RESPONSES and np.std(responses) > 0
+    joined, _ = heads.join(out, MOBILENET, params["backbone"], "backbone")
+    assert set(joined) == {"backbone", "neck", "head"}
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), joined, params)
+    other = jax.tree.map(lambda leaf: leaf * np.float32(1.05), params["backbone"])
+    with pytest.raises(WeightsError, match="trained on another backbone than other"):
+        heads.join(out, MOBILENET, other, "other")
+
+    assert convert._backbone_model(MOBILENET) == "mobilenetv2"
+    np.savez(tmp_path / "empty.npz", a=np.ones(1))
+    capsys.readouterr()
+    for model, more, reason in (
+        (MOBILENET, [], f"no checkpoint of a peer holds {MOBILENET}; give its backbone's, and --heads"),
+        ("siamfc", ["--heads", str(out)], "no file holds the backbone of siamfc alone"),
+    ):
+        arguments = [str(tmp_path / "empty.npz"), str(tmp_path / "joined.safetensors"), "--model", model, *more]
+        assert convert.main(arguments) == 2
+        assert reason in capsys.readouterr().err
+    fc = write_run(tmp_path / "fc", "siamfc", random_params("siamfc"))
+    assert release.main([str(fc), "--out", str(out), "--parts", "head"]) == 1
+    assert "no public backbone fits siamfc, release all parts" in capsys.readouterr().err
 
 
 def test_every_file_that_comes_with_the_package():

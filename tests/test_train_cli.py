@@ -21,7 +21,7 @@ from eval import settings
 from tests.disk import small_disk
 from trackers.nets import models
 from trackers.weights import files
-from train import atom, dimp, program, tensorboard
+from train import atom, dimp, program, siamese_data, tensorboard
 
 CONFIGS = Path(dimp.__file__).parent / "configs"
 
@@ -216,9 +216,15 @@ def test_tensorboard_forgets_what_comes_again_and_says_that_the_disk_is_full(tmp
         "prepare.labels.kernel_size=5: must be one of 4",
         "loss.filter_steps=-1: must be >= 0",
         "loss.overlap_weight=-1.0: must be >= 0",
-        "loss.model=dimp17: must be one of atom",
+        "loss.model=dimp17: must be one of dimp18, dimp50, dimp_tiny",
         "loss.backbone_statistics=running: must be one of batch, stored",
         "loss.backbone_dtype=float16: must be one of float32, bfloat16",
+        "loss.model=siamfc: must be one of dimp18, dimp50, dimp_tiny",
+        "optimizer.kind=lion: must be one of adam, sgd",
+        "optimizer.momentum=1.0: must be in [0, 1)",
+        "optimizer.weight_decay=-1.0: must be >= 0",
+        'optimizer.weight_decay=0.1: must be zero for "adam"',
+        "optimizer.warmup_from=2.0: must be in [0, 1]",
         "validation.every=0: must be >= 1",
     ],
 )
@@ -235,6 +241,8 @@ def test_settings_out_of_range(wrong):
 def test_settings_that_come_with_the_project(name):
     config = program.read_config(CONFIGS / f"{name}.py", [])
     program.check(config)
+    if isinstance(config.loader, siamese_data.PairLoaderConfig):
+        return
     if config.prepare.labels is None:
         assert isinstance(config.loss, atom.LossConfig)
         return

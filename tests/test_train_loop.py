@@ -95,6 +95,40 @@ def test_the_rate_warms_up_and_drops():
     np.testing.assert_allclose(taken, [0, 0.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.25], atol=1e-5)
 
 
+def test_the_rate_grows_and_falls_as_pysots():
+    """Twenty epochs of three steps; the rates of the warm-up as pysot prints them."""
+    config = loop.OptimizerConfig(
+        groups=((".", 5e-3),),
+        kind="sgd",
+        momentum=0.0,
+        decay_every=3,
+        decay=0.1 ** (1 / 14),
+        warmup=15,
+        warmup_from=0.2,
+    )
+    optimizer, tree = loop.make_optimizer(config), {"a": {"params": {"w": jnp.zeros(())}}}
+    state, taken = optimizer.init(tree), []
+    for _ in range(60):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, tree), state, tree)
+        taken.append(-float(updates["a"]["params"]["w"]))
+    np.testing.assert_allclose(taken[:15:3], [0.001, 0.00138, 0.0019, 0.00263, 0.00362], atol=5e-6)
+    np.testing.assert_allclose(taken[15::3], np.geomspace(5e-3, 5e-4, 15), rtol=1e-4)
+    np.testing.assert_allclose(np.reshape(taken, (20, 3)), np.repeat(taken[::3], 3).reshape(20, 3), rtol=1e-6)
+
+
+def test_sgd_is_torchs():
+    config = loop.OptimizerConfig(groups=((".", 0.1),), kind="sgd", momentum=0.8, weight_decay=0.05, clip=1.0)
+    optimizer = loop.make_optimizer(config)
+    tree = {"a": {"params": {"w": jnp.float32(2.0)}}}
+    state, parameter, velocity = optimizer.init(tree), 2.0, 0.0
+    for gradient in (0.3, -0.7, 5.0, 0.2):
+        updates, state = optimizer.update({"a": {"params": {"w": jnp.float32(gradient)}}}, state, tree)
+        tree = jax.tree.map(jnp.add, tree, updates)
+        velocity = 0.8 * velocity + min(gradient, 1.0) + 0.05 * parameter
+        parameter -= 0.1 * velocity
+        np.testing.assert_allclose(tree["a"]["params"]["w"], parameter, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kill", [("step", 3), ("step", 13), ("saving", 5), ("saving", 20), ("saving", 40)])
 def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, tmp_path, kill):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}

@@ -100,7 +100,8 @@ def load_params(name: str, weights: str | Path | None) -> Params:
         return init_params(name, jax.random.key(0))
     weights = released.path(model) if weights is None else weights
     if weights is None:
-        maker = "eval.convert" if model in models.PEER_MODELS else "train.dimp"
+        trained = "train.siamrpn" if model in models.SIAMESE_MODELS else "train.dimp"
+        maker = "eval.convert" if model in models.PEER_MODELS else trained
         raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
     metadata = files.read_metadata(weights)
     found = metadata["model"]

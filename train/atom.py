@@ -7,7 +7,7 @@ learned in the video; only the IoU-Net is trained, on the features of a backbone
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -23,6 +23,7 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
+    MODELS: ClassVar[tuple[str, ...]] = ("atom", "dimp18", "dimp50", "dimp_tiny")  # those with an IoU-Net
     model: str = "atom"  # of `trackers.nets.models`
     backbone_statistics: str = "batch"  # of its batch normalization, though its weights stay; or "stored"
     backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32

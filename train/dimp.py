@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Params = Any
 class LossConfig:
     """The published numbers of DiMP-18 and DiMP-50."""
 
+    MODELS: ClassVar[tuple[str, ...]] = ("dimp18", "dimp50", "dimp_tiny")
     model: str = "dimp18"  # of `trackers.nets.models`
     filter_steps: int = 5  # of the optimizer; the start and every iterate are scored
     classification_weight: float = 100.0  # of the loss of each of them

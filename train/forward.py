@@ -1,4 +1,4 @@
-"""Running the networks of a model in training: batch statistics, leading axes, and the part ATOM and DiMP share."""
+"""Running the networks of a model in training: batch statistics, leading axes, and what several losses share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,3 +57,19 @@ def predicted_overlaps(
     maps = apply("iou_net", *test_taps, method="features")
     modulation = [jnp.broadcast_to(vector, (len(proposals), *vector.shape)) for vector in modulation]
     return apply("iou_net", modulation, maps, proposals, method="predict")
+
+
+def paired_output(
+    apply: Callable[..., Any], has_neck: bool, templates: Array, searches: Array, backbone_train: bool
+) -> Any:
+    """What the head of a Siamese model says of B pairs, see `trackers.nets.rpn`; the leading axis of each leaf is B.
+
+    templates: `[B, 127, 127, 3]`, searches: `[B, H, W, 3]`, RGB 0..255. Both run through the networks apart, each with
+    the statistics of its own batch, as in the peers, so that the running ones move twice. Neck and head always use
+    those of the batch, the backbone with `backbone_train`.
+    """
+    z_taps = apply("backbone", templates, train=backbone_train)
+    x_taps = apply("backbone", searches, train=backbone_train)
+    if has_neck:
+        z_taps, x_taps = apply("neck", z_taps, method="template"), apply("neck", x_taps)
+    return apply("head", z_taps, x_taps)

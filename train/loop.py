@@ -47,16 +47,21 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam; each group of parameters has its learning rate, and the first pattern that matches decides.
+    """Each group of parameters has its learning rate, and the first pattern that matches decides.
 
     A pattern is searched in the parameter's path, such as "backbone/params/layer3_0/conv1/kernel"; what no pattern
-    matches is frozen.
+    matches is frozen. "sgd" is torch's: velocity = momentum velocity + (gradient + weight_decay parameter), and the
+    parameter goes back by rate times velocity.
     """
 
     groups: tuple[tuple[str, float], ...]  # (pattern, learning rate)
+    kind: str = "adam"  # or "sgd"
+    momentum: float = 0.9  # of "sgd"
+    weight_decay: float = 0.0  # of "sgd", of every parameter that is not frozen; after `clip`
     decay_every: int = 0  # steps between the drops of all learning rates; 0: constant
     decay: float = 0.2  # factor of a drop
-    warmup: int = 0  # steps of linear growth from 0
+    warmup: int = 0  # steps of growth, before the first drop is counted
+    warmup_from: float = 0.0  # share of the rates at its start; 0: linear growth, else geometric, as often as the drops
     clip: float | None = None  # largest global norm of the gradient
     accumulate: int = 1  # batches per update
     average: float | None = None  # decay of an exponential moving average of the parameters
@@ -92,11 +97,21 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         if config.warmup:
             after = parts if callable(parts) else optax.constant_schedule(rate)
             ramp = optax.linear_schedule(0.0, rate, config.warmup)
+            if config.warmup_from:
+                every = config.decay_every or 1
+                growth = (1 / config.warmup_from) ** (every / config.warmup)
+                ramp = optax.exponential_decay(rate * config.warmup_from, every, growth, staircase=True)
             parts = optax.join_schedules([ramp, after], [config.warmup])
         return parts
 
-    adam = {str(index): optax.adam(schedule(rate)) for index, (_, rate) in enumerate(config.groups)}
-    transform = optax.partition(adam, lambda tree: labels(tree, config))
+    def rule(rate):
+        if config.kind == "adam":
+            return optax.adam(schedule(rate))
+        decay = optax.add_decayed_weights(config.weight_decay)
+        return optax.chain(decay, optax.sgd(schedule(rate), momentum=config.momentum))
+
+    rules = {str(index): rule(rate) for index, (_, rate) in enumerate(config.groups)}
+    transform = optax.partition(rules, lambda tree: labels(tree, config))
     if config.clip is not None:
         transform = optax.chain(optax.clip_by_global_norm(config.clip), transform)
     if config.accumulate > 1:

@@ -1,4 +1,4 @@
-"""From a configuration to trained weights: what the commands `train.dimp` and `train.atom` share."""
+"""From a configuration to trained weights: what the commands `train.dimp`, `train.siamfc` and so on share."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ import math
 import runpy
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import trackers
 from eval import datasets, settings
 from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
 from eval.sequences import SequenceError
+from trackers import siamrpn
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
-from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Rule, one_of
+from trackers.templates import EXEMPLAR_SIZE
+from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
 from trackers.weights import WeightsError, files
-from train import checkpoint, data, loop, tensorboard
+from train import checkpoint, data, loop, siamese_data, tensorboard
 from train import validation as tracking
 from train.checkpoint import CheckpointError
+from train.siamese_data import PairLoaderConfig, PairPrepareConfig
 from train.validation import ValidationConfig
 
 Params = Any
@@ -45,14 +49,20 @@ FREE = (
     "loader.buffer",
     "validation",
 )
+FRACTION = Rule("in [0, 1)", lambda value: 0 <= value < 1)
+ODD = Rule("odd and > 0", lambda value: value > 0 and value % 2 == 1)
 RULES = {
     "loop.steps": COUNT,
     "loop.log_every": COUNT,
     "loop.save_every": COUNT,
     "loop.keep": COUNT,
+    "optimizer.kind": one_of("adam", "sgd"),
+    "optimizer.momentum": FRACTION,
+    "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.decay_every": NOT_NEGATIVE,
     "optimizer.decay": Rule("in (0, 1]", lambda value: 0 < value <= 1),
     "optimizer.warmup": NOT_NEGATIVE,
+    "optimizer.warmup_from": PROBABILITY,
     "optimizer.clip": POSITIVE,
     "optimizer.accumulate": COUNT,
     "optimizer.average": SHARE,
@@ -64,13 +74,34 @@ RULES = {
     "loader.parts.min_side": POSITIVE,
     "loader.crops.size": Rule(f"a positive multiple of {STRIDE}", lambda value: value > 0 and value % STRIDE == 0),
     "loader.crops.search_scale": POSITIVE,
+    "loader.template.size": one_of(EXEMPLAR_SIZE),
+    "loader.template.shift": NOT_NEGATIVE,
+    "loader.template.stretch": FRACTION,
+    "loader.search.size": REGION,
+    "loader.search.shift": NOT_NEGATIVE,
+    "loader.search.stretch": FRACTION,
+    "loader.exemplar_size": POSITIVE,
+    "loader.context": NOT_NEGATIVE,
+    "loader.negative": PROBABILITY,
+    "loader.max_draws": COUNT,
+    "prepare.flip_probability": PROBABILITY,
+    "prepare.grayscale_probability": PROBABILITY,
+    "prepare.color_shift": NOT_NEGATIVE,
+    "prepare.blur_probability": PROBABILITY,
+    "prepare.blur_sizes.0": ODD,
+    "prepare.blur_sizes.1": ODD,
     "prepare.occlusion_probability": PROBABILITY,
+    "prepare.targets.max_positives": COUNT,
+    "prepare.targets.max_anchors": COUNT,
     "prepare.labels.kernel_size": one_of(FILTER_SIZE),
     "prepare.labels.sigma": POSITIVE,
-    "loss.model": one_of(*models.MODELS),
     "loss.filter_steps": NOT_NEGATIVE,
     "loss.classification_weight": NOT_NEGATIVE,
     "loss.overlap_weight": NOT_NEGATIVE,
+    "loss.radius": POSITIVE,
+    "loss.cls_weight": NOT_NEGATIVE,
+    "loss.loc_weight": NOT_NEGATIVE,
+    "loss.smoothing": NOT_NEGATIVE,
     "loss.backbone_statistics": one_of("batch", "stored"),
     "loss.backbone_dtype": one_of("float32", "bfloat16"),
     "validation.every": COUNT,
@@ -95,9 +126,9 @@ class Config:
     datasets: tuple[DatasetConfig, ...]
     optimizer: loop.OptimizerConfig
     loop: loop.LoopConfig
-    loss: Any  # the command's own LossConfig, with the `model` that is trained
-    loader: data.LoaderConfig = data.DIMP
-    prepare: data.PrepareConfig = data.PREPARE_DIMP
+    loss: Any  # the command's own LossConfig, with the `model` that is trained, and all MODELS that it can train
+    loader: data.LoaderConfig | PairLoaderConfig = data.DIMP  # of pairs for Siamese models; it decides how samples are
+    prepare: data.PrepareConfig | PairPrepareConfig = data.PREPARE_DIMP  # made, and this is of the same kind
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
@@ -135,6 +166,7 @@ def check(config: Config) -> None:
     values = dict(_leaves(settings.plain(config)))
     rate = Rule("> 0, a learning rate", POSITIVE.holds)
     rules = {
+        "loss.model": one_of(*config.loss.MODELS),  # what follows may build on it
         **RULES,
         **{f"optimizer.groups.{index}.1": rate for index in range(len(config.optimizer.groups))},
         **{f"datasets.{index}.probability": NOT_NEGATIVE for index in range(len(config.datasets))},
@@ -151,10 +183,47 @@ def check(config: Config) -> None:
             kept = False
         if not kept:
             raise wrong(name, value, rule.text)
+    if config.optimizer.kind == "adam" and config.optimizer.weight_decay:
+        raise wrong("optimizer.weight_decay", config.optimizer.weight_decay, 'zero for "adam"')
+    pairs = config.loss.model in models.SIAMESE_MODELS
+    kinds = (PairLoaderConfig, PairPrepareConfig) if pairs else (data.LoaderConfig, data.PrepareConfig)
+    for name, kind in zip(("loader", "prepare"), kinds):
+        given = getattr(config, name)
+        if not isinstance(given, kind):
+            raise wrong(name, type(given).__name__, f"a {kind.__name__} for {config.loss.model}")
+    (_check_targets if pairs else _check_labels)(config, wrong)
+
+
+def _check_labels(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
     labels, size = config.prepare.labels, config.loader.crops.size
     if labels is not None and labels.feature_size * STRIDE != size:
         text = f"{size // STRIDE}, loader.crops.size={size} divided by the networks' stride of {STRIDE}"
         raise wrong("prepare.labels.feature_size", labels.feature_size, text)
+
+
+def _check_targets(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+    model, targets, size = config.loss.model, config.prepare.targets, config.loader.search.size
+    tracker = trackers.get(model).config
+    anchors = isinstance(tracker, siamrpn.Config)
+    if anchors != (targets is not None):
+        given = "None" if targets is None else type(targets).__name__
+        raise wrong("prepare.targets", given, f"{'given' if anchors else 'None'} for {model}")
+    for name in ("template", "search"):
+        for interpolation in getattr(config.loader, name).interpolations:
+            if interpolation not in siamese_data.INTERPOLATIONS:
+                text = f"of {', '.join(siamese_data.INTERPOLATIONS)}"
+                raise wrong(f"loader.{name}.interpolations", interpolation, text)
+    if config.prepare.blur_probability and not size > max(config.prepare.blur_sizes) // 2:
+        raise wrong("prepare.blur_sizes", config.prepare.blur_sizes, "smaller than twice loader.search.size")
+    if config.prepare.blur_sizes[0] > config.prepare.blur_sizes[1]:
+        raise wrong("prepare.blur_sizes", config.prepare.blur_sizes, "(least, greatest)")
+    if anchors:
+        if targets.search_size != size:
+            raise wrong("prepare.targets.search_size", targets.search_size, f"loader.search.size={size}")
+        cells = siamrpn.score_size(replace(tracker, instance_size=size))
+        if targets.score_size != cells:
+            text = f"{cells}, the side of the score map that {model} gives for loader.search.size={size}"
+            raise wrong("prepare.targets.score_size", targets.score_size, text)
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -210,7 +279,7 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
     refuse_other_run(out, made_of)
     batches = open_batches(config, data_dir)
-    prepare = partial(data.prepare, config=config.prepare)
+    prepare = partial(siamese_data.prepare if _of_pairs(config) else data.prepare, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
     track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
     info = {"config": settings.plain(config), "versions": settings.versions()}
@@ -255,6 +324,10 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     return params
 
 
+def _of_pairs(config: Config) -> bool:
+    return isinstance(config.loader, PairLoaderConfig)
+
+
 def _sha256(path: Path) -> str:
     try:
         return files.sha256(path)
@@ -283,6 +356,7 @@ def open_batches(config: Config, data_dir: Path) -> data.BatchIterator:
             [one.probability for one in config.datasets],
             config.loader,
             config.loop.steps,
+            load=siamese_data.load_pair if _of_pairs(config) else data.load_sample,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

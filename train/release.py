@@ -62,7 +62,8 @@ def release(
         "notes": notes or [],
     }
     if "backbone" not in kept:
-        if model not in models.PEER_MODELS:
+        alone = {"backbone": models.networks(model)["backbone"]}
+        if not any(models.networks(other) == alone for other in models.PEER_MODELS):
             raise WeightsError(f"{source}: no public backbone fits {model}, release all parts")
         info["backbone"] = heads.identify(model, params["backbone"])
         if not np.isfinite(info["backbone"]["responses"]).all():

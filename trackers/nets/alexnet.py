@@ -17,6 +17,7 @@ SIAMFC_BATCH_NORM = {"momentum": 0.95, "epsilon": 1e-6}  # torch's momentum 0.05
 
 # U(-a, a) with a = 1 / sqrt(fan in): what PyTorch gives a convolution that nobody initializes
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+siamfc_init = nn.initializers.xavier_uniform()  # one function, so that networks made at different times are equal
 
 
 class AlexNet(nn.Module):
@@ -63,7 +64,7 @@ def siamfc() -> AlexNet:
         (96, 256, 384, 384, 256),
         groups=(1, 2, 1, 2, 2),
         last_norm=False,
-        kernel_init=nn.initializers.xavier_uniform(),
+        kernel_init=siamfc_init,
         **SIAMFC_BATCH_NORM,
     )
 

@@ -29,21 +29,24 @@ def identify(model: str, backbone: Params) -> dict[str, Any]:
 
 
 def responses(model: str, backbone: Params) -> list[float]:
-    """The spatial means of `RESPONSES` channels of the backbone's layer3 for `image`."""
+    """The spatial means of `RESPONSES` channels for `image`: of layer3, in Siamese models of the last tap."""
+    siamese = model in models.SIAMESE_MODELS
     with jax.default_matmul_precision("highest"):
-        layer3 = _layer3(models.networks(model)["backbone"], backbone, image())
-    channels = np.asarray(layer3, np.float64).mean((0, 1))
+        features = _features(models.networks(model)["backbone"], siamese, backbone, image(127 if siamese else 64))
+    channels = np.asarray(features, np.float64).mean((0, 1))
     return channels[:: len(channels) // RESPONSES][:RESPONSES].tolist()
 
 
-@partial(jax.jit, static_argnums=0)
-def _layer3(network: resnet.ResNet, backbone: Params, image: np.ndarray) -> jax.Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _features(network: Any, siamese: bool, backbone: Params, image: np.ndarray) -> jax.Array:
+    if siamese:
+        return network.apply(backbone, image[None])[-1][0]
     return network.apply(backbone, resnet.normalize(image[None]))["layer3"][0]
 
 
-def image() -> np.ndarray:
-    """`[64, 64, 3]` float32, RGB 0..255: waves of several directions and lengths."""
-    y, x, channel = np.mgrid[:64, :64, :3]
+def image(size: int = 64) -> np.ndarray:
+    """`[size, size, 3]` float32, RGB 0..255: waves of several directions and lengths."""
+    y, x, channel = np.mgrid[:size, :size, :3]
     waves = np.sin(0.21 * (channel + 1) * y + 0.13 * x) + np.cos(0.37 * x - 0.05 * (channel + 2) * y)
     return (127.5 + 63.75 * waves).astype(np.float32)
 

@@ -1,0 +1,27 @@
+"""SiamFC as siamfc-pytorch trains it, from scratch: 50 epochs, each with one pair of every sequence of GOT-10k.
+
+The rate falls from 1e-2 by the 50th root of 1e-3 after every epoch. The head's bias, which siamfc-pytorch does not
+have, stays 0.
+"""
+
+from train import loop, program, siamese_data, siamfc
+
+EPOCHS, SEQUENCES, BATCH_SIZE = 50, 9335, 8
+
+
+def get_config():
+    steps = SEQUENCES // BATCH_SIZE
+    return program.Config(
+        datasets=(program.DatasetConfig("got10k"),),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^backbone/", 1e-2),),
+            kind="sgd",
+            weight_decay=5e-4,
+            decay_every=steps,
+            decay=1e-3 ** (1 / EPOCHS),
+        ),
+        loop=loop.LoopConfig(steps=EPOCHS * steps, save_every=steps),
+        loss=siamfc.LossConfig(),
+        loader=siamese_data.SIAMFC,
+        prepare=siamese_data.PREPARE_SIAMFC,
+    )

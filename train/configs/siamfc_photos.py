@@ -1,0 +1,54 @@
+"""SiamFC from scratch on few data: photographs with boxes and procedural clips.
+
+    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.siamfc --config train/configs/siamfc_photos.py
+
+`loader` and `prepare` are shared with the heads of SiamRPN++: a photograph is both images of its pair, seen in two
+ways, and parts of objects are targets, too.
+"""
+
+from dataclasses import replace
+
+from eval.datasets import SYNTHETIC, SyntheticConfig
+from train import data, loop, program, siamese_data, siamfc
+
+
+def datasets():
+    return (
+        program.DatasetConfig("csv", 0.7),
+        program.DatasetConfig(SYNTHETIC, 0.3, synthetic=SyntheticConfig(num_clips=300)),
+    )
+
+
+def loader(published: siamese_data.PairLoaderConfig, batch_size: int = 16) -> siamese_data.PairLoaderConfig:
+    """The published crops; most photographs have a target of more than half a side, so no box is left out for it."""
+    sampling = replace(published.sampling, frames=None)
+    parts = data.PartConfig(probability=0.5)
+    return replace(published, sampling=sampling, parts=parts, batch_size=batch_size)
+
+
+def prepare(published: siamese_data.PairPrepareConfig) -> siamese_data.PairPrepareConfig:
+    return replace(
+        published,
+        flip_probability=0.5,
+        grayscale_probability=0.1,
+        brightness=(0.7, 1.3),
+        contrast=(0.7, 1.3),
+        saturation=(0.6, 1.4),
+        blur_probability=0.2,
+        blur_sizes=(3, 15),
+        occlusion_probability=0.3,
+    )
+
+
+def get_config():
+    return program.Config(
+        datasets=datasets(),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^head/", 1e-2), (".", 5e-4)), decay_every=1000, decay=0.4, warmup=100, clip=100.0
+        ),
+        loop=loop.LoopConfig(steps=3000, log_every=20, save_every=100),
+        loss=siamfc.LossConfig(),
+        loader=loader(siamese_data.SIAMFC),
+        prepare=prepare(siamese_data.PREPARE_SIAMFC),
+    )

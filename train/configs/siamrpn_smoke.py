@@ -1,0 +1,28 @@
+"""A few minutes on two CPU cores: SiamRPN++ with an AlexNet on a handful of procedural clips, which are drawn first.
+
+It shows that everything works, from drawing the clips to weights that track; the tracker it gives is a poor one.
+"""
+
+from dataclasses import replace
+
+from eval.datasets import SYNTHETIC, SyntheticConfig
+from eval.synthetic import ClipConfig
+from train import loop, program, siamese_data, siamrpn
+from train.anchor_targets import AnchorTargetConfig
+from train.configs import siamfc_photos
+
+SIZE = 191  # pixels of a search crop
+
+
+def get_config():
+    loader = siamfc_photos.loader(siamese_data.SIAMRPN, batch_size=4)
+    prepare = siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN)
+    clips = SyntheticConfig(num_clips=24, clip=ClipConfig(num_frames=40))
+    return program.Config(
+        datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+        optimizer=loop.OptimizerConfig(groups=((".", 5e-4),), warmup=10, clip=100.0),
+        loop=loop.LoopConfig(steps=60, log_every=5, save_every=30),
+        loss=siamrpn.LossConfig(model="siamrpnpp_alexnet"),
+        loader=replace(loader, search=replace(loader.search, size=SIZE, shift=24.0)),
+        prepare=replace(prepare, targets=AnchorTargetConfig(search_size=SIZE, score_size=(SIZE - 127) // 8 + 1)),
+    )

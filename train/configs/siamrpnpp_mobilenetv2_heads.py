@@ -1,0 +1,22 @@
+"""SiamRPN++'s neck and head on a frozen ImageNet MobileNetV2 of width 1.0; few data, moderate batches.
+
+python -m eval.datasets csv --source PHOTOS --data_dir data
+python -m eval.convert mobilenetv2.npz mobilenetv2.safetensors --model mobilenetv2
+python -m train.siamrpn --config train/configs/siamrpnpp_mobilenetv2_heads.py --weights mobilenetv2.safetensors
+"""
+
+from train import loop, program, siamese_data, siamrpn
+from train.configs import siamfc_photos
+
+
+def get_config():
+    return program.Config(
+        datasets=siamfc_photos.datasets(),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^neck/", 5e-4), ("^head/", 5e-4)), decay_every=800, decay=0.4, warmup=100, clip=10.0
+        ),
+        loop=loop.LoopConfig(steps=2400, log_every=20, save_every=100),
+        loss=siamrpn.LossConfig(model="siamrpnpp_mobilenetv2_1.0", backbone_statistics="stored"),
+        loader=siamfc_photos.loader(siamese_data.SIAMRPN),
+        prepare=siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN),
+    )
