@@ -28,7 +28,7 @@ from trackers.weights import names
 CANVAS, EXTENT = (256, 320), (220, 300)
 FRAMES = 4
 ONLINE = ["atom_filterbank", "atom_multiscale", "atom", "dimp18", "dimp50"]  # they learn a filter
-SIAMESE = ["siamfc", "siamrpn", "dasiamrpn_vot", "siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50_lt"]
+SIAMESE = ["siamfc", "siamrpn", "dasiamrpn_vot", "siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
 TRACKERS = [*ONLINE, *SIAMESE]
 SCHEMAS = {
     "atom": "atom18",
@@ -39,7 +39,7 @@ SCHEMAS = {
     "siamrpn": "SiamRPNvot",
     "siamrpnpp_alexnet": "siamrpn_alex_dwxcorr",
     "siamrpnpp_mobilenetv2": "siamrpn_mobilev2_l234_dwxcorr",
-    "siamrpnpp_resnet50_lt": "siamrpn_r50_l234_dwxcorr_lt",
+    "siamrpnpp_resnet50": "siamrpn_r50_l234_dwxcorr",
 }
 LAST_BLOCK = {  # of the backbone; below it lies the plain network
     "dimp50": "layer3_5",
@@ -48,7 +48,7 @@ LAST_BLOCK = {  # of the backbone; below it lies the plain network
     "dasiamrpn_vot": "conv5",
     "siamrpnpp_alexnet": "conv5",
     "siamrpnpp_mobilenetv2": "layer7_0",
-    "siamrpnpp_resnet50_lt": "layer4_2",
+    "siamrpnpp_resnet50": "layer4_2",
 }
 MASKS = [False, False], [True, False], [False, True], [True, True]  # of two targets: nobody, first, second, both
 TRACES = Counter()  # of the executable of `track`, by tracker
@@ -107,7 +107,10 @@ def params(name: str):
     if model is None:
         return jax.device_put(trackers.load_params(name, None))
     state = formula.weights(oracle.schema(SCHEMAS[model]), "properties", SCHEMAS[model])
-    return jax.device_put(names.convert(state, model, "formula")[0])
+    found = names.convert(state, model, "formula")[0]
+    if model == "siamfc":  # its score is a probability, which such large responses would make 1
+        found["backbone"]["params"]["conv5"] = jax.tree.map(lambda leaf: leaf / 20, found["backbone"]["params"]["conv5"])
+    return jax.device_put(found)
 
 
 @lru_cache
