@@ -109,7 +109,8 @@ def params(name: str):
     state = formula.weights(oracle.schema(SCHEMAS[model]), "properties", SCHEMAS[model])
     found = names.convert(state, model, "formula")[0]
     if model == "siamfc":  # its score is a probability, which such large responses would make 1
-        found["backbone"]["params"]["conv5"] = jax.tree.map(lambda leaf: leaf / 20, found["backbone"]["params"]["conv5"])
+        last = found["backbone"]["params"]["conv5"]
+        last |= {name: leaf / 20 for name, leaf in last.items()}
     return jax.device_put(found)
 
 

@@ -6,6 +6,8 @@
 `loader` and `prepare` are shared with the heads of DiMP-18: they make several frames of one photograph.
 """
 
+from dataclasses import replace
+
 from eval.datasets import SYNTHETIC, SyntheticConfig
 from train import data, dimp, loop, program, samplers
 
@@ -22,8 +24,7 @@ def loader(batch_size: int = 12) -> data.LoaderConfig:
         stretch=0.2,
     )
     sampling = samplers.FrameSampling(train_frames=2, test_frames=2)
-    parts = data.PartConfig(probability=0.5)
-    return data.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops, parts=parts)
+    return data.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
 
 
 def prepare() -> data.PrepareConfig:
@@ -34,10 +35,15 @@ def prepare() -> data.PrepareConfig:
         contrast=(0.7, 1.3),
         saturation=(0.6, 1.4),
         blur_probability=0.2,
-        occlusion_probability=0.3,
         proposals=data.ProposalConfig(count=24),
         labels=data.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
     )
+
+
+def harder(config: program.Config) -> program.Config:
+    """Parts of objects as targets, too, and test images in which something hides a part of the target."""
+    loader = replace(config.loader, parts=data.PartConfig(probability=0.5))
+    return replace(config, loader=loader, prepare=replace(config.prepare, occlusion_probability=0.3))
 
 
 def get_config():

@@ -1,4 +1,4 @@
-"""The second half of the training of `dimp_tiny`: smaller steps, their average, and more targets for the same time.
+"""The second half of the training of `dimp_tiny`: harder samples, smaller steps, their average.
 
 python -m train.dimp --config train/configs/dimp_tiny_more.py --weights runs/dimp_tiny/weights.safetensors
 """
@@ -10,7 +10,7 @@ from train.configs import dimp_tiny
 
 
 def get_config():
-    first = dimp_tiny.get_config()
+    first = dimp_tiny.harder(dimp_tiny.get_config())
     return replace(
         first,
         optimizer=loop.OptimizerConfig(
@@ -22,5 +22,7 @@ def get_config():
             average=0.998,
         ),
         loop=replace(first.loop, steps=2600, seed=1),
-        loader=replace(dimp_tiny.loader(16), sampling=samplers.FrameSampling(train_frames=2, test_frames=1), seed=1),
+        loader=replace(
+            first.loader, sampling=samplers.FrameSampling(train_frames=2, test_frames=1), batch_size=16, seed=1
+        ),
     )
