@@ -144,6 +144,23 @@ def test_a_twin_that_scores_higher_is_not_followed(given_answers, rng):
     np.testing.assert_allclose(plain, [0, -32 * scale], rtol=0.02)  # the anchor is not quite of the size it had
 
 
+def test_a_frame_without_the_target_teaches_nothing(given_answers, rng):
+    lost = LostConfig(enter=0.8, leave=0.95, sizes=(SIZE,), window_influence=0.0)
+    tracker = dasiamrpn.make(config(lost=lost))
+    exemplar = jnp.asarray(rng.normal(size=(1, 6, 6, 8)), jnp.float32)
+    place = {(4, 4): np.ones(8)}
+    seen, unseen = ({CELLS: answer({(4, 4): score}, place, rng), EXEMPLAR: exemplar} for score in (0.97, 0.3))
+    state = tracker.init(seen, jax.random.key(0), frame(), start_box())
+    track = jax.jit(tracker.track)
+    before, _ = track(seen, state, frame())
+    after, estimate = track(unseen, before, frame())
+    assert int(estimate.verdict) == LOST
+    jax.tree.map(np.testing.assert_array_equal, after.remembered, before.remembered)
+    again, _ = track(seen, after, frame())
+    assert float(again.remembered.target_weight) > float(after.remembered.target_weight)
+    assert float(before.remembered.target_weight) > float(state.remembered.target_weight)
+
+
 def test_the_search_grows_while_the_target_is_lost_and_shrinks_when_it_is_back(given_answers, rng):
     """One size more a frame up to the last one; a middling score goes on with the wide region, a high one ends it."""
     lost = LostConfig(enter=0.8, leave=0.95, sizes=(SIZE + 16, SIZE + 32), window_influence=0.0)

@@ -27,7 +27,7 @@ LOCAL_TO_GLOBAL = LostConfig(enter=0.8, leave=0.95, sizes=(399, 527, 655, 783), 
 
 @dataclass(frozen=True)
 class DistractorConfig:
-    """Distractor-aware re-ranking (Sec. 3.3). Numbers that the paper leaves open are those of the unofficial code."""
+    """Distractor-aware re-ranking (Sec. 3.3). The paper leaves many numbers open: h and alpha hat are unofficial."""
 
     proposals: int = 8  # kept by non-maximum suppression
     iou_threshold: float = 0.5  # above it, two proposals are one

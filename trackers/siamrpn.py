@@ -16,7 +16,7 @@ from ops.boxes import Box
 from trackers import templates
 from trackers.base import Frame, Tracker
 from trackers.nets import siamese
-from trackers.templates import EXEMPLAR_SIZE, PEER_ROUNDINGS, LostConfig, Matcher, Memory, Proposals
+from trackers.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory, Proposals
 
 Array = jax.Array
 STRIDE = 8  # of every network, in crop pixels
@@ -97,7 +97,7 @@ def make(config: Config, memory: Memory | None = None) -> Tracker:
         report=keep_inside,
         lost=config.lost,
         memory=memory,
-        whole_fill=config.rounding in PEER_ROUNDINGS,
+        whole_fill=config.rounding != "continuous",
     )
 
 

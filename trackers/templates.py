@@ -22,7 +22,6 @@ Response = Any  # what one template sees in the search crops
 
 EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
 CONTEXT = 0.5  # of w + h, added to both sides
-PEER_ROUNDINGS = ("pysot", "dasiamrpn", "siamfc")
 
 
 class Proposals(NamedTuple):
@@ -54,7 +53,10 @@ class Matcher(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a tracker remembers beside its first template, and how it chooses with it; `box` as in `Matcher`."""
+    """What a tracker remembers beside its first template, and how it chooses with it; `box` as in `Matcher`.
+
+    A frame in which the target is lost teaches nothing.
+    """
 
     start: Callable[[Params, Frame, Box, Array], Any]  # (params, frame 1, box, fill)
     choose: Callable[[Any, Proposals, Features, Box], tuple["Choice", Any]]  # (remembered, ..) -> choice, remembered
@@ -122,7 +124,7 @@ def compose(
         lost_frames, verdict = state.lost_frames, jnp.int32(FOUND)
         if lost is not None:
             seen = choice.score >= lost.enter
-            box = select(seen, box, state.box)
+            box, remembered = select(seen, (box, remembered), (state.box, state.remembered))
             again = ~seen | ((lost_frames > 0) & (choice.score <= lost.leave))
             lost_frames = jnp.where(again, lost_frames + 1, 0)
             verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
