@@ -8,6 +8,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from trackers.nets.convolution import convolve
 from trackers.nets.resnet import batch_norm, max_pool
 
 Array = jax.Array
@@ -46,6 +47,7 @@ class AlexNet(nn.Module):
                 "VALID",
                 feature_group_count=groups,
                 kernel_init=self.kernel_init,
+                conv_general_dilated=convolve,
                 name=f"conv{index + 1}",
             )(x)
             last = index == len(SIZES) - 1

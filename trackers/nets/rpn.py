@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from ops.correlation import cross_correlate, depthwise_correlate, up_channel_correlate
 from trackers.nets.alexnet import torch_init
+from trackers.nets.convolution import convolve
 from trackers.nets.resnet import batch_norm
 
 Array = jax.Array
@@ -222,12 +223,20 @@ class _ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         size = (self.size, self.size)
-        x = nn.Conv(self.features, size, padding="VALID", use_bias=False, kernel_init=torch_init, name="conv")(x)
+        x = nn.Conv(
+            self.features,
+            size,
+            padding="VALID",
+            use_bias=False,
+            kernel_init=torch_init,
+            conv_general_dilated=convolve,
+            name="conv",
+        )(x)
         return nn.relu(batch_norm("bn", train)(x))
 
 
 def _biased_conv(features: int) -> nn.Module:
-    return nn.Conv(features, (3, 3), padding="VALID", kernel_init=torch_init)
+    return nn.Conv(features, (3, 3), padding="VALID", kernel_init=torch_init, conv_general_dilated=convolve)
 
 
 def _by_anchor(maps: Array, anchors: int) -> Array:

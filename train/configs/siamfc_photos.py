@@ -4,13 +4,17 @@
     python -m train.siamfc --config train/configs/siamfc_photos.py
 
 `loader` and `prepare` are shared with the heads of SiamRPN++: a photograph is both images of its pair, seen in two
-ways, and parts of objects are targets, too.
+ways, and parts of objects are targets, too. Search crops of 191 pixels take half the time of 255; the networks see the
+same surroundings of each cell in both.
 """
 
 from dataclasses import replace
 
 from eval.datasets import SYNTHETIC, SyntheticConfig
 from train import data, loop, program, siamese_data, siamfc
+
+
+SEARCH_SIZE = 191  # pixels
 
 
 def datasets():
@@ -20,11 +24,14 @@ def datasets():
     )
 
 
-def loader(published: siamese_data.PairLoaderConfig, batch_size: int = 16) -> siamese_data.PairLoaderConfig:
+def loader(
+    published: siamese_data.PairLoaderConfig, shift: float, stretch: float, batch_size: int = 16
+) -> siamese_data.PairLoaderConfig:
     """The published crops; most photographs have a target of more than half a side, so no box is left out for it."""
     sampling = replace(published.sampling, frames=None)
     parts = data.PartConfig(probability=0.5)
-    return replace(published, sampling=sampling, parts=parts, batch_size=batch_size)
+    search = replace(published.search, size=SEARCH_SIZE, shift=shift, stretch=stretch)
+    return replace(published, search=search, sampling=sampling, parts=parts, batch_size=batch_size)
 
 
 def prepare(published: siamese_data.PairPrepareConfig) -> siamese_data.PairPrepareConfig:
@@ -49,6 +56,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=3000, log_every=20, save_every=100),
         loss=siamfc.LossConfig(),
-        loader=loader(siamese_data.SIAMFC),
+        loader=loader(siamese_data.SIAMFC, shift=4.0, stretch=0.08),
         prepare=prepare(siamese_data.PREPARE_SIAMFC),
     )

@@ -5,11 +5,15 @@ python -m eval.convert mobilenetv2.npz mobilenetv2.safetensors --model mobilenet
 python -m train.siamrpn --config train/configs/siamrpnpp_mobilenetv2_heads.py --weights mobilenetv2.safetensors
 """
 
+from dataclasses import replace
+
 from train import loop, program, siamese_data, siamrpn
+from train.anchor_targets import AnchorTargetConfig
 from train.configs import siamfc_photos
 
 
 def get_config():
+    targets = AnchorTargetConfig(search_size=siamfc_photos.SEARCH_SIZE, score_size=17)
     return program.Config(
         datasets=siamfc_photos.datasets(),
         optimizer=loop.OptimizerConfig(
@@ -17,6 +21,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=2400, log_every=20, save_every=100),
         loss=siamrpn.LossConfig(model="siamrpnpp_mobilenetv2_1.0", backbone_statistics="stored"),
-        loader=siamfc_photos.loader(siamese_data.SIAMRPN),
-        prepare=siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN),
+        loader=siamfc_photos.loader(siamese_data.SIAMRPN, shift=40.0, stretch=0.18),
+        prepare=replace(siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN), targets=targets),
     )
