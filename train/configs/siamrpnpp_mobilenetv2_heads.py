@@ -17,9 +17,14 @@ def get_config():
     return program.Config(
         datasets=siamfc_photos.datasets(),
         optimizer=loop.OptimizerConfig(
-            groups=(("^neck/", 5e-4), ("^head/", 5e-4)), decay_every=800, decay=0.4, warmup=100, clip=10.0
+            groups=(("^neck/", 5e-4), ("^head/", 5e-4)),
+            decay_every=400,
+            decay=0.4,
+            warmup=100,
+            clip=10.0,
+            average=0.995,
         ),
-        loop=loop.LoopConfig(steps=2400, log_every=20, save_every=100),
+        loop=loop.LoopConfig(steps=1400, log_every=20, save_every=100),
         loss=siamrpn.LossConfig(model="siamrpnpp_mobilenetv2_1.0", backbone_statistics="stored"),
         loader=siamfc_photos.loader(siamese_data.SIAMRPN, shift=40.0, stretch=0.18),
         prepare=replace(siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN), targets=targets),
