@@ -52,9 +52,9 @@ def get_config():
     return program.Config(
         datasets=datasets(),
         optimizer=loop.OptimizerConfig(
-            groups=(("^head/", 1e-2), (".", 5e-4)), decay_every=500, decay=0.4, warmup=100, clip=100.0, average=0.995
+            groups=(("^head/", 1e-2), (".", 5e-4)), decay_every=350, decay=0.4, warmup=100, clip=100.0, average=0.995
         ),
-        loop=loop.LoopConfig(steps=1800, log_every=20, save_every=100),
+        loop=loop.LoopConfig(steps=1000, log_every=20, save_every=100),
         loss=siamfc.LossConfig(),
         loader=loader(siamese_data.SIAMFC, shift=4.0, stretch=0.08),
         prepare=prepare(siamese_data.PREPARE_SIAMFC),
