@@ -13,7 +13,6 @@ from dataclasses import replace
 from eval.datasets import SYNTHETIC, SyntheticConfig
 from train import data, loop, program, siamese_data, siamfc
 
-
 SEARCH_SIZE = 191  # pixels
 
 

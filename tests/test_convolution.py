@@ -1,0 +1,93 @@
+"""The convolution of the Siamese networks is XLA's, in values, derivatives and under transformations."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from trackers.nets.convolution import convolve
+
+# images, strides, padding, kernel dilation, groups
+CASES = {
+    "one image": (1, (1, 1), "VALID", (1, 1), 1),
+    "strided": (3, (2, 2), "VALID", (1, 1), 1),
+    "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
+    "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
+    "dilated, uneven steps": (2, (1, 2), "VALID", (1, 2), 1),
+}
+TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
+
+
+def reference(images, kernel, strides, padding, dilation, groups):
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision="highest",
+    )
+
+
+def close(actual, expected):
+    assert actual.shape == expected.shape
+    assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request):
+    count, strides, padding, dilation, groups = request.param
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(count, 11, 12, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 4 // groups, 6)), jnp.float32)
+
+    def ours(images, kernel):
+        options = {"rhs_dilation": dilation, "feature_group_count": groups, "precision": lax.Precision.HIGHEST}
+        return convolve(images, kernel, strides, padding, **options)
+
+    return ours, lambda images, kernel: reference(images, kernel, strides, padding, dilation, groups), images, kernel
+
+
+def test_values_and_derivatives(case):
+    ours, expected, images, kernel = case
+    out, pull = jax.vjp(expected, images, kernel)
+    close(jax.jit(ours)(images, kernel), out)
+    close(ours(images, kernel), out)
+    cotangent = jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)
+    for actual, wanted in zip(
+        jax.jit(lambda i, k, c: jax.vjp(ours, i, k)[1](c))(images, kernel, cotangent), pull(cotangent)
+    ):
+        close(actual, wanted)
+
+
+def test_many_targets(case):
+    """Under one and two `vmap`s, and derivatives of and under them."""
+    ours, expected, images, kernel = case
+    many = jnp.stack([images, -2 * images])
+
+    def total(function):
+        return lambda images, kernel: jnp.sum(jax.vmap(function, (0, None))(images, kernel) ** 2)
+
+    close(jax.vmap(ours, (0, None))(many, kernel), jax.vmap(expected, (0, None))(many, kernel))
+    twice = jax.vmap(jax.vmap(ours, (0, None)), (0, None))(many[None], kernel)[0]
+    close(twice, jax.vmap(expected, (0, None))(many, kernel))
+    for argument in (0, 1):
+        close(jax.grad(total(ours), argument)(many, kernel), jax.grad(total(expected), argument)(many, kernel))
+    alone = jax.vmap(jax.grad(lambda images: jnp.sum(ours(images, kernel) ** 2)))(many)
+    close(alone, jax.grad(total(expected))(many, kernel))
+
+
+def test_in_a_layer():
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 9, 9, 4)), jnp.float32)
+    layer = nn.Conv(6, (3, 3), 2, "VALID", feature_group_count=2, precision="highest")
+    variables = layer.init(jax.random.key(0), images)
+    close(layer.clone(conv_general_dilated=convolve).apply(variables, images), layer.apply(variables, images))
+
+
+def test_dilated_images_are_refused():
+    with pytest.raises(ValueError, match="lhs_dilation"):
+        convolve(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "VALID", lhs_dilation=(2, 2))
