@@ -8,7 +8,6 @@ are what else it could be. A gradient is that of the sum of squares in both argu
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from eval import settings
+from eval.timing import time_function
 from ops.correlation import depthwise_correlate
 
 Array = jax.Array
 Correlate = Callable[[Array, Array], Array]
 
 SIZES = ((29, 5), (22, 4))  # cells of the search region and of the template
-WARM_UP_CALLS = 1
 
 
 def grouped_convolution(search: Array, template: Array) -> Array:
@@ -104,7 +103,7 @@ def measure(
         gradient = jax.grad(partial(_energy, forward), (0, 1))
         row = {"search": size, "template": template_size, "batch": batch, "candidate": name}
         for kind, function in (("forward", forward), ("gradient", gradient)):
-            row[kind] = _timed(function, pair, options.repeats, options.seconds)
+            row[kind] = time_function(function, pair, options.repeats, options.seconds)
         rows.append(row)
     return rows
 
@@ -134,26 +133,6 @@ def _shifted(search: Array, template: Array):
 
 def _energy(correlate: Correlate, search: Array, template: Array) -> Array:
     return jnp.sum(correlate(search, template) ** 2)
-
-
-def _timed(function: Callable, arguments: list[Array], repeats: int, budget: float) -> dict[str, float]:
-    """Seconds to compile, milliseconds of a call; no more calls once they have taken `budget` seconds together."""
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - start
-    for _ in range(WARM_UP_CALLS):
-        jax.block_until_ready(compiled(*arguments))
-    seconds = []
-    while len(seconds) < repeats and sum(seconds) < budget:
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return {
-        "compile_s": compile_seconds,
-        "median_ms": 1e3 * float(np.median(seconds)),
-        "min_ms": 1e3 * float(np.min(seconds)),
-        "calls": len(seconds),
-    }
 
 
 def _parser() -> argparse.ArgumentParser:
