@@ -103,7 +103,7 @@ def tracker(name: str) -> base.Tracker:
 
 @lru_cache
 def params(name: str):
-    """Random weights, the same on every machine, that keep activations of order 1; our own networks have released ones."""
+    """Random weights, the same on every machine, that keep activations of order 1; or released ones."""
     model = trackers.get(name).model
     if model not in SCHEMAS:
         return jax.device_put(trackers.load_params(name, None))
@@ -210,7 +210,7 @@ def test_the_reference_moves_and_learns(name):
 
 
 # These two have every part that the others have, and each compiles hundreds of single operations.
-@pytest.mark.parametrize("name", ["atom_filterbank", "dimp18", "siamfc", "dasiamrpn_vot"])
+@pytest.mark.parametrize("name", ["atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot"])
 def test_jit_equals_eager(name, little_optimization):
     images, xywh = scene()
     estimate = at(follow(tracker(name), params(name), jax.random.key(0), frames_of(images[:2]), box_of(xywh)), 0)
