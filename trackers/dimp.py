@@ -58,10 +58,12 @@ class Config:
 
 
 DIMP50 = Config(model="dimp50")
-# Ours, for networks trained on few data: a size that follows slowly and rests in doubt, and a second look around
-HEADS = Config(refinement=RefinementConfig(size_rate=0.25, min_score=0.4), redetection_rings=1)
-# ... and a filter that halves the small IoU-Net's say in the size
-TINY = replace(HEADS, model="dimp_tiny", scale_filter=ScaleFilterConfig())
+# Ours, for networks trained on few data: a second opinion on the size, which follows the IoU-Net slowly and rests in
+# doubt, and a second look around
+HEADS = Config(
+    refinement=RefinementConfig(size_rate=0.25, min_score=0.4), scale_filter=ScaleFilterConfig(), redetection_rings=1
+)
+TINY = replace(HEADS, model="dimp_tiny")
 # The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
     image_size=224,
