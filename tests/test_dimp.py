@@ -55,13 +55,18 @@ def side(size):
     return np.sqrt(np.prod(size, -1))
 
 
+def aspect(size):
+    return np.asarray(size)[..., 0] / np.asarray(size)[..., 1]
+
+
 @lru_cache
 def runner():
-    """Gain and least score of the filter are arguments: one compilation for all of its tests."""
+    """The filter's share, gain and least score are arguments: one compilation for all of its tests."""
 
-    def run(params, gain, min_score, frames, box):
+    def run(params, share, gain, min_score, frames, box):
         changed = replace(CONFIG.scale_filter, gain=gain, min_score=min_score)
-        return base.run(dimp.make(replace(CONFIG, scale_filter=changed)))(params, jax.random.key(0), frames, box)
+        config = replace(CONFIG, scale_filter=changed, scale_filter_share=share)
+        return base.run(dimp.make(config))(params, jax.random.key(0), frames, box)
 
     return jit(run)
 
@@ -69,27 +74,35 @@ def runner():
 @pytest.mark.parametrize("growth", [GROWTH, 1 / GROWTH])
 def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     frames, box = clip(growth)
-    estimates = runner()(params(), 0.6, 0.4, frames, box)
+    estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)
     truth = side(box.size) * growth ** np.arange(FRAMES)
     found = side(estimates.box.size)
     assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
     assert (estimates.verdict == base.FOUND).all()
 
 
-def test_without_trust_in_the_filter_only_the_area_rests():
-    """Place and shape are the IoU-Net's, as without a filter: the same to the first frame that it changes."""
+def test_the_filter_has_its_share_of_the_area_and_no_say_in_place_and_shape():
+    """On the first frame, where all see the same: without a share it is the tracker without a filter."""
     frames, box = clip(GROWTH)
     first_two = jax.tree.map(lambda leaf: leaf[:2], frames)
     without = base.run(dimp.make(replace(CONFIG, scale_filter=None)))
     plain = jit(without)(params(), jax.random.key(0), first_two, box)
-    for gain, min_score in ((0.0, 0.4), (0.6, np.inf)):
-        rests = runner()(params(), gain, min_score, frames, box)
-        np.testing.assert_allclose(side(rests.box.size), side(box.size), rtol=1e-5)
-        assert len(np.unique(rests.box.size[:, 0])) == len(rests.score)  # the shape does not rest
-        np.testing.assert_allclose(rests.box.center[0], plain.box.center[0], atol=1e-3)
-        shape, expected = (size[0] / size[1] for size in (rests.box.size[0], plain.box.size[0]))
-        np.testing.assert_allclose(shape, expected, rtol=1e-4)
-        assert abs(side(plain.box.size[0]) / side(box.size) - 1) > 1e-3
+    found = {share: runner()(params(), share, 0.6, 0.4, frames, box).box for share in (0.0, 0.5, 1.0)}
+    for seen in found.values():
+        np.testing.assert_allclose(seen.center[0], plain.box.center[0], atol=1e-3)
+        np.testing.assert_allclose(aspect(seen.size[0]), aspect(plain.box.size[0]), rtol=1e-4)
+    none, half, all_of_it = (float(side(seen.size[0])) for seen in found.values())
+    np.testing.assert_allclose(none, side(plain.box.size[0]), rtol=1e-4)
+    np.testing.assert_allclose(half, np.sqrt(none * all_of_it), rtol=1e-5)
+    assert abs(all_of_it / none - 1) > 1e-3
+
+
+@pytest.mark.parametrize(("gain", "min_score"), [(0.0, 0.4), (0.6, np.inf)])
+def test_a_filter_that_sees_no_change_keeps_the_area_and_not_the_shape(gain, min_score):
+    frames, box = clip(GROWTH)
+    sizes = runner()(params(), 1.0, gain, min_score, frames, box).box.size
+    np.testing.assert_allclose(side(sizes), side(box.size), rtol=1e-5)
+    assert len(np.unique(aspect(sizes))) == len(sizes)
 
 
 def test_a_lost_target_keeps_its_box_and_teaches_nothing():
