@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from ops.boxes import Box
+from ops.crop import Crop
 from trackers import scale_filter
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 from trackers.scale_filter import ScaleFilterConfig
+from trackers.stages import Location
 
 CONFIG = ScaleFilterConfig(taps=("layer1",))
 TARGET = Box(jnp.array([140.0, 150.0]), jnp.array([60.0, 48.0]))
@@ -75,3 +78,52 @@ def test_it_learns_a_new_look_and_only_when_asked(learned):
     assert error(state) < 0.03 < error(learned)
     initial = float(state.memory.weights[: config.initial_samples].sum() / state.memory.weights.sum())
     assert initial > 0.2  # frame 1 is not forgotten
+
+
+# What a tracker hands over: two search crops, and the one in which the target was found.
+REGION = Crop(jnp.zeros((2, SIZE, SIZE, 3)), jnp.array([[500.0, 400.0], [90.0, 80.0]]), jnp.array([1.0, 0.5]))
+
+
+def location(verdict: int = FOUND, score: float = 0.9) -> Location:
+    center, index = jnp.array([88.0, 83.0]), jnp.int32(1)
+    return Location(center, jnp.ones(()), jnp.int32(verdict), jnp.float32(score), jnp.zeros((19, 19)), index)
+
+
+def in_image(box: Box) -> Box:
+    """`box` of the second crop."""
+    return Box((box.center - (SIZE - 1) / 2) * 0.5 + REGION.center[1], box.size * 0.5)
+
+
+def both_crops(taps: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda leaf: jnp.stack([smooth_taps(9)["layer1"], leaf]), taps)
+
+
+def test_a_tracker_sees_the_crop_in_which_the_target_was_found(learned):
+    wrong = TARGET._replace(size=TARGET.size * 1.06)
+    expected = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, CONFIG)
+    actual = scale_filter.follow(learned, both_crops(smooth_taps()), REGION, location(), in_image(wrong), CONFIG)
+    assert expected < 0.98
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_below_the_least_score_the_size_rests(learned):
+    wrong, taps = in_image(TARGET._replace(size=TARGET.size * 1.06)), both_crops(smooth_taps())
+    assert scale_filter.follow(learned, taps, REGION, location(score=0.39), wrong, CONFIG) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "score", "number", "learns"),
+    [
+        (FOUND, 0.9, 6, True),
+        (FOUND, 0.9, 7, False),
+        (FOUND, 0.39, 6, False),
+        (HARD_NEGATIVE, 0.9, 6, False),
+        (UNCERTAIN, 0.9, 6, False),
+        (LOST, 0.9, 6, False),
+    ],
+)
+def test_a_tracker_learns_on_sure_frames_that_are_due(learned, verdict, score, number, learns):
+    seen, box, taps = location(verdict, score), in_image(TARGET), both_crops(smooth_taps(3))
+    after = scale_filter.learn(learned, taps, REGION, seen, box, jnp.int32(number), CONFIG)
+    assert int(after.memory.count) == int(learned.memory.count) + learns
+    assert np.array_equal(after.filter, learned.filter) != learns

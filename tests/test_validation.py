@@ -12,6 +12,7 @@ from trackers.nets import models
 from trackers.validation import validate
 
 ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
+SCALED = dataclasses.replace(DIMP, scale_filter=BANK.scale_filter)
 
 
 def changed(config, path, value):
@@ -83,6 +84,11 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
         (DIMP, "model", "dimp34", "model=dimp34: must be one of dimp18, dimp50, dimp_tiny"),
         (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
+        (SCALED, "scale_filter_share", 1.1, "scale_filter_share=1.1: must be in [0, 1]"),
+        (DIMP, "min_side", 0.0, "min_side=0.0: must be > 0"),
+        (SCALED, "scale_filter.taps", ("stem",), "scale_filter.taps=('stem',): must be one of layer1, layer2, layer3"),
+        (SCALED, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
+        (SCALED, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
         (DIMP, "memory_size", 15, "memory_size=15: must be >= 16: 15 samples come from frame 1"),
     ],
 )

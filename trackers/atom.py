@@ -147,9 +147,7 @@ def make_stages(config: Config) -> Stages:
             modulation = box_refinement.modulation(params, features.taps, box, center, scale, config)
         scales = ()
         if config.scale_filter is not None:
-            taps = jax.tree.map(lambda leaf: leaf[0], features.taps)  # of the crop as it is
-            inside = search_region.to_crop(box, center, scale, size)
-            scales = scale_filter.learn_first(key_scale, taps, inside, size, config.scale_filter)
+            scales = scale_filter.start(key_scale, features.taps, box, center, scale, size, config.scale_filter)
         return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, scales)
 
     def crop(state, frame):
@@ -175,17 +173,11 @@ def make_stages(config: Config) -> Stages:
             return box_refinement.refine(params, state, features.taps, region, location, config)
         factor = location.scale_factor
         if config.scale_filter is not None:
-            taps, inside = scale_view(region, features, location, Box(location.center, state.box.size))
-            measured = scale_filter.estimate(state.scale_filter, taps, inside, size, config.scale_filter)
-            factor = factor * jnp.where(location.score > config.scale_filter.min_score, measured, 1)
+            here = Box(location.center, state.box.size)
+            scales, taps = state.scale_filter, features.taps
+            factor = factor * scale_filter.follow(scales, taps, region, location, here, config.scale_filter)
         grown = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
         return state, select(location.verdict != LOST, Box(location.center, grown), state.box)
-
-    def scale_view(region, features, location, box):
-        """What the scale filter looks at: the taps of the chosen crop, and the box in it."""
-        index = location.crop_index
-        taps = jax.tree.map(lambda leaf: leaf[index], features.taps)
-        return taps, search_region.to_crop(box, region.center[index], region.scale[index], size)
 
     def update(params, state, region, features, location, box):
         index, number = location.crop_index, state.frame_number + 1
@@ -218,10 +210,7 @@ def make_stages(config: Config) -> Stages:
         )
         scales = state.scale_filter
         if config.scale_filter is not None:
-            taps, inside = scale_view(region, features, location, box)
-            due = (number - 1) % config.scale_filter.train_skipping == 0
-            sure = (location.verdict == FOUND) & (location.score > config.scale_filter.min_score)
-            scales = scale_filter.update(scales, taps, inside, size, due & sure, config.scale_filter)
+            scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
         lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
         return state._replace(
             frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory, scale_filter=scales

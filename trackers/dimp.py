@@ -2,7 +2,8 @@
 
 Bhat et al., "Learning Discriminative Model Prediction for Tracking", ICCV 2019 (arXiv:1904.07220). Frame 1
 initializes the filter from augmented samples and refines it by steepest descent; later frames add samples to a
-memory and refine it further, every twentieth frame or when a distractor is near.
+memory and refine it further, every twentieth frame or when a distractor is near. With a scale filter beside it, the
+IoU-Net says where the target is and what shape it has, and both how large it is.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,14 @@ from ops.boxes import Box
 from ops.correlation import correlate
 from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
-from trackers import box_refinement, first_frame, localization, search_region, stages
-from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker
+from trackers import box_refinement, first_frame, localization, scale_filter, search_region, stages
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
 from trackers.box_refinement import RefinementConfig
 from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.localization import LocalizationConfig
 from trackers.nets import models, resnet
 from trackers.nets.dimp_classifier import STRIDE, optimize_filter
+from trackers.scale_filter import ScaleFilter, ScaleFilterConfig
 from trackers.stages import Location, Stages
 
 Array = jax.Array
@@ -49,12 +51,18 @@ class Config:
     window_output: bool = False  # cosine window on the scores
     localization: LocalizationConfig = field(default_factory=LocalizationConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    scale_filter: ScaleFilterConfig | None = None  # a second opinion on the area, beside the IoU-Net's; None: the peer
+    scale_filter_share: float = 0.5  # of the change of area (its logarithm) that is the filter's
+    min_side: float = 4.0  # image pixels; the scale filter shrinks no target below it
     redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
 
 
 DIMP50 = Config(model="dimp50")
-# Ours, for networks trained on few data: a size that follows slowly and rests in doubt, and a second look around
-HEADS = Config(refinement=RefinementConfig(size_rate=0.25, min_score=0.4), redetection_rings=1)
+# Ours, for networks trained on few data: a second opinion on the size, which follows the IoU-Net slowly and rests in
+# doubt, and a second look around
+HEADS = Config(
+    refinement=RefinementConfig(size_rate=0.25, min_score=0.4), scale_filter=ScaleFilterConfig(), redetection_rings=1
+)
 TINY = replace(HEADS, model="dimp_tiny")
 # The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
@@ -101,13 +109,14 @@ class State(NamedTuple):
     filter: Array  # [4, 4, C]
     memory: SampleMemory  # of {"features": [M, h, w, C], "boxes": [M, 4] x, y, w, h in the crop}
     modulation: tuple[Array, Array]  # of the IoU-Net, [256] each
+    scale_filter: ScaleFilter | tuple[()]  # empty without it
 
 
 class Features(NamedTuple):
     """Of the search crop."""
 
     classification: Array  # [1, h, w, C]
-    taps: dict[str, Array]  # "layer2" [1, 2 h, 2 w, C2] and "layer3" [1, h, w, C3] for the IoU-Net
+    taps: dict[str, Array]  # "layer2" [1, 2 h, 2 w, C2], "layer3" [1, h, w, C3] and those of the scale filter
 
 
 def make(config: Config) -> Tracker:
@@ -120,14 +129,15 @@ def make_stages(config: Config) -> Stages:
     size, cells = config.image_size, config.image_size // STRIDE
     networks = models.networks(config.model)
     backbone, classifier = networks["backbone"], networks["classifier"]
+    wanted = {"layer2", "layer3", *(config.scale_filter.taps if config.scale_filter else ())}
 
     def features(params, images):
         taps = backbone.apply(params["backbone"], resnet.normalize(images))
         classification = classifier.apply(params["classifier"], taps["layer3"], method="extract")
-        return Features(classification, {name: taps[name] for name in ("layer2", "layer3")})
+        return Features(classification, {name: taps[name] for name in wanted})
 
     def init(params, key, frame, box):
-        key_shift, key_dropout, key = jax.random.split(key, 3)
+        key_shift, key_dropout, key, key_scale = jax.random.split(key, 4)
         center, scale = first_frame.sample_geometry(box, config)
         images, shifts = first_frame.augmented_crops(key_shift, frame, center, scale, config)
         every = first_frame.one_by_one(lambda images: features(params, images), images)
@@ -141,7 +151,10 @@ def make_stages(config: Config) -> Stages:
         )
         memory = sample_memory.create(config.memory_size, {"features": samples, "boxes": boxes})
         modulation = box_refinement.modulation(params, every.taps, box, center, scale, config)
-        return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation)
+        scales = ()
+        if config.scale_filter is not None:
+            scales = scale_filter.start(key_scale, every.taps, box, center, scale, size, config.scale_filter)
+        return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation, scales)
 
     def crop(state, frame):
         return search_region.search_crops(state.box, state.lost_frames, frame, jnp.ones(1), config)
@@ -157,7 +170,18 @@ def make_stages(config: Config) -> Stages:
         return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        return box_refinement.refine(params, state, features.taps, region, location, config)
+        state, box = box_refinement.refine(params, state, features.taps, region, location, config)
+        if config.scale_filter is not None:
+            box = select(location.verdict != LOST, second_opinion(state, frame, region, features, location, box), box)
+        return state, box
+
+    def second_opinion(state, frame, region, features, location, box):
+        """The IoU-Net's `box` with its place and shape, and an area between its own and the scale filter's."""
+        here = Box(box.center, state.box.size)
+        factor = scale_filter.follow(state.scale_filter, features.taps, region, location, here, config.scale_filter)
+        grown = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
+        change = jnp.sqrt(jnp.prod(grown) / jnp.prod(box.size))
+        return Box(box.center, box.size * change**config.scale_filter_share)
 
     def update(params, state, region, features, location, box):
         number = state.frame_number + 1
@@ -184,8 +208,13 @@ def make_stages(config: Config) -> Stages:
             num_steps=jnp.where(learn, steps, 0),
             max_steps=max(config.hard_negative_steps, config.update_steps),
         )
+        scales = state.scale_filter
+        if config.scale_filter is not None:
+            scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
         lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
-        return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)
+        return state._replace(
+            frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory, scale_filter=scales
+        )
 
     return Stages(init, crop, features, localize, refine, update)
 

@@ -15,9 +15,13 @@ import numpy as np
 
 from ops import sample_memory
 from ops.boxes import Box
+from ops.crop import Crop
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.prroi_pool import prroi_pool
 from ops.sample_memory import SampleMemory
+from trackers import search_region
+from trackers.base import FOUND
+from trackers.stages import Location
 
 Array = jax.Array
 Taps = dict[str, Array]  # name -> [h, w, C] of one crop
@@ -52,6 +56,54 @@ class ScaleFilter(NamedTuple):
 
     filter: Array  # [D]
     memory: SampleMemory  # of [M, scales, D]
+
+
+def start(
+    key: Array, taps: Taps, box: Box, center: Array, scale: Array, crop_size: int, config: ScaleFilterConfig
+) -> ScaleFilter:
+    """The filter of frame 1, of an online-learning tracker.
+
+    taps: `[N, h, w, C]` of the samples, of which sample 0 shows the target's `box` (image pixels) as it is, in a crop
+    around `center` [2] with `scale` [] image pixels per crop pixel.
+    """
+    inside = search_region.to_crop(box, center, scale, crop_size)
+    return learn_first(key, jax.tree.map(lambda leaf: leaf[0], taps), inside, crop_size, config)
+
+
+def follow(
+    state: ScaleFilter, taps: Taps, region: Crop, location: Location, box: Box, config: ScaleFilterConfig
+) -> Array:
+    """The factor `[]` by which `box` (image pixels) changes its size; 1 unless the localization's score is good.
+
+    taps: `[S, h, w, C]` of the search crops `region`, of which the target is seen in `location.crop_index`.
+    """
+    factor = estimate(state, *_view(taps, region, location, box), region.image.shape[1], config)
+    return jnp.where(location.score > config.min_score, factor, 1)
+
+
+def learn(
+    state: ScaleFilter,
+    taps: Taps,
+    region: Crop,
+    location: Location,
+    box: Box,
+    frame_number: Array,
+    config: ScaleFilterConfig,
+) -> ScaleFilter:
+    """Every `train_skipping`-th frame, where the target was FOUND with a good score: `box` has the right size.
+
+    box: image pixels. taps, region, location: as of `follow`.
+    """
+    due = (frame_number - 1) % config.train_skipping == 0
+    sure = (location.verdict == FOUND) & (location.score > config.min_score)
+    return update(state, *_view(taps, region, location, box), region.image.shape[1], due & sure, config)
+
+
+def _view(taps: Taps, region: Crop, location: Location, box: Box) -> tuple[Taps, Box]:
+    """The taps of the crop that the target was found in, and the box in pixels of that crop."""
+    index = location.crop_index
+    inside = search_region.to_crop(box, region.center[index], region.scale[index], region.image.shape[1])
+    return jax.tree.map(lambda leaf: leaf[index], taps), inside
 
 
 def learn_first(key: Array, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> ScaleFilter:

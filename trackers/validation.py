@@ -71,6 +71,7 @@ RULES = {
     "init_samples_min_weight": SHARE,
     "window_output": ANY,
     "redetection_rings": NOT_NEGATIVE,
+    "scale_filter_share": PROBABILITY,
     # of AugmentationConfig
     "expanded_size": EVEN,
     "shifts": ANY,
@@ -155,6 +156,8 @@ def validate(config: Any) -> None:
     _check_fields(config, "")
     if isinstance(config, atom.Config | dimp.Config):
         _check_samples(config)
+        if config.scale_filter:
+            _check_scale_filter(config.scale_filter)
     if isinstance(config, atom.Config):
         _check_networks(config)
 
@@ -204,8 +207,6 @@ def _check_networks(config: atom.Config) -> None:
             raise _error("classifier_tap", config.classifier_tap, f"{taps.text} with backbone filter_bank")
         if config.scale_filter and not all(map(taps.holds, config.scale_filter.taps)):
             raise _error("scale_filter.taps", config.scale_filter.taps, f"{taps.text} with backbone filter_bank")
-    if config.scale_filter:
-        _check_scale_filter(config.scale_filter)
 
 
 def _check_scale_filter(config: ScaleFilterConfig) -> None:
