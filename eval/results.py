@@ -29,14 +29,14 @@ class TrackResult(NamedTuple):
     confidence: np.ndarray  # [T] float64 in 0..1; 1 for row 0
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text under `path`; or ResultError, with whatever was there before left as it was."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """The whole content under `path`; or ResultError, with whatever was there before left as it was."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w") as file:
-                file.write(text)
+            with temporary.open("wb" if isinstance(content, bytes) else "w") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -160,7 +160,7 @@ def test_regions_drawn():
 
 
 def test_a_polygon_with_a_notch_is_filled_between_its_edges():
-    """An L, drawn with both ends: 4 rows of 3 pixels, one of 4 or 7 on the inner edge, 2 of 7; the toolkit has 4 too."""
+    """An L, drawn with both ends: 4 rows of 3 pixels, 4 on the inner edge (as the toolkit), 2 rows of 7."""
     notched = [0, 0, 2, 0, 2, 4, 6, 4, 6, 6, 0, 6]
     square = [0, 0, 6, 0, 6, 6, 0, 6]
     assert region_overlap(notched, square) == pytest.approx((4 * 3 + 4 + 2 * 7) / 49)
