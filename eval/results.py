@@ -9,6 +9,7 @@ finished.
 import json
 import os
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,15 @@ class TrackResult(NamedTuple):
     boxes: np.ndarray  # [T, 4] float64 x, y, w, h, 0-based
     seconds: np.ndarray  # [T] float64; 0: initialization, t: tracking frame t (no decoding, no compilation)
     confidence: np.ndarray  # [T] float64 in 0..1; 1 for row 0
+
+
+@dataclass
+class Report:
+    """How a run ended."""
+
+    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json holds
+    problems: list[str] = field(default_factory=list)  # one line for each sequence that was skipped
+    interrupted: bool = False
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -81,7 +91,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool = Fa
     Results of other or unknown settings raise ResultError, or are deleted where `overwrite`.
     """
     path = folder / "run.json"
-    old = sorted(folder.glob("*.txt"))
+    old = sorted(folder.rglob("*.txt"))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):

@@ -35,6 +35,12 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing curves is most of the time of a report."""
+    monkeypatch.setattr(report.report_figures, "draw_all", lambda report: {})
+
+
 def write_tracker(
     folder: Path, name: str, shift: float, *, seed: int = 0, gain: float = 1.0, lost: int = COUNT
 ) -> Path:
