@@ -18,6 +18,17 @@ LABELS = {
     "norm_precision_auc": "NP AUC",
     "mean_iou": "mean IoU",
 }
+_OTHERS = {
+    "ao": "AO",
+    "sr50": "SR50",
+    "sr75": "SR75",
+    "mao": "mAO",
+    "msr50": "mSR50",
+    "msr75": "mSR75",
+    "lt_precision": "long-term Pr",
+    "lt_recall": "long-term Re",
+    "lt_f": "long-term F",
+}
 _MEANING = {
     "auc": "mean over 21 thresholds of the share of frames with an overlap above it",
     "op50": "share of frames with IoU > 0.5",
@@ -89,7 +100,7 @@ def render(report, pictures: dict[str, str]) -> str:
     parts = [_header(report), _main_table(report)]
     if pictures:
         parts.append(_figures(pictures))
-    parts += [_rules(report), _attributes(report), _by_sequence(report)]
+    parts += [_rules(report), _others(report), _attributes(report), _by_sequence(report)]
     if report.sequences:
         parts.append(_drill_down(report))
     parts.append(_made_from(report))
@@ -198,6 +209,23 @@ def _rules(report) -> str:
         " for, in whether frame 1 is exact, and in rounding; marked where a number is not that of the first rule.</p>"
     )
     return f"<h2>By each toolkit's rule</h2>{note}{_table(heads, rows, kind='dense')}"
+
+
+def _others(report) -> str:
+    shown = [key for key in _OTHERS if any(key in entry.others for entry in report.entries)]
+    if not shown:
+        return ""
+    rows = [
+        f'<td data-key="{escape(entry.name)}">{_name(report, index)}</td>'
+        + "".join(_cell(entry.others.get(key)) for key in shown)
+        for index, entry in enumerate(report.entries)
+        if entry.others
+    ]
+    note = (
+        '<p class="note">Of the same boxes. AO, SR: GOT-10k, over frames; mAO, mSR: over object classes. Long-term:'
+        " VOT-LT, precision and recall where F is largest, over thresholds of the confidence.</p>"
+    )
+    return f"<h2>Other measures</h2>{note}{_table(['tracker', *(_OTHERS[key] for key in shown)], rows)}"
 
 
 def _attributes(report) -> str:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from eval import formats, report, report_strips
+from eval import formats, report, report_scores, report_strips
+from eval.protocols import ope
 from eval.results import ResultError
 from tests.disk import small_disk
 
@@ -111,13 +112,14 @@ def test_everything_of_two_trackers(data, tmp_path, capsys):
     assert "3 trackers, 2 sequences" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == TIMED
     found = page(out)
-    main, rules, attributes, sequences = found.tables
+    main, rules, others, attributes, sequences = found.tables
     assert [row[0] for row in main] == ["tracker", "near", "far_&_off", "KCF"]
     near, far, guest = main[1:]
     assert near[1] == "0.816" and guest[1:4] == ["0.075", "–", "–"]
     assert near[6:] == ["0", "50.0", "20.0", "2 of 2"] and far[6] == "2"
     assert rules[0][1:6] == ["AUCjaxtrack", "AUCpysot", "AUCpytracking", "AUCgot10k", "P@20pxjaxtrack"]
     assert rules[1][1] > rules[1][3]  # pytracking counts absent frames as misses
+    assert others[0] == ["tracker", "long-term Pr", "long-term Re", "long-term F"] and len(others) == 3
     assert attributes[0] == ["tracker", "FM (1)", "OCC (2)"] and attributes[3][1:] == ["0.050", "0.075"]
     assert sequences[0] == ["sequence", "near", "far_&_off", "KCF"] and sequences[1][3] == "0.050"
     assert {"figures", "sequences", "made-from", "sequence-a", "sequence-b"} <= set(found.ids)
@@ -200,8 +202,22 @@ def test_results_of_another_toolkit(data, tmp_path):
     formats.write_results(tmp_path / "guest", {"a": runs, "b": runs}, "got10k")
     entry = build(f"guest={tmp_path / 'guest'}", "--data_dir", data).entries[0]
     assert entry.fps == pytest.approx(100) and entry.calibration is None
-    with_jitter = report.ope.score(report.ope.OWN, TRUTH + [2, 0, 0, 0], TRUTH)["auc"]
+    with_jitter = ope.score(ope.OWN, TRUTH + [2, 0, 0, 0], TRUTH)["auc"]
     assert entry.scores["a"]["auc"] == pytest.approx((20 / 21 + with_jitter) / 2, abs=0.002)
+
+
+def test_got10k_has_its_own_measures(data, tmp_path):
+    folder = tmp_path / "got" / "GOT-10k_Val_000001"
+    folder.parent.mkdir()
+    (data / "a" / "img").rename(folder)
+    np.savetxt(folder / "groundtruth.txt", TRUTH, fmt="%.3f", delimiter=",")
+    (folder / "absence.label").write_text("0\n" * COUNT)
+    (folder / "cover.label").write_text("8\n" * (COUNT - 4) + "0\n" * 4)
+    (folder / "meta_info.ini").write_text("[METAINFO]\nobject_class: bear\n")
+    run = formats.ResultRun(list(TRUTH + [3, 0, 0, 0]))
+    formats.write_results(tmp_path / "t", {folder.name: (run,)}, "got10k")
+    entry = build(f"t={tmp_path / 't'}", "--data_dir", tmp_path / "got", "--dataset", "got10k").entries[0]
+    assert entry.others["ao"] == entry.others["mao"] == pytest.approx(9 / 15) and entry.others["sr50"] == 1
 
 
 def test_what_is_broken_is_left_out_and_said(no_figures, data, tmp_path, capsys):
@@ -236,6 +252,7 @@ def test_frames_that_are_not_there_leave_their_place(no_figures, data, tmp_path)
         (["t"], "t: no summary.json; give --data_dir"),
         (["t", "--rule", "pysot"], "--rule pysot: boxes are scored by another rule only with --data_dir"),
         (["t", "--data_dir", "data", "--rule", "paper"], "rule paper: does not score folder"),
+        (["t", "--data_dir", "data", "--rule", "vot"], "rule vot: no rule of one pass; it scores runs with restarts"),
         (["empty.json", "--data_dir", "data"], "empty.json: no scores"),
         (["broken.json", "--data_dir", "data"], "broken.json: not JSON"),
         (["t", "--data_dir", "data", "--attributes", "broken.json"], "broken.json: not JSON"),
@@ -254,7 +271,7 @@ def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, m
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(no_figures, data, tmp_path, capsys):
     write_tracker(tmp_path / "t", "t", 1)
-    with small_disk(tmp_path / "disk", kib=64) as disk:
+    with small_disk(tmp_path / "disk", kib=16) as disk:
         assert run(tmp_path / "t", "--data_dir", data, "--out", disk / "out") == 1
         assert "No space left on device" in capsys.readouterr().err
         assert not list(disk.rglob("*.part")) and not (disk / "out" / "index.html").exists()
@@ -265,7 +282,7 @@ def test_moments_of_loss():
     overlap[10:19] = 0.0  # nine frames are no loss
     overlap[30:45] = 0.05
     overlap[33] = np.nan  # absent: neither continues nor ends the streak
-    assert report.loss_starts(overlap) == [30]
+    assert report_scores.loss_starts(overlap) == [30]
     shown = report_strips.moments(60, {"one": [30], "two": [32, 50], "three": [], "four": [7]})
     assert shown == [(0, ""), (7, "four lost"), (14, ""), (29, ""), (30, "one, two lost"), (44, ""), (59, "")]
 
