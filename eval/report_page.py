@@ -29,6 +29,8 @@ _OTHERS = {
     "lt_recall": "long-term Re",
     "lt_f": "long-term F",
 }
+MOST_PICTURED = 60  # sequences with pictures, so that the page of a large benchmark can still be mailed
+MOST_POINTS = 500  # of a line over the frames
 _MEANING = {
     "auc": "mean over 21 thresholds of the share of frames with an overlap above it",
     "op50": "share of frames with IoU > 0.5",
@@ -272,6 +274,8 @@ def _drill_down(report) -> str:
     tracked = [(index, entry) for index, entry in enumerate(report.entries) if entry.tracks]
     colors = {entry.name: report_figures.color_of(index) for index, entry in tracked}
     legend = "".join(f"<span>{_name(report, index)}</span>" for index, _ in tracked)
+    difficulty = {name: _mean_auc(report, name) for name in report.sequences}
+    pictured = set(sorted(difficulty, key=difficulty.get)[:MOST_PICTURED])
     parts = []
     for name, sequence in report.sequences.items():
         here = [(index, entry) for index, entry in tracked if name in entry.tracks]
@@ -282,7 +286,8 @@ def _drill_down(report) -> str:
         )
         boxes = {entry.name: entry.tracks[name].boxes for _, entry in reversed(here)}
         losses = {entry.name: entry.losses[name] for _, entry in here}
-        strip = "".join(_picture(picture) for picture in report_strips.draw_strip(sequence, boxes, colors, losses))
+        drawn = report_strips.draw_strip(sequence, boxes, colors, losses) if name in pictured else ()
+        strip = "".join(_picture(picture) for picture in drawn)
         moments = "; ".join(
             f"{escape(key)}: {', '.join(str(start + 1) for start in starts)}"
             for key, starts in losses.items()
@@ -299,7 +304,14 @@ def _drill_down(report) -> str:
         " the first moments of loss. The true box is white. A loss: overlap of at most 0.1 for 10 visible frames."
         ' <button data-all="open">open all</button> <button data-all="close">close all</button></p>'
     )
+    if len(pictured) < len(report.sequences):
+        note += f'<p class="note">Pictures of the {MOST_PICTURED} hardest sequences only.</p>'
     return f'<h2>Drill-down</h2>{note}<div class="legend">{legend}</div>{"".join(parts)}'
+
+
+def _mean_auc(report, name: str) -> float:
+    values = [entry.scores[name]["auc"] for entry in report.entries if name in entry.scores]
+    return float(np.mean(values)) if values else 1.0
 
 
 def _picture(picture: report_strips.Picture) -> str:
@@ -324,7 +336,8 @@ def _timeline(sequence, here, name: str, colors: dict[str, str]) -> str:
     lines = []
     for _, entry in reversed(here):
         overlap = entry.tracks[name].overlap
-        points = " ".join(f"{t * step:.1f},{100 - 100 * overlap[t]:.1f}" for t in np.flatnonzero(~np.isnan(overlap)))
+        shown = np.flatnonzero(~np.isnan(overlap))[:: -(-count // MOST_POINTS)]
+        points = " ".join(f"{t * step:.1f},{100 - 100 * overlap[t]:.1f}" for t in shown)
         lines.append(
             f'<polyline points="{points}" fill="none" stroke="{colors[entry.name]}" stroke-width="1.6"'
             f' vector-effect="non-scaling-stroke"><title>{escape(entry.name)}</title></polyline>'

@@ -173,11 +173,12 @@ def _judged_confidence(run: formats.ResultRun, sequence: Sequence) -> tuple[np.n
 
 def loss_starts(overlap: np.ndarray) -> list[int]:
     """First frames of the losses: at least GRACE visible frames in a row with an IoU of at most THRESHOLD (VOT)."""
-    starts, streak = [], []
-    for index in np.flatnonzero(~np.isnan(overlap)):
-        streak = [*streak, int(index)] if overlap[index] <= THRESHOLD else []
-        if len(streak) == GRACE:
-            starts.append(streak[0])
+    starts, first, length = [], 0, 0
+    for index in np.flatnonzero(~np.isnan(overlap)).tolist():
+        low = overlap[index] <= THRESHOLD
+        first, length = (first if length else index, length + 1) if low else (0, 0)
+        if length == GRACE:
+            starts.append(first)
     return starts
 
 

@@ -211,7 +211,9 @@ def overall(protocol: str, measured: dict[str, tuple[dict[str, float], Any]], fi
         return vot_resets.accuracy_and_robustness(read) | {k: None if np.isnan(v) else v for k, v in eao.items()}
     if protocol == "vot_multistart":
         lengths = {name: len(sequence.frames) for name, sequence in finished.items()}
-        sums = np.sum([vot_multistart.eao_curve(kept) for _, kept in measured.values()], 0)
-        eao = {"eao": vot_multistart.eao(vot_multistart.mean_curve(*sums))}
+        total, active = np.sum([vot_multistart.eao_curve(kept) for _, kept in measured.values()], 0)
+        # The toolkit says 0 where no run is long enough.
+        long_enough = active[vot_multistart.EAO_INTERVAL[0] :].any()
+        eao = {"eao": vot_multistart.eao(vot_multistart.mean_curve(total, active)) if long_enough else None}
         return vot_multistart.average({name: scores for name, (scores, _) in measured.items()}, lengths) | eao
     return restarts.segment_mean([scores for scores, _ in measured.values()])

@@ -151,7 +151,7 @@ def build(*arguments) -> report.Report:
     return report.build_report(report.parse_arguments([str(argument) for argument in (*arguments, "--out", "unused")]))
 
 
-def test_seeds_are_one_row_and_other_settings_another(data, tmp_path):
+def test_seeds_are_one_row_and_other_settings_another(no_figures, data, tmp_path, monkeypatch):
     for seed, shift in enumerate((1, 2, 3)):
         write_tracker(tmp_path / f"s{seed}" / "t", "t", shift, seed=seed)
     write_tracker(tmp_path / "other" / "t", "t", 1, gain=0.5)
@@ -161,6 +161,13 @@ def test_seeds_are_one_row_and_other_settings_another(data, tmp_path):
     assert set(rows) == {"t", "t (other)", "named"} and rows["t"].seeds == 3
     alone = [build(folder, "--data_dir", data).entries[0].mean("auc") for folder in folders]
     assert rows["t"].spread["auc"] == pytest.approx((np.mean(alone), np.std(alone, ddof=1)))
+    monkeypatch.setattr(report.report_page, "MOST_PICTURED", 1)
+    report.write_report(built, tmp_path / "out")
+    mean, deviation = rows["t"].spread["auc"]
+    (row,) = [row for row in page(tmp_path / "out").tables[0] if row[0] == "t"]
+    assert row[1] == f"{mean:.3f} ± {deviation:.3f}"
+    assert rf"{mean:.3f} $\pm$ {deviation:.3f}" in (tmp_path / "out" / "table.tex").read_text()
+    assert page(tmp_path / "out").pictures == 5  # of one sequence, as was asked for
     assert rows["named"].mean("auc") == rows["t (other)"].mean("auc") == pytest.approx(alone[0])
 
 

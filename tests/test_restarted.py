@@ -95,6 +95,7 @@ def test_vot_multistart_runs_both_ways(data, tmp_path):
     assert [len(one.regions) for one in found["good"]] == [COUNT, 13]
     assert [one.label for one in found["jumps"]] == ["00000000", "00000023"]
     scores = summary(tmp_path, "vot_multistart")
+    assert scores["mean"]["eao"] is None  # no run of 115 frames
     assert scores["mean"]["robustness"] == 1 and scores["sequences"]["good"]["accuracy"] == pytest.approx(1)
     # Both runs of "jumps" have 3 frames of 24 without overlap: too few for a failure.
     assert scores["sequences"]["jumps"]["accuracy"] == pytest.approx(21 / 24)

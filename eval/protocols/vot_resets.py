@@ -182,7 +182,7 @@ def _pysot_fragments(run: Run, sequence: Runs) -> list[tuple[np.ndarray, bool, f
 
 
 def eao(curve: np.ndarray, benchmark: str, *, program: str = "vot") -> float:
-    """Mean of an EAO curve over the benchmark's interval of lengths (EAO_INTERVALS), nan if no run is that long.
+    """Mean of an EAO curve over what it has of the benchmark's interval of lengths (EAO_INTERVALS), nan if nothing.
 
     pysot's interval begins and ends one frame earlier.
     """
