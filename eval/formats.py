@@ -336,6 +336,9 @@ def main(argv: list[str] | None = None) -> int:
     except ResultError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; some files may be missing, run it again", file=sys.stderr)
+        return 130
     note = FORMATS[arguments.to].note
     print(f"{len(results)} sequences: {arguments.out}" + (f" ({note})" if note else ""))
     return 0

@@ -31,6 +31,8 @@ from eval.report_scores import (
 from eval.results import ResultError, write_atomically
 from eval.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
 
+INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
+
 
 @dataclass(frozen=True)
 class Report:
@@ -73,9 +75,17 @@ def build_report(arguments: argparse.Namespace) -> Report:
             f"{', '.join(arguments.results)}: nothing could be scored" + (f" ({problems[0]})" if problems else "")
         )
     names = list(sequences) or list(dict.fromkeys(name for entry in entries for name in entry.scores))
-    attributes = read_json(arguments.attributes) if arguments.attributes else {}
+    attributes = _read_attributes(arguments.attributes) if arguments.attributes else {}
     rule = metrics.RULE if arguments.rule == "jaxtrack" else _describe(arguments.rule, entries)
     return Report(arguments.title, rule, entries, sequences, names, attributes, problems)
+
+
+def _read_attributes(path: Path) -> dict[str, list[str]]:
+    attributes = read_json(path)
+    for name, value in attributes.items():
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise ResultError(f'{path}: {name}: must be a list of attributes, {{"sequence": ["OCC", "FM"]}}')
+    return attributes
 
 
 def _describe(toolkit: str, entries: list[Entry]) -> str:
@@ -159,6 +169,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ResultError, SequenceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the report is not whole, run it again", file=sys.stderr)
+        return INTERRUPTED
     for problem in report.problems:
         print(f"skipped: {problem}", file=sys.stderr)
     print(f"{len(report.entries)} trackers, {len(report.names)} sequences: {arguments.out / 'index.html'}")

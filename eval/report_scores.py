@@ -251,10 +251,14 @@ def entries_of_scores(path: Path) -> list[Entry]:
     """Rows of a .json of scores: name -> {"sequences": {sequence: auc}}, as far as they have that form."""
     entries = []
     for name, content in read_json(path).items():
-        if isinstance(content, dict) and isinstance(content.get("sequences"), dict):
-            scores = {key: {"auc": float(value)} for key, value in content["sequences"].items()}
-            mean = float(np.mean([row["auc"] for row in scores.values()]))
-            entries.append(Entry(name, {"scores from": path.name}, scores, {"auc": (mean, float("nan"))}))
+        if not (isinstance(content, dict) and isinstance(content.get("sequences"), dict)):
+            continue
+        values = content["sequences"]
+        if not values or not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
+            raise ResultError(f"{path}: {name}: a score is not a number, or there is none; correct the file")
+        scores = {key: {"auc": float(value)} for key, value in values.items()}
+        mean = float(np.mean(list(values.values())))
+        entries.append(Entry(name, {"scores from": path.name}, scores, {"auc": (mean, float("nan"))}))
     if not entries:
         raise ResultError(f'{path}: no scores; the form is {{"name": {{"sequences": {{"sequence": auc}}}}}}')
     return entries
@@ -263,20 +267,23 @@ def entries_of_scores(path: Path) -> list[Entry]:
 def entry_of_summary(name: str, sources: list[Source]) -> Entry:
     """The row of one tracker from its summary.json alone."""
     summaries = [read_json(source.path / "summary.json") for source in sources]
-    if not all("sequences" in summary and "mean" in summary for summary in summaries):
+    if not all(summaries):
         raise ResultError(f"{sources[0].path}: no summary.json; give --data_dir, so that the boxes can be scored")
     rows: dict[str, list[dict]] = {}
-    for summary in summaries:
-        for key, row in summary["sequences"].items():
-            rows.setdefault(key, []).append({score: row[score] for score in SHOWN if row.get(score) is not None})
+    try:
+        for summary in summaries:
+            for key, row in summary["sequences"].items():
+                rows.setdefault(key, []).append(_known(row))
+        means = [_known(summary["mean"]) for summary in summaries]
+        fps, milliseconds = summaries[0]["mean"].get("fps"), summaries[0].get("speed", {}).get("ms_median")
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ResultError(f"{sources[0].path / 'summary.json'}: not a summary of one pass ({error!r})") from error
     scores = {
         key: {score: float(np.mean([row[score] for row in many])) for score in many[0]} for key, many in rows.items()
     }
-    means = [
-        {score: summary["mean"][score] for score in SHOWN if summary["mean"].get(score) is not None}
-        for summary in summaries
-    ]
     entry = Entry(name, sources[0].made_from, scores, statistics.over_seeds(means), seeds=len(sources))
-    return replace(
-        entry, fps=summaries[0]["mean"].get("fps"), milliseconds=summaries[0].get("speed", {}).get("ms_median")
-    )
+    return replace(entry, fps=fps, milliseconds=milliseconds)
+
+
+def _known(row: dict[str, Any]) -> dict[str, float]:
+    return {score: float(row[score]) for score in SHOWN if row.get(score) is not None}

@@ -269,6 +269,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         entry, params = _load(arguments.tracker, arguments.weights)
         config = settings.configure(entry.config, arguments.set)
+        if arguments.protocol != "ope" and arguments.workers > 1:
+            raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,

@@ -262,6 +262,9 @@ def test_frames_that_are_not_there_leave_their_place(no_figures, data, tmp_path)
         (["t", "--data_dir", "data", "--rule", "vot"], "rule vot: no rule of one pass; it scores runs with restarts"),
         (["empty.json", "--data_dir", "data"], "empty.json: no scores"),
         (["broken.json", "--data_dir", "data"], "broken.json: not JSON"),
+        (["words.json", "--data_dir", "data"], "words.json: KCF: a score is not a number"),
+        (["half"], "summary.json: not a summary of one pass (KeyError('mean'))"),
+        (["t", "--data_dir", "data", "--attributes", "words.json"], "words.json: KCF: must be a list of attributes"),
         (["t", "--data_dir", "data", "--attributes", "broken.json"], "broken.json: not JSON"),
     ],
 )
@@ -270,6 +273,9 @@ def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, m
     write_tracker(tmp_path / "t", "t", 1)
     (tmp_path / "empty.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "words.json").write_text(json.dumps({"KCF": {"sequences": {"a": "good"}}}))
+    write_tracker(tmp_path / "half", "half", 1)
+    (tmp_path / "half" / "summary.json").write_text(json.dumps({"sequences": {}}))
     assert run(*arguments, "--out", "out") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
@@ -300,3 +306,12 @@ def test_a_source_that_is_neither_folder_nor_scores_is_refused(tmp_path):
         report.build_report(
             argparse.Namespace(**vars(report.parse_arguments([str(tmp_path / "list.json"), "--out", "x"])))
         )
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "build_report", interrupted)
+    assert run("t", "--out", "out") == report.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; the report is not whole, run it again\n"

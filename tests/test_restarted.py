@@ -136,6 +136,11 @@ def test_what_cannot_be_run_is_said_and_the_rest_is_run(data, tmp_path, capsys):
     assert list(summary(tmp_path, "vot_reset")["sequences"]) == ["good"]
 
 
+def test_several_workers_are_refused(data, tmp_path, capsys):
+    assert command(data, tmp_path, "tre", "--workers", "2") == 1
+    assert "one sequence at a time; use --shard" in capsys.readouterr().err
+
+
 def test_anchors_of_a_broken_file(data):
     (data / "good" / "anchor.value").write_text("1\nx\n")
     (sequence,) = read_dataset("folder", data, ["good"])
