@@ -9,6 +9,7 @@ finished.
 import json
 import os
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +30,23 @@ class TrackResult(NamedTuple):
     confidence: np.ndarray  # [T] float64 in 0..1; 1 for row 0
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text under `path`; or ResultError, with whatever was there before left as it was."""
+@dataclass
+class Report:
+    """How a run ended."""
+
+    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json holds
+    problems: list[str] = field(default_factory=list)  # one line for each sequence that was skipped
+    interrupted: bool = False
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """The whole content under `path`; or ResultError, with whatever was there before left as it was."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w") as file:
-                file.write(text)
+            with temporary.open("wb" if isinstance(content, bytes) else "w") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -81,7 +91,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool = Fa
     Results of other or unknown settings raise ResultError, or are deleted where `overwrite`.
     """
     path = folder / "run.json"
-    old = sorted(folder.glob("*.txt"))
+    old = sorted(folder.rglob("*.txt"))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):

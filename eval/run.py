@@ -4,7 +4,8 @@
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
 prints a table. The same command again goes on where an interrupted run stopped. Exit code 0; 1 where a
-sequence had to be skipped or the results cannot be written; 130 after Ctrl-C.
+sequence had to be skipped or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
+vot_multistart starts the tracker several times a sequence (eval/restarted.py).
 """
 
 import argparse
@@ -15,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ import numpy as np
 from tqdm import tqdm
 
 import trackers
-from eval import metrics, results, sequences, settings
+from eval import metrics, restarted, results, sequences, settings
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
-from eval.results import ResultError, TrackResult
+from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
 
@@ -44,15 +44,6 @@ class Compiled(NamedTuple):
     @classmethod
     def of(cls, tracker: Tracker) -> "Compiled":
         return cls(CompiledPerCanvas(tracker.init), CompiledPerCanvas(tracker.track, donate_argnums=(1,)))
-
-
-@dataclass
-class Report:
-    """How a run ended."""
-
-    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json holds
-    problems: list[str] = field(default_factory=list)  # one line for each sequence that was skipped
-    interrupted: bool = False
 
 
 class Stopped(Exception):
@@ -140,7 +131,7 @@ def run_sequences(
     )
 
     def run_one(sequence: Sequence) -> None:
-        key = jax.random.fold_in(base_key, zlib.crc32(sequence.name.encode()))
+        key = sequence_key(base_key, sequence)
         result = track_sequence(compiled, params, sequence, key, on_frame=progress.update, stop=stop)
         results.write_result(folder, sequence.name, result)
 
@@ -238,6 +229,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
     parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
+    parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
     parser.add_argument("--sequences", type=_names, metavar="A,B", help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
@@ -277,6 +269,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         entry, params = _load(arguments.tracker, arguments.weights)
         config = settings.configure(entry.config, arguments.set)
+        if arguments.protocol != "ope" and arguments.workers > 1:
+            raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,
@@ -285,6 +279,8 @@ def main(argv: list[str] | None = None) -> int:
             "seed": arguments.seed,
             "weights": settings.params_hash(params),
         }
+        if arguments.protocol != "ope":
+            return _run_restarted(arguments, entry.make(config), params, selected, made_from, problems)
         report = run_sequences(
             entry.make(config),
             params,
@@ -301,6 +297,39 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return conclude(report, [str(problem) for problem in problems], arguments.out / arguments.tracker)
+
+
+def _run_restarted(arguments, tracker: Tracker, params: Params, selected, made_from, problems) -> int:
+    """The exit code of a protocol with restarts; results go to OUT/<protocol>/<tracker>/."""
+    folder, compiled = arguments.out / arguments.protocol / arguments.tracker, Compiled.of(tracker)
+    params, key = jax.device_put(params), jax.random.key(arguments.seed)
+
+    def session(sequence: Sequence) -> restarted.Session:
+        return restarted.session_of(compiled.init, compiled.track, params, sequence, sequence_key(key, sequence))
+
+    report = restarted.run_protocol(
+        arguments.protocol,
+        session,
+        selected[arguments.shard[0] :: arguments.shard[1]],
+        folder,
+        made_from={**made_from, "protocol": arguments.protocol},
+        overwrite=arguments.overwrite,
+        versions=settings.versions(),
+    )
+    for name, value in report.summary["mean"].items():
+        print(f"{name:<20} {value:.4f}" if value is not None else f"{name:<20} -")
+    print(f"results and summary.json: {folder}")
+    for problem in (*map(str, problems), *report.problems):
+        print(f"skipped: {problem}", file=sys.stderr)
+    if report.interrupted:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if problems or report.problems else 0
+
+
+def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
+    """A key of its own for each sequence, whatever the order."""
+    return jax.random.fold_in(key, zlib.crc32(sequence.name.encode()))
 
 
 def _load(name: str, weights: Path | None) -> tuple[Any, Params]:

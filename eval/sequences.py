@@ -305,6 +305,38 @@ def _load_nfs(truth: Path) -> Sequence:
     return _sequence(truth.parents[1].name, frames, boxes, truth, flagged=flagged)
 
 
+def find_tcolor128(root: Path) -> dict[str, Loader]:
+    """TColor-128: <name>/{img/%04d.jpg, <name>_gt.txt, <name>_frames.txt}, the last with the first and last image.
+
+    Values are kept as annotated (1-based), as pytracking and got10k do.
+    """
+    return {path.parent.name: partial(_load_tcolor128, path) for path in sorted(root.glob("*/*_gt.txt"))}
+
+
+def _load_tcolor128(truth: Path) -> Sequence:
+    path = truth.with_name(truth.name.replace("_gt.txt", "_frames.txt"))
+    (first, last), *_ = _read_numbers(path, (2,)).astype(int).tolist()
+    frames = _numbered(list_images(truth.parent / "img"), first, last - first + 1, truth.parent / "img")
+    return _sequence(truth.parent.name, frames, _read_numbers(truth, (4,)), truth)
+
+
+def find_avist(root: Path) -> dict[str, Loader]:
+    """AVisT: sequences/<name>/img_%05d.jpg, anno/<name>.txt, and for each name a file of flags in two folders.
+
+    full_occlusion/<name>_full_occlusion.txt and out_of_view/<name>_out_of_view.txt; visible = neither flag.
+    """
+    return {path.stem: partial(_load_avist, path) for path in sorted((root / "anno").glob("*.txt"))}
+
+
+def _load_avist(truth: Path) -> Sequence:
+    root, name = truth.parents[1], truth.stem
+    frames = list_images(root / "sequences" / name)
+    flagged = np.zeros(len(frames), bool)
+    for kind in ("full_occlusion", "out_of_view"):
+        flagged |= _read_labels(root / kind / f"{name}_{kind}.txt", len(frames)) != 0
+    return _sequence(name, frames, _read_numbers(truth, (4,)), truth, flagged=flagged)
+
+
 def find_trackingnet(root: Path, part: str = "train") -> dict[str, Loader]:
     """TrackingNet: {TRAIN_<k> | TEST}/{anno/<name>.txt, frames/<name>/<number>.jpg}, or one such chunk itself.
 
@@ -334,6 +366,9 @@ LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
     "got10k": (find_got10k, "DIR/<name>/*.jpg and DIR/<name>/groundtruth.txt; give the split's folder"),
     "vot": (find_vot, "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt"),
     "nfs": (find_nfs, "DIR/<name>/240/<name>/*.jpg and DIR/<name>/240/<name>.txt"),
+    "tcolor128": (find_tcolor128, "DIR/<name>/img/*.jpg, DIR/<name>/<name>_gt.txt and DIR/<name>/<name>_frames.txt"),
+    "dtb70": (find_folder, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
+    "avist": (find_avist, "DIR/sequences/<name>/*.jpg, DIR/anno/<name>.txt, DIR/full_occlusion and DIR/out_of_view"),
     "trackingnet": (find_trackingnet, "DIR/TRAIN_<k>/frames/<name>/*.jpg and DIR/TRAIN_<k>/anno/<name>.txt"),
 }
 

@@ -348,6 +348,40 @@ def test_read_image_names_a_corrupt_file(tmp_path, suffix):
         read_image(save(tmp_path / "float.tiff", RGB.astype(np.float32)))
 
 
+def test_tcolor128_takes_the_frames_its_file_names(tmp_path):
+    images(tmp_path / "Ball_ce1" / "img", range(1, 12))
+    boxes(tmp_path / "Ball_ce1" / "Ball_ce1_gt.txt", 4)
+    (tmp_path / "Ball_ce1" / "Ball_ce1_frames.txt").write_text("5,8\n")
+    (sequence,) = read_dataset("tcolor128", tmp_path)
+    assert sequence.name == "Ball_ce1" and names(sequence) == ["0005.jpg", "0006.jpg", "0007.jpg", "0008.jpg"]
+    (tmp_path / "Ball_ce1" / "Ball_ce1_frames.txt").write_text("5,12\n")
+    with pytest.raises(SequenceError, match="image 12 is missing"):
+        read_dataset("tcolor128", tmp_path)
+
+
+def test_dtb70_is_a_folder_of_folders(tmp_path):
+    images(tmp_path / "Animal1" / "img", range(3), digits=5)
+    boxes(tmp_path / "Animal1" / "groundtruth_rect.txt", 3)
+    (sequence,) = read_dataset("dtb70", tmp_path)
+    assert sequence.name == "Animal1" and len(sequence.frames) == 3
+
+
+def test_avist_flags_hide_the_target(tmp_path):
+    folder = tmp_path / "sequences" / "bear_in_snow"
+    folder.mkdir(parents=True)
+    for number in range(1, 4):
+        (folder / f"img_{number:05}.jpg").touch()
+    boxes(tmp_path / "anno" / "bear_in_snow.txt", 3, " ")
+    for kind, text in (("full_occlusion", "0\n1\n0\n"), ("out_of_view", "0\n0\n0\n")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f"bear_in_snow_{kind}.txt").write_text(text)
+    (sequence,) = read_dataset("avist", tmp_path)
+    assert sequence.visible.tolist() == [True, False, True] and names(sequence)[0] == "img_00001.jpg"
+    (tmp_path / "out_of_view" / "bear_in_snow_out_of_view.txt").write_text("0\n")
+    with pytest.raises(SequenceError, match="1 labels for 3 images"):
+        read_dataset("avist", tmp_path)
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real sequences of ../shared/data")
 def test_real_sequences_are_read():
     sequences = read_dataset("folder", SHARED)
