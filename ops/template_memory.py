@@ -117,7 +117,8 @@ def insert_long_term(
     products = _products(jnp.concatenate([memory.vectors, vector[None]]), vector)
     similarity, own = products[:-1] / base, products[-1] / base
     admitted = _admits(similarity, gamma, bound, lower_bound)
-    gains = exchange_gains(memory, similarity, own).at[0].set(-jnp.inf)
+    gains = exchange_gains(memory.factor, similarity[memory.order], own, _ridge(similarity.dtype))
+    gains = jnp.zeros_like(gains).at[memory.order].set(gains).at[0].set(-jnp.inf)
     best = jnp.argmax(gains).astype(jnp.int32)
     filling = memory.written < slots - 1
     slot = jnp.where(filling, memory.written + 1, best)
@@ -127,19 +128,18 @@ def insert_long_term(
     return jax.tree.map(lambda new, old: jnp.where(decision > 0, new, old), taken, memory), decision
 
 
-def exchange_gains(memory: LongTerm, similarity: Array, own: Array) -> Array:
-    """`[K]` logarithms of what the determinant is multiplied by if the new template takes the slot's place.
+def exchange_gains(factor: Array, products: Array, own: Array, ridge: float) -> Array:
+    """`[K]` logarithms of what det(L L^T) is multiplied by if a new template takes the place of each row.
 
-    similarity: `[K]` of the new template to the slots, own: `[]` to itself, as shares of the base.
+    factor: L `[K, K]`, `ridge` on the diagonal included. products: `[K]` of the new template with those of the rows,
+    own: `[]` with itself, without the ridge.
     """
-    ridge = _ridge(similarity.dtype)
-    sides = jnp.concatenate([similarity[memory.order][:, None], jnp.eye(len(similarity), dtype=similarity.dtype)], 1)
-    solved = solve_triangular(memory.factor, sides, lower=True)
+    sides = jnp.concatenate([products[:, None], jnp.eye(len(products), dtype=products.dtype)], 1)
+    solved = solve_triangular(factor, sides, lower=True)
     along, inverse = solved[:, 0], solved[:, 1:]  # L^-1 s and L^-1
     distance = jnp.maximum(own + ridge - jnp.sum(along**2), ridge)
     weights = jnp.sum(inverse * along[:, None], 0)  # P s
-    gains = jnp.log(jnp.sum(inverse**2, 0) * distance + weights**2)
-    return jnp.zeros_like(gains).at[memory.order].set(gains)
+    return jnp.log(jnp.sum(inverse**2, 0) * distance + weights**2)
 
 
 def log_determinant(memory: LongTerm) -> Array:

@@ -124,17 +124,23 @@ def memory_of(short_slots, slots, **changes):
     return replace(thor.SIAMRPN_VOT_DYNAMIC, short_slots=short_slots, long_slots=slots - short_slots, **changes)
 
 
+@lru_cache
+def decider(config):
+    return jit(partial(thor.decide, config=config))
+
+
 def test_golden_choice_of_the_template(x64):
     sizes = oracle.settings()["thor"]
     count, slots = sizes["select_cases"], sizes["select_templates"]
     draws = jnp.asarray(formula.uniform(oracle.salt(), "thor/select", (count, slots, 5), 0, 1, np.float64))
+    nowhere = Box(jnp.zeros(2), jnp.ones(2))
     for case, short_slots, best, score, of_long, _ in stored("select_case_Kst_best_ltscore_islt_iou"):
         row = draws[int(case)]
         score_map, one = row[:, 4].reshape(-1, 1, 1, 1), (slots, 1, 1, 1, 2)
         boxes = Box((50 + 20 * row[:, :2]).reshape(one), (30 + 10 * row[:, 2:4]).reshape(one))
         proposals = Proposals(score_map, score_map, boxes, jnp.ones_like(score_map))
         config = memory_of(int(short_slots), slots, iou_threshold=0.6, modulate=False)
-        choice, chosen, _ = thor.decide(proposals, Box(jnp.zeros(2), jnp.ones(2)), jnp.zeros(()), config)
+        choice, chosen, _ = decider(config)(proposals, nowhere, jnp.zeros(()))
         assert int(chosen) == best and (int(chosen) >= short_slots) == of_long
         np.testing.assert_allclose(choice.score, score, rtol=1e-12)
 
@@ -144,7 +150,7 @@ def test_golden_siamrpn_host(x64):
     sizes = oracle.settings()["thor"]
     slots, side = int(stored("rpn_eval_K")), sizes["rpn_map"]
     host = replace(thor.SIAMRPN_VOT_DYNAMIC.host, scale="whole", instance_size=127 + 8 * (side - 1))
-    matcher = siamrpn.make_matcher(host)
+    decode = jit(jax.vmap(siamrpn.make_matcher(host).decode, (0, None)))
     for case, row in enumerate(stored("rpn_eval_Kst_mod_pos_sz_scale_outpos_outsz_score_islt")):
         short_slots, modulate, x, y, w, h, scale = row[:7]
 
@@ -155,9 +161,9 @@ def test_golden_siamrpn_host(x64):
         box = Box(jnp.array([y, x]), jnp.array([h, w]))
         np.testing.assert_allclose(127 / np.round(templates.context_side(box.size)), scale, rtol=1e-12)
         response = by_anchor("score", 2, 2.0), by_anchor("delta", 4, 0.3)
-        proposals = jax.vmap(matcher.decode, (0, None))(response, box)
+        proposals = decode(response, box)
         config = memory_of(int(short_slots), slots, modulate=bool(modulate))
-        choice, chosen, _ = thor.decide(proposals, box, jnp.zeros(()), config)
+        choice, chosen, _ = decider(config)(proposals, box, jnp.zeros(()))
         found = templates.damped(box, choice)
         np.testing.assert_allclose([*found.center[::-1], *found.size[::-1]], row[7:11], rtol=1e-5)
         ranked = thor.modulated(proposals.ranked) if modulate else proposals.ranked
@@ -170,6 +176,7 @@ def test_golden_siamfc_host(x64):
     slots, side, scales = int(stored("rpn_eval_K")), sizes["fc_map"], sizes["fc_scales"]
     host = replace(thor.SIAMFC_OTB_DYNAMIC.host, grid="thor", instance_size=127 + 8 * (side - 1), scales=scales)
     box = Box(jnp.array([90.0, 130.0]), jnp.array([40.0, 60.0]))
+    decode = jit(jax.vmap(siamfc.make_matcher(host).decode, (0, None)))
     rows = stored("fc_eval_mod_posyx_szhw_score_scale_islt")
     for first_row in (0, 2):
         first_score = jnp.zeros(())
@@ -177,14 +184,13 @@ def test_golden_siamfc_host(x64):
             modulate, cy, cx, h, w, score, growth, of_long = rows[first_row + call]
             response = formula.normal(oracle.salt(), f"thor/fc{call}", (slots, scales, side, side))
             # The crop's side is given (240 pixels), not taken from the box.
-            matcher = siamfc.make_matcher(host)
-            proposals = jax.vmap(matcher.decode, (0, None))(jnp.asarray(response, jnp.float64), box)
-            side_ratio = 240 / (templates.context_side(box.size) * host.instance_size / 127)
+            proposals = decode(jnp.asarray(response, jnp.float64), box)
+            side_ratio = 240 / float(templates.context_side(box.size) * host.instance_size / 127)
             center = np.asarray(box.center)
             moved = jnp.asarray(center + (np.asarray(proposals.box.center) - center) * side_ratio)
             proposals = proposals._replace(box=proposals.box._replace(center=moved))
             config = memory_of(2, slots, iou_threshold=0.9, modulate=bool(modulate), scores="first_frame")
-            choice, chosen, first_score = thor.decide(proposals, box, first_score, config)
+            choice, chosen, first_score = decider(config)(proposals, box, first_score)
             found = templates.damped(box, choice)
             np.testing.assert_allclose([*found.center, *found.size], [cy, cx, h, w], rtol=1e-5)
             np.testing.assert_allclose(choice.score, score, rtol=1e-5)

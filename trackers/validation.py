@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ops.anchors import CENTERS
+from ops.sample_memory import REPLACEMENTS
 from ops.template_memory import BOUNDS, DIVERSITIES
 from trackers import atom, dasiamrpn, dimp, first_frame, siamfc, siamrpn, thor
 from trackers.box_refinement import RefinementConfig
@@ -67,6 +68,7 @@ RULES = {
     "hard_negative_steps": NOT_NEGATIVE,
     "train_skipping": COUNT,
     "memory_size": COUNT,
+    "replacement": one_of(*REPLACEMENTS),
     "learning_rate": SHARE,
     "hard_negative_learning_rate": SHARE,
     "init_samples_min_weight": SHARE,
