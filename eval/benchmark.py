@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one tracker in one run: seconds, milliseconds, frames per second, bytes."""
+    if options.beside and trackers.get(options.beside).model != entry.model:
+        raise SystemExit(f"error: --beside {options.beside}: it has other networks than {options.tracker}")
     params = _params(options)
     first, second, box = _scene(options)
     tracker = entry.make(entry.config)
@@ -67,6 +69,8 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     memory = track.memory_analysis()
     flops = count_flops(tracker.track, params, state, second)
     calls = {"frame": (_stepper(track, params, _copy(state), second), flops)}
+    if options.beside:
+        calls |= _frame_beside(options.beside, params, key, first, second, box)
     calls |= _part_calls(entry, params, state, second)
     return {
         "compile_s": {"init": init_compile, "track": track_compile},
@@ -79,6 +83,16 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
             "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         },
     }
+
+
+def _frame_beside(name: str, params, key, first, second, box) -> dict[str, tuple[Callable[[], Any], int]]:
+    """A frame of another tracker with the same parameters, in the same rounds: what a wrapper adds to its host."""
+    other = trackers.get(name)
+    tracker = other.make(other.config)
+    state = jax.jit(tracker.init)(params, key, first, box)
+    flops = count_flops(tracker.track, params, state, second)
+    track, _ = _compile(tracker.track, params, state, second, donate=(1,))
+    return {f"frame of {name}": (_stepper(track, params, state, second), flops)}
 
 
 def _part_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any], int]]:
@@ -282,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
     parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
+    parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
     parser.add_argument("--weights", help="safetensors file; random weights without")
     parser.add_argument("--json", help="write all figures to this file")
     parser.add_argument("--repeats", type=int, default=30, help="timed frames (default 30)")

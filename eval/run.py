@@ -56,24 +56,25 @@ def track_sequence(
     sequence: Sequence,
     key: jax.Array,
     *,
+    start_box: np.ndarray | None = None,
     on_frame: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> TrackResult:
-    """One pass over a sequence from its first box, images decoded ahead by a thread.
+    """One pass over a sequence from its first box, or from `start_box` (x, y, w, h), images decoded ahead by a thread.
 
     `params` and `key` lie on the device. `on_frame` is called after each frame. SequenceError names an image
     that cannot be read or a frame on which the tracker's box is not finite; Stopped once `stop` is set.
     """
     count = len(sequence.frames)
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
-    result.boxes[0] = sequence.boxes[0]
+    result.boxes[0] = sequence.boxes[0] if start_box is None else start_box
     state = None
     with closing(read_ahead(_decoded(sequence))) as images:
         for index, image in enumerate(images):
             if stop is not None and stop.is_set():
                 raise Stopped(sequence.name)
             if index == 0:
-                box = jax.device_put(xywh_to_box(sequence.boxes[0]))
+                box = jax.device_put(xywh_to_box(result.boxes[0]))
                 init = compiled.init.prepare(params, key, image, box)
                 start = perf_counter()
                 state = jax.block_until_ready(init(params, key, jax.device_put(image), box))
@@ -91,6 +92,17 @@ def track_sequence(
     return result
 
 
+def jittered_box(sequence: Sequence, jitter: float, seed: int) -> np.ndarray:
+    """The first box x, y, w, h with its center moved and its sides changed by up to `jitter` of the sides.
+
+    Uniform, and the same for every tracker: the numbers depend on `seed` and on the sequence's name alone.
+    """
+    box = np.asarray(sequence.boxes[0], np.float64)
+    draws = np.random.default_rng([seed, zlib.crc32(sequence.name.encode())]).uniform(-jitter, jitter, 4)
+    size = box[2:] * (1 + draws[2:])
+    return np.concatenate([box[:2] + box[2:] * draws[:2] + (box[2:] - size) / 2, size])
+
+
 def _decoded(sequence: Sequence) -> Iterator[Frame]:
     return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
 
@@ -103,6 +115,7 @@ def run_sequences(
     *,
     made_from: dict[str, Any],
     seed: int = 0,
+    jitter: float = 0.0,
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     overwrite: bool = False,
@@ -113,8 +126,8 @@ def run_sequences(
     `made_from` (JSON-ready: tracker, config, seed, weights, ...) is what results must have been made from to
     be kept. `workers` threads track one sequence each; speed is measured with all of them running. `shard` =
     (i, n) tracks every n-th sequence from the i-th on. Each sequence has its own key from the seed and its
-    name, so order and shards do not matter. An unreadable sequence becomes a line of `problems`; ResultError
-    where results cannot be written.
+    name, so order and shards do not matter. `jitter`: see `jittered_box`. An unreadable sequence becomes a
+    line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     mine = selected[shard[0] :: shard[1]]
@@ -132,7 +145,10 @@ def run_sequences(
 
     def run_one(sequence: Sequence) -> None:
         key = sequence_key(base_key, sequence)
-        result = track_sequence(compiled, params, sequence, key, on_frame=progress.update, stop=stop)
+        start_box = jittered_box(sequence, jitter, seed) if jitter else None
+        result = track_sequence(
+            compiled, params, sequence, key, start_box=start_box, on_frame=progress.update, stop=stop
+        )
         results.write_result(folder, sequence.name, result)
 
     with progress, ThreadPoolExecutor(workers) as pool:
@@ -232,6 +248,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
     parser.add_argument("--sequences", type=_names, metavar="A,B", help="default: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--jitter",
+        type=_jitter,
+        default=0.0,
+        metavar="SHARE",
+        help="start from boxes changed by up to this share of their sides, drawn from the seed (0: as they are)",
+    )
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
     parser.add_argument(
         "--shard",
@@ -255,6 +278,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _jitter(text: str) -> float:
+    if not 0 <= float(text) <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..0.5")
+    return float(text)
+
+
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
@@ -271,6 +300,8 @@ def main(argv: list[str] | None = None) -> int:
         config = settings.configure(entry.config, arguments.set)
         if arguments.protocol != "ope" and arguments.workers > 1:
             raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
+        if arguments.protocol != "ope" and arguments.jitter:
+            raise settings.SettingError(f"--protocol {arguments.protocol} has its own starts; --jitter is for one pass")
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,
@@ -278,6 +309,7 @@ def main(argv: list[str] | None = None) -> int:
             "config": settings.plain(config),
             "seed": arguments.seed,
             "weights": settings.params_hash(params),
+            **({"jitter": arguments.jitter} if arguments.jitter else {}),
         }
         if arguments.protocol != "ope":
             return _run_restarted(arguments, entry.make(config), params, selected, made_from, problems)
@@ -288,6 +320,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.out / arguments.tracker,
             made_from=made_from,
             seed=arguments.seed,
+            jitter=arguments.jitter,
             workers=arguments.workers,
             shard=arguments.shard,
             overwrite=arguments.overwrite,

@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ops.template_memory import exchange_gains
+
 Array = jax.Array
 
-REPLACEMENTS = ("min_weight", "next_free")
+REPLACEMENTS = ("min_weight", "next_free", "diversity")
+DIVERSITY_RIDGE = 1e-3  # squared length that every sample has of its own: what differs by less is alike
 
 
 class SampleMemory(NamedTuple):
@@ -21,11 +24,13 @@ class SampleMemory(NamedTuple):
     weights: Array  # [slots], 0 where a slot is empty; they sum to 1 (see `_raise_initial`)
     last_slot: Array  # [] int32 written last, -1 before the first insertion
     count: Array  # [] int32 number of samples
+    gram: Array | tuple[()] = ()  # [slots, slots] inner products of samples["features"]; only to replace by diversity
 
 
-def create(slots: int, initial_samples: Any) -> SampleMemory:
+def create(slots: int, initial_samples: Any, *, replacement: str = "min_weight") -> SampleMemory:
     """A memory that holds the samples of frame 1, pytree of `[initial, ...]`, with equal weights.
 
+    replacement: as `insert` will be told; "diversity" asks for a dict of samples with "features".
     Raises ValueError if they are more than `slots`.
     """
     leaves = jax.tree.leaves(initial_samples)
@@ -38,7 +43,11 @@ def create(slots: int, initial_samples: Any) -> SampleMemory:
 
     dtype = jnp.result_type(*[leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)])
     weights = jnp.where(jnp.arange(slots) < initial, jnp.ones(slots, dtype) / initial, jnp.zeros(slots, dtype))
-    return SampleMemory(jax.tree.map(extend, initial_samples), weights, jnp.int32(-1), jnp.int32(initial))
+    samples, gram = jax.tree.map(extend, initial_samples), ()
+    if replacement == "diversity":
+        rows = initial_samples["features"].reshape(initial, -1)
+        gram = jnp.zeros((slots, slots), dtype).at[:initial, :initial].set(_products(rows, rows.T).astype(dtype))
+    return SampleMemory(samples, weights, jnp.int32(-1), jnp.int32(initial), gram)
 
 
 def insert(
@@ -56,7 +65,9 @@ def insert(
     initial: number of samples of frame 1, in the first slots. min_initial_weight: their common weight never falls
     below this and they are never replaced; None: they are samples like all others. replacement: the slot is that of
     least weight ('min_weight', ATOM; the first empty one while there is one) or the next one in order while the
-    memory is not full ('next_free', DiMP; the least weight afterwards). write: where False nothing changes; the
+    memory is not full ('next_free', DiMP; the least weight afterwards), or, once it is full, the one whose loss leaves
+    the directions of all features the greatest volume ('diversity': THOR's criterion, see `ops.template_memory`; the
+    new sample enters either way, and weights go on as they do). write: where False nothing changes; the
     cost is that of one slot, not of a copy of the memory.
     Raises ValueError for an unknown replacement.
     """
@@ -65,8 +76,16 @@ def insert(
     protected = 0 if min_initial_weight is None else initial
     slots = memory.weights.shape[0]
     slot = (protected + jnp.argmin(memory.weights[protected:])).astype(jnp.int32)
-    if replacement == "next_free":
+    gram = memory.gram
+    if replacement == "diversity":
+        products = _products(memory.samples["features"].reshape(slots, -1), sample["features"].reshape(-1))
+        own = jnp.sum(sample["features"].astype(gram.dtype) ** 2)
+        slot = protected + jnp.argmax(_volumes(gram, products.astype(gram.dtype), own)[protected:]).astype(jnp.int32)
+    if replacement in ("next_free", "diversity"):
         slot = jnp.where(memory.count < slots, memory.count, slot)
+    if replacement == "diversity":
+        row = jnp.where(write, products.astype(gram.dtype).at[slot].set(own), gram[slot])
+        gram = gram.at[slot].set(row).at[:, slot].set(row)
     weights = _insert_weight(memory, slot, rate)
     if min_initial_weight is not None:
         weights = _raise_initial(weights, initial, min_initial_weight)
@@ -80,7 +99,24 @@ def insert(
         weights=jnp.where(write, weights, memory.weights),
         last_slot=jnp.where(write, slot, memory.last_slot),
         count=jnp.where(jnp.logical_and(write, ~filled), memory.count + 1, memory.count),
+        gram=gram,
     )
+
+
+def _volumes(gram: Array, products: Array, own: Array) -> Array:
+    """`[slots]` logarithms of the volume of all directions if a new sample takes the slot, up to a constant.
+
+    products: `[slots]` of the new sample with the others, own: `[]` with itself.
+    """
+    lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 1e-12))
+    directions = gram / (lengths[:, None] * lengths[None])
+    factor = jnp.linalg.cholesky(directions + DIVERSITY_RIDGE * jnp.eye(len(gram), dtype=gram.dtype))
+    similarity = products / (lengths * jnp.sqrt(jnp.maximum(own, 1e-12)))
+    return exchange_gains(factor, similarity, jnp.ones_like(own), DIVERSITY_RIDGE)
+
+
+def _products(rows: Array, others: Array) -> Array:
+    return jnp.matmul(rows, others, precision=jax.lax.Precision.HIGHEST)
 
 
 def _insert_weight(memory: SampleMemory, slot: Array, rate: Array | float) -> Array:

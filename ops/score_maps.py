@@ -55,6 +55,18 @@ def hann_window(size: int, *, centered: bool = True) -> Array:
     return jnp.asarray(np.outer(profile, profile), jnp.float32)
 
 
+def tukey_window(size: int, alpha: float | Array) -> Array:
+    """Tukey window `[size]` in 0..1: flat, with cosine flanks that take the share `alpha` of it (1: Hann's window).
+
+    The first and the last element are 0 where alpha > 0. float32, or as `alpha`.
+    """
+    last = size - 1
+    distance = jnp.asarray(np.minimum(np.arange(size), last - np.arange(size)), jnp.result_type(alpha, jnp.float32))
+    flank = alpha * last / 2
+    rising = 0.5 * (1 - jnp.cos(jnp.pi * distance / jnp.where(flank > 0, flank, 1)))
+    return jnp.where(distance < flank, rising, 1)
+
+
 def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, centered: bool = True) -> Array:
     """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, the peer's FFT written out.
 

@@ -14,8 +14,9 @@ from ops.sample_memory import create, insert
 SLOTS, INITIAL = 6, 2
 
 
-def start():
-    return create(SLOTS, {"features": jnp.arange(2.0)[:, None] * jnp.ones((1, 3)), "box": jnp.zeros((2, 4))})
+def start(replacement="min_weight"):
+    samples = {"features": jnp.arange(2.0)[:, None] * jnp.ones((1, 3)), "box": jnp.zeros((2, 4))}
+    return create(SLOTS, samples, replacement=replacement)
 
 
 def sample(value):
@@ -41,10 +42,10 @@ def test_start():
 @given(
     st.lists(st.tuples(st.floats(0.01, 0.5), st.booleans()), min_size=1, max_size=12),
     st.sampled_from([None, 0.25]),
-    st.sampled_from(["min_weight", "next_free"]),
+    st.sampled_from(["min_weight", "next_free", "diversity"]),
 )
 def test_invariants(inserts, least, replacement):
-    memory, written = start(), 0
+    memory, written = start(replacement), 0
     for i, (rate, write) in enumerate(inserts):
         before = memory
         memory = step(
@@ -99,6 +100,32 @@ def test_full_memory_replaces_the_least_weight():
         least = int(jnp.argmin(memory.weights))
         memory = step(memory, sample(9.0), 0.2, min_initial_weight=None, replacement=replacement)
         assert memory.last_slot == least
+
+
+def test_replacement_by_diversity_keeps_every_look(rng):
+    """Five looks, the first two of frame 1, then many samples of the last ones: by age, the others would be gone."""
+    looks = np.eye(5, 8) + 0.3
+    seen = [looks[i] + 0.02 * rng.normal(size=8) for i in [2] * 4 + [3] * 9 + [4] * 9]
+
+    def kept(replacement):
+        samples = {"features": jnp.asarray(looks[:2], jnp.float32)}
+        memory = create(SLOTS, samples, replacement=replacement)
+        for features in seen:
+            memory = step(
+                memory,
+                {"features": jnp.asarray(features, jnp.float32)},
+                0.1,
+                min_initial_weight=0.25,
+                replacement=replacement,
+            )
+        rows = np.asarray(memory.samples["features"])
+        if replacement == "diversity":
+            np.testing.assert_allclose(memory.gram, rows @ rows.T, rtol=1e-5)
+            np.testing.assert_array_equal(rows[:2], looks[:2].astype(np.float32))
+        return set(np.argmin(np.linalg.norm(rows[:, None] - looks[None], axis=-1), 1).tolist())
+
+    assert kept("diversity") == {0, 1, 2, 3, 4}
+    assert kept("next_free") == {0, 1, 4}
 
 
 def test_rows_of_a_batch_do_not_mix():

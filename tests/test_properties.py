@@ -29,6 +29,7 @@ CANVAS, EXTENT = (256, 320), (220, 300)
 FRAMES = 4
 ONLINE = ["atom_filterbank", "atom_multiscale", "atom", "dimp18", "dimp50", "dimp_tiny"]  # they learn a filter
 SIAMESE = ["siamfc", "siamrpn", "dasiamrpn_vot", "siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
+SIAMESE += ["thor_siamfc", "thor_siamrpn"]
 TRACKERS = [*ONLINE, *SIAMESE]
 SCHEMAS = {
     "atom": "atom18",
@@ -47,6 +48,8 @@ LAST_BLOCK = {  # of the backbone; below it lies the plain network
     "siamfc": "conv5",
     "siamrpn": "conv5",
     "dasiamrpn_vot": "conv5",
+    "thor_siamfc": "conv5",
+    "thor_siamrpn": "conv5",
     "siamrpnpp_alexnet": "conv5",
     "siamrpnpp_mobilenetv2": "layer7_0",
     "siamrpnpp_resnet50": "layer4_2",
@@ -90,6 +93,8 @@ def small_siamese(config):
     """Search regions of 9 x 9 places; every score is good enough, and a lost target looks farther by one size."""
     if hasattr(config, "rpn"):
         return replace(config, rpn=small_siamese(config.rpn))
+    if hasattr(config, "host"):  # every frame makes a template
+        return replace(config, host=small_siamese(config.host), short_slots=2, long_slots=3, dilation=1)
     config = replace(config, instance_size=127 + 8 * 8)
     if getattr(config, "lost", None):
         config = replace(config, lost=replace(config.lost, enter=0.0, sizes=(127 + 8 * 10,)))
@@ -179,8 +184,10 @@ def assert_same_boxes(actual: base.Box, expected: base.Box, atol: float = 1e-2):
 
 
 def learned_model(state):
-    """What a State knows of its target's looks: a filter, or a template."""
-    return state.filter if hasattr(state, "filter") else state.template
+    """What a State knows of its target's looks: a filter, or templates."""
+    if hasattr(state, "filter"):
+        return state.filter
+    return state.template, getattr(state.remembered, "templates", ())
 
 
 def assert_same_model(states, expected, slot: int):
@@ -204,6 +211,8 @@ def test_the_reference_moves_and_learns(name):
     after = compiled(name).track(params(name), state, at(frames_of(images), 1))[0]
     if name in ONLINE:
         assert int(after.memory.count) == int(state.memory.count) + 1
+    if name.startswith("thor"):
+        assert int(after.remembered.short.count) == 1
     boxes = reference(name).box
     assert float(jnp.abs(jnp.diff(boxes.center, axis=0)).max()) > 0.1
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(boxes))
@@ -323,6 +332,12 @@ def with_float(name: str, factor) -> tuple:
     config = small(name)
     if hasattr(config, "rpn"):
         return replace(config, rpn=replace(config.rpn, size_rate=config.rpn.size_rate * factor))
+    if hasattr(config, "host"):
+        return replace(config, host=with_factor(config.host, factor))
+    return with_factor(config, factor)
+
+
+def with_factor(config, factor):
     field = next(field for field in ("search_area_scale", "size_rate", "window_influence") if hasattr(config, field))
     return replace(config, **{field: getattr(config, field) * factor})
 
@@ -337,7 +352,7 @@ def test_a_float_of_the_config_can_be_batched(name):
         changed = trackers.get(name).make(with_float(name, factor))
         return at(follow(changed, params(name), jax.random.key(0), frames, box), 0)
 
-    other = 0.0 if name == "siamfc" else 0.8  # SiamFC's peak moves if the window is gone, and hardly before
+    other = 0.0 if name.endswith("siamfc") else 0.8  # SiamFC's peak moves if the window is gone, and hardly before
     compiled_batch = jit(jax.vmap(with_value))
     batched = compiled_batch(jnp.array([1.0, other]))
     assert_same_boxes(at(batched.box, 0), at(reference(name).box, 0))

@@ -175,6 +175,31 @@ def test_order_workers_and_shards_change_nothing_but_a_seed_does(registry, data,
     assert len({tuple(offset.round(3)) for offset in offsets}) == 3  # each sequence has its own key
 
 
+def test_jittered_starts_depend_on_the_seed_and_the_sequence_alone(registry, data, tmp_path, capsys):
+    def starts(folder, *more):
+        assert command(data, tmp_path / folder, *more) == 0
+        return np.array([rows(tmp_path / folder / "dot" / f"{name}.txt")[0] for name in FRAMES])
+
+    exact = starts("exact")
+    first = starts("first", "--jitter", "0.05", "--seed", "1")
+    assert summary(tmp_path / "first")["jitter"] == 0.05 and "jitter" not in summary(tmp_path / "exact")
+    sides = exact[:, 2:]
+    moved = (first[:, :2] + first[:, 2:] / 2 - exact[:, :2] - sides / 2) / sides
+    grown = first[:, 2:] / sides - 1
+    changes = np.concatenate([moved, grown], 1)
+    assert 0.01 < np.abs(changes).max() <= 0.05 + 1e-4 and len(np.unique(changes.round(5))) == changes.size
+    again = starts("again", "--jitter", "0.05", "--seed", "1", "--set", "gain=0.5", "--sequences", "c,b,a")
+    np.testing.assert_array_equal(again, first)
+    assert np.abs(starts("second", "--jitter", "0.05", "--seed", "2") - first).min() > 1e-3
+    # What the tracker says next starts from the changed box.
+    boxes = {folder: rows(tmp_path / folder / "dot" / "a.txt") for folder in ("exact", "first")}
+    difference = (boxes["first"] - boxes["exact"])[:, 2:]
+    np.testing.assert_allclose(difference, difference[:1].repeat(len(difference), 0), atol=1e-3)
+    capsys.readouterr()
+    assert command(data, tmp_path / "first", "--jitter", "0.1", "--seed", "1") == 1
+    assert "jitter: 0.05 there, 0.1 now" in capsys.readouterr().err
+
+
 def test_a_corrupt_image_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys):
     image = data / "b" / "img" / "0003.png"
     image.write_bytes(image.read_bytes()[:100])
@@ -221,7 +246,10 @@ def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, 
     assert not (tmp_path / "dot").exists()
 
 
-@pytest.mark.parametrize("more", [("--shard", "2/2"), ("--shard", "x"), ("--workers", "0"), ("--dataset", "otbb")])
+@pytest.mark.parametrize(
+    "more",
+    [("--jitter", "0.6"), ("--shard", "2/2"), ("--shard", "x"), ("--workers", "0"), ("--dataset", "otbb")],
+)
 def test_impossible_options_are_usage_errors(registry, data, tmp_path, more):
     with pytest.raises(SystemExit) as caught:
         command(data, tmp_path, *more)

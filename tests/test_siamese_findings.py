@@ -55,7 +55,14 @@ def bright_matcher(window):
             boxes = Box(*(jnp.zeros((1, cells, cells, 2)),) * 2)
             return Proposals(response[None], response[None], boxes, response[None])
 
-        return Matcher(lambda *_: (), region, lambda params, images: images[0, :, :, 0], match, decode)
+        return Matcher(
+            embed=lambda *_: (),
+            describe=lambda *_: ((), ()),
+            region=region,
+            features=lambda params, images: images[0, :, :, 0],
+            match=match,
+            decode=decode,
+        )
 
     return make
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trackers import atom, dasiamrpn, dimp, siamfc, siamrpn
+from trackers import atom, dasiamrpn, dimp, siamfc, siamrpn, thor
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models
 from trackers.stages import Stages
@@ -64,6 +64,18 @@ _ENTRIES = {
             "dasiamrpn": dasiamrpn.Config(),
             "dasiamrpn_vot": dasiamrpn.VOT,
             "dasiamrpn_otb": dasiamrpn.OTB,
+        }.items()
+    },
+    **{
+        name: Entry(config, thor.make, thor.make_matcher, config.host.model)
+        for name, config in {
+            "thor_siamfc": thor.SIAMFC_OTB_DYNAMIC,
+            "thor_siamfc_ensemble": thor.SIAMFC_OTB_ENSEMBLE,
+            "thor_siamrpn": thor.SIAMRPN,
+            "thor_siamrpn_ensemble": thor.SIAMRPN_ENSEMBLE,
+            "thor_siamrpn_big": thor.SIAMRPN_OTB_DYNAMIC,
+            "thor_siamrpnpp_mobilenetv2": thor.MOBILENETV2,
+            "thor_siamrpnpp_mobilenetv2_1.0": thor.MOBILENETV2_1_0,
         }.items()
     },
 }

@@ -60,6 +60,7 @@ class Config:
     hard_negative_cg_steps: int = 5
     train_skipping: int = 10  # frames between scheduled updates
     memory_size: int = 250
+    replacement: str = "min_weight"  # of samples; "diversity": by their looks, see `ops.sample_memory.insert`
     learning_rate: float = 0.01
     hard_negative_learning_rate: float = 0.02
     init_samples_min_weight: float | None = 0.25
@@ -141,7 +142,9 @@ def make_stages(config: Config) -> Stages:
         projection, filter = _learn_first(key_init, samples, labels, config)
 
         projected = samples @ projection
-        memory = sample_memory.create(config.memory_size, {"features": projected, "labels": labels})
+        memory = sample_memory.create(
+            config.memory_size, {"features": projected, "labels": labels}, replacement=config.replacement
+        )
         modulation = ()
         if config.use_iou_net:
             modulation = box_refinement.modulation(params, features.taps, box, center, scale, config)
@@ -194,6 +197,7 @@ def make_stages(config: Config) -> Stages:
             jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
             initial=first_frame.sample_count(config.augmentation),
             min_initial_weight=config.init_samples_min_weight,
+            replacement=config.replacement,
             write=learn,
         )
         scheduled = (number - 1) % config.train_skipping == 0

@@ -82,7 +82,8 @@ def make_memory(config: Config) -> Memory:
         nothing = jnp.zeros_like(features)
         return Sums(jnp.ones(()), features, jnp.ones(()), nothing, jnp.zeros(()))
 
-    def choose(sums, proposals, features, box):
+    def choose(sums, propose, features, box):
+        proposals = propose()
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), proposals)
         kept, valid = nms(flat.box, flat.ranked, options.iou_threshold, options.proposals)
         found = jax.tree.map(lambda leaf: leaf[kept], flat)

@@ -41,6 +41,7 @@ class Config:
     border: str = "replicate"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     memory_size: int = 50
+    replacement: str = "next_free"  # of samples; "diversity": by their looks, see `ops.sample_memory.insert`
     learning_rate: float = 0.01
     hard_negative_learning_rate: float = 0.02
     init_samples_min_weight: float | None = 0.25
@@ -149,7 +150,8 @@ def make_stages(config: Config) -> Stages:
         filter = optimize_filter(
             _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
         )
-        memory = sample_memory.create(config.memory_size, {"features": samples, "boxes": boxes})
+        first = {"features": samples, "boxes": boxes}
+        memory = sample_memory.create(config.memory_size, first, replacement=config.replacement)
         modulation = box_refinement.modulation(params, every.taps, box, center, scale, config)
         scales = ()
         if config.scale_filter is not None:
@@ -194,7 +196,7 @@ def make_stages(config: Config) -> Stages:
             jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
             initial=first_frame.sample_count(config.augmentation),
             min_initial_weight=config.init_samples_min_weight,
-            replacement="next_free",
+            replacement=config.replacement,
             write=learn,
         )
         scheduled = (number - 1) % config.train_skipping == 0

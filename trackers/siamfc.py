@@ -16,9 +16,10 @@ from ops.score_maps import bicubic_resize
 from trackers import templates
 from trackers.base import Tracker
 from trackers.nets import siamese
-from trackers.templates import EXEMPLAR_SIZE, Matcher, Proposals
+from trackers.templates import EXEMPLAR_SIZE, Matcher, Memory, Proposals
 
 STRIDE = 8  # of the network
+GRIDS = ("whole", "thor")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Config:
     scale_penalty: float = 0.9745  # factor on the response of every scale but the present one
     window_influence: float = 0.176
     upsampling: int = 16  # of the response
+    grid: str = "whole"  # of the upsampled response; THOR's released host: "thor", see `_upsampled`
     rounding: str = "continuous"  # of the crop; the peer's: "siamfc"
 
 
@@ -41,10 +43,13 @@ FIVE_SCALES = replace(
 )
 
 
-def make(config: Config) -> Tracker:
+def make(config: Config, memory: Memory | None = None) -> Tracker:
     """The tracker; `params` of the model "siamfc"."""
     return templates.compose(
-        (make_matcher(config),), (), follow=lambda old, choice, frame: templates.damped(old, choice)
+        (make_matcher(config),),
+        (),
+        follow=lambda old, choice, frame: templates.damped(old, choice),
+        memory=memory,
     )
 
 
@@ -53,10 +58,10 @@ def make_matcher(config: Config) -> Matcher:
     network = siamese.make(config.model)
     steps = np.arange(config.scales) - config.scales // 2
     size, up = config.instance_size, config.upsampling
-    upsampled = ((size - EXEMPLAR_SIZE) // STRIDE + 1) * up
+    upsampled, middle = _upsampled(config)
     window = np.outer(np.hanning(upsampled), np.hanning(upsampled))
     window = jnp.asarray(window / window.sum(), jnp.float32)
-    displacement = (np.arange(upsampled) - (upsampled - 1) / 2) * STRIDE / up  # crop pixels
+    displacement = (np.arange(upsampled) - middle) * STRIDE / up  # crop pixels
     grid = jnp.asarray(np.stack(np.meshgrid(displacement, displacement, indexing="ij"), -1), jnp.float32)
 
     def factors():
@@ -64,9 +69,6 @@ def make_matcher(config: Config) -> Matcher:
 
     def side(box):
         return templates.context_side(box.size) * size / EXEMPLAR_SIZE
-
-    def embed(params, frame, box, fill):
-        return network.embed(params, templates.exemplar(frame, box, fill, config.rounding))
 
     def region(frame, box, fill):
         def one(factor) -> Crop:
@@ -92,4 +94,16 @@ def make_matcher(config: Config) -> Matcher:
         boxes = Box(center[None], whole[None])
         return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None])
 
-    return Matcher(embed, region, network.features, match, decode)
+    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode)
+
+
+def _upsampled(config: Config) -> tuple[int, float]:
+    """Cells of a side of the upsampled response, and the index of no displacement.
+
+    "whole": the map's cells times `upsampling`. "thor": that number squared (256 in place of 272, each cell still
+    taken for STRIDE / upsampling pixels), and half of it, a quarter of a pixel off the middle.
+    """
+    if config.grid == "thor":
+        return config.upsampling**2, config.upsampling**2 // 2
+    cells = ((config.instance_size - EXEMPLAR_SIZE) // STRIDE + 1) * config.upsampling
+    return cells, (cells - 1) / 2

@@ -21,6 +21,7 @@ from trackers.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory, Propo
 Array = jax.Array
 STRIDE = 8  # of every network, in crop pixels
 MIN_SIDE = 10.0  # image pixels; no box gets smaller
+SCALES = ("exact", "whole")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Config:
     lost: LostConfig | None = None
     clip_state: bool = True  # the box is kept in the frame; else only what is reported
     rounding: str = "continuous"  # of the crop; the peers': "pysot", "dasiamrpn"
+    scale: str = "exact"  # of the decoded boxes; "whole": of a template of whole image pixels, THOR's released host
 
 
 SIAMRPN_OTB = replace(Config(), penalty_k=0.22, window_influence=0.40, size_rate=0.30)
@@ -119,9 +121,6 @@ def make_matcher(config: Config) -> Matcher:
     grid = anchors.anchors(cells, stride=STRIDE, centers=config.centers)
     window = jnp.asarray(np.outer(np.hanning(cells), np.hanning(cells)), jnp.float32)
 
-    def embed(params, frame, box, fill):
-        return network.embed(params, templates.exemplar(frame, box, fill, config.rounding))
-
     def region(frame, box, fill):
         side = templates.context_side(box.size) * config.instance_size / EXEMPLAR_SIZE
         crop = templates.square_crop(frame, box.center, side, config.instance_size, fill, config.rounding)
@@ -133,7 +132,8 @@ def make_matcher(config: Config) -> Matcher:
     def decode(response, box):
         logits, deltas = response
         score = jax.nn.softmax(logits, axis=-2)[..., 1, :]  # [S, S, k]
-        scale = EXEMPLAR_SIZE / templates.context_side(box.size)  # crop pixels per image pixel
+        side = templates.context_side(box.size)
+        scale = EXEMPLAR_SIZE / (jnp.round(side) if config.scale == "whole" else side)  # crop pixels per image pixel
         found = anchors.decode(grid, jnp.moveaxis(deltas, -2, -1))
         before = box.size * scale
         growth = _change(templates.context_side(found.size) / templates.context_side(before))
@@ -144,7 +144,7 @@ def make_matcher(config: Config) -> Matcher:
         proposals = Proposals(score, ranked, boxes, penalty * score * config.size_rate)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), proposals)  # the peers' order: anchor, y, x
 
-    return Matcher(embed, region, network.features, match, decode)
+    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode)
 
 
 def _change(ratio: Array) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
-from trackers.nets.siamese import Features, Template
+from trackers.nets.siamese import Features, Siamese, Taps, Template
 
 Array = jax.Array
 Response = Any  # what one template sees in the search crops
@@ -46,10 +46,18 @@ class Matcher(NamedTuple):
     """Template matching in search regions of one size; `box` is that of the frame before, `fill` `[3]` the border."""
 
     embed: Callable[[Params, Frame, Box, Array], Template]  # (params, frame, box, fill)
+    describe: Callable[[Params, Frame, Box, Array], tuple[Template, Taps]]  # and the maps that it is made of
     region: Callable[[Frame, Box, Array], Crop]  # search crops [N, ...] around the box
     features: Callable[[Params, Array], Features]  # of crop images [N, size, size, 3] RGB 0..255
     match: Callable[[Params, Template, Features], Response]  # one template; K by vmap over its axis
     decode: Callable[[Response, Box], Proposals]
+
+
+Propose = Callable[..., Proposals]  # what a template says of this frame; without one, the first template
+
+
+def _keep(params: Params, remembered: Any, frame: Frame, box: Box, fill: Array) -> Any:
+    return remembered
 
 
 class Memory(NamedTuple):
@@ -59,7 +67,8 @@ class Memory(NamedTuple):
     """
 
     start: Callable[[Params, Frame, Box, Array], Any]  # (params, frame 1, box, fill)
-    choose: Callable[[Any, Proposals, Features, Box], tuple["Choice", Any]]  # (remembered, ..) -> choice, remembered
+    choose: Callable[[Any, Propose, Features, Box], tuple["Choice", Any]]  # (remembered, ..) -> choice, remembered
+    learn: Callable[[Params, Any, Frame, Box, Array], Any] = _keep  # (.., remembered, frame, its box, fill)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def compose(
     peers do.
     """
     looks = (*usual, *while_lost)
-    memory = memory or Memory(lambda *_: (), lambda remembered, proposals, *_: (choose(proposals), remembered))
+    memory = memory or Memory(lambda *_: (), lambda remembered, propose, *_: (choose(propose()), remembered))
 
     def init(params, key, frame, box):
         del key  # nothing is random
@@ -116,11 +125,15 @@ def compose(
         def look(matcher, state):
             region = matcher.region(frame, state.box, state.fill)
             features = matcher.features(params, region.image)
-            proposals = matcher.decode(matcher.match(params, state.template, features), state.box)
-            return memory.choose(state.remembered, proposals, features, state.box)
+
+            def propose(template=state.template):
+                return matcher.decode(matcher.match(params, template, features), state.box)
+
+            return memory.choose(state.remembered, propose, features, state.box)
 
         choice, remembered = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
         box = follow(state.box, choice, frame)
+        remembered = memory.learn(params, remembered, frame, box, state.fill)
         lost_frames, verdict = state.lost_frames, jnp.int32(FOUND)
         if lost is not None:
             seen = choice.score >= lost.enter
@@ -154,6 +167,16 @@ def at(proposals: Proposals, index: Array) -> Choice:
 def damped(old: Box, choice: Choice) -> Box:
     """The chosen box, its size on the way from the old one."""
     return Box(choice.box.center, old.size + choice.rate * (choice.box.size - old.size))
+
+
+def embeddings(network: Siamese, rounding: str) -> tuple[Callable, Callable]:
+    """`embed` and `describe` of a `Matcher` of `network`; rounding: of the crop."""
+
+    def describe(params, frame, box, fill):
+        taps = network.exemplar_taps(params, exemplar(frame, box, fill, rounding))
+        return network.template(params, taps), taps
+
+    return lambda *args: describe(*args)[0], describe
 
 
 def exemplar(frame: Frame, box: Box, fill: Array, rounding: str) -> Array:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ops.anchors import CENTERS
-from trackers import atom, dasiamrpn, dimp, first_frame, siamfc, siamrpn
+from ops.sample_memory import REPLACEMENTS
+from ops.template_memory import BOUNDS, DIVERSITIES
+from trackers import atom, dasiamrpn, dimp, first_frame, siamfc, siamrpn, thor
 from trackers.box_refinement import RefinementConfig
 from trackers.nets.models import SIAMESE_MODELS
 from trackers.scale_filter import ScaleFilterConfig
@@ -66,6 +68,7 @@ RULES = {
     "hard_negative_steps": NOT_NEGATIVE,
     "train_skipping": COUNT,
     "memory_size": COUNT,
+    "replacement": one_of(*REPLACEMENTS),
     "learning_rate": SHARE,
     "hard_negative_learning_rate": SHARE,
     "init_samples_min_weight": SHARE,
@@ -133,6 +136,18 @@ RULES = {
     "clip_state": ANY,
     "average": one_of(*dasiamrpn.AVERAGES),
     "weight": NOT_NEGATIVE,
+    "grid": one_of(*siamfc.GRIDS),
+    "scale": one_of(*siamrpn.SCALES),
+    # of THOR
+    "short_slots": NOT_NEGATIVE,
+    "long_slots": COUNT,
+    "bound": one_of(*BOUNDS),
+    "lower_bound": PROBABILITY,
+    "tukey_alpha": PROBABILITY,
+    "dilation": COUNT,
+    "modulate": ANY,
+    "diversity": one_of(*DIVERSITIES),
+    "scores": one_of(*thor.SCORES),
 }
 PYTRACKING = one_of("continuous", "pytracking", "pytracking_torch14")
 OF_TYPE = {  # rules of fields that mean something else elsewhere

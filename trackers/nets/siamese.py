@@ -26,6 +26,7 @@ class Siamese(NamedTuple):
 
     embed: (params, `[K, 127, 127, 3]`) -> templates, every leaf with the leading axis K.
     exemplar_taps: (params, `[K, 127, 127, 3]`) -> the feature maps that templates are made of.
+    template: (params, these feature maps) -> templates; the second half of `embed`.
     features: (params, `[N, H, W, 3]`) -> what the head needs of the search regions, leading axis N, and their maps.
     correlate: (params, templates, search regions) -> the head's output, see `trackers.nets.rpn`. Axes broadcast:
     K and 1 (one region, many templates), 1 and N, or K = N (pairs); any other number of axes will do as well.
@@ -33,6 +34,7 @@ class Siamese(NamedTuple):
 
     embed: Callable[[Params, Array], Template]
     exemplar_taps: Callable[[Params, Array], Taps]
+    template: Callable[[Params, Taps], Template]
     features: Callable[[Params, Array], Features]
     correlate: Callable[[Params, Template, Search], Any]
 
@@ -51,8 +53,11 @@ def make(model: str) -> Siamese:
     def exemplar_taps(params: Params, images: Array) -> Taps:
         return taps(params, images, "template")
 
+    def template(params: Params, taps: Taps) -> Template:
+        return apply(params, "head", taps, method="template")
+
     def embed(params: Params, images: Array) -> Template:
-        return apply(params, "head", exemplar_taps(params, images), method="template")
+        return template(params, exemplar_taps(params, images))
 
     def features(params: Params, images: Array) -> Features:
         every = taps(params, images, "__call__")
@@ -61,4 +66,4 @@ def make(model: str) -> Siamese:
     def correlate(params: Params, template: Template, region: Search):
         return apply(params, "head", template, region, method="correlate")
 
-    return Siamese(embed, exemplar_taps, features, correlate)
+    return Siamese(embed, exemplar_taps, template, features, correlate)
