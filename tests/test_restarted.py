@@ -137,6 +137,8 @@ def test_what_cannot_be_run_is_said_and_the_rest_is_run(data, tmp_path, capsys):
 
 
 def test_several_workers_are_refused(data, tmp_path, capsys):
+    assert command(data, tmp_path, "tre", "--jitter", "0.05") == 1
+    assert "--jitter is for one pass" in capsys.readouterr().err
     assert command(data, tmp_path, "tre", "--workers", "2") == 1
     assert "one sequence at a time; use --shard" in capsys.readouterr().err
 
