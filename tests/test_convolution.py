@@ -1,5 +1,7 @@
 """The convolution of the Siamese networks is XLA's, in values, derivatives and under transformations."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from eval import benchmark_convolution
 from trackers.nets.convolution import convolve
 
 # images, strides, padding, kernel dilation, groups
@@ -91,3 +94,16 @@ def test_in_a_layer():
 def test_dilated_images_are_refused():
     with pytest.raises(ValueError, match="lhs_dilation"):
         convolve(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "VALID", lhs_dilation=(2, 2))
+
+
+def test_benchmark(tmp_path, capsys, monkeypatch):
+    layer = benchmark_convolution.Layer("tiny", 7, 3, 2, 4, 6, 2)
+    monkeypatch.setattr(benchmark_convolution, "LAYERS", (layer,))
+    path = tmp_path / "report.json"
+    assert benchmark_convolution.main(["--batches", "1,2", "--repeats", "2", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["batch"], row["way"]) for row in rows] == [(1, "XLA"), (1, "ours"), (2, "XLA"), (2, "ours")]
+    assert rows[2]["gflop"] == pytest.approx(2e-9 * 2 * 3 * 3 * 6 * 9 * 2)
+    assert "| tiny, 2 | ours |" in capsys.readouterr().out
+    assert benchmark_convolution.main(["--batches", "1", "--json", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
