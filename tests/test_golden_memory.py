@@ -67,7 +67,9 @@ def given(name: str, dtype) -> jax.Array:
     found = sizes()
     side = found["search"]
     shape = (side, side, found["slot_shape"][-1]) if name.startswith("search") else tuple(found["slot_shape"])
-    return jnp.asarray(formula.normal(oracle.salt(), f"memtrack/{name}", (found["batch"], *shape), 1, np.float64), dtype)
+    return jnp.asarray(
+        formula.normal(oracle.salt(), f"memtrack/{name}", (found["batch"], *shape), 1, np.float64), dtype
+    )
 
 
 @lru_cache
@@ -126,7 +128,7 @@ def test_golden_steps(dtype, relative, x64):
 
 def test_the_first_write_is_the_first_template(x64):
     """And a memory of one template reads it, the other slots being zero."""
-    start, (state, recall) = run(np.float64)
+    _, (state, recall) = run(np.float64)
     first = given("T0", np.float64)
     np.testing.assert_array_equal(state.slots[0, :, 0], first)
     assert not np.any(state.slots[0, :, 1:])

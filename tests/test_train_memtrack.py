@@ -1,4 +1,4 @@
-"""`train.memtrack`: clips, the gradient through their steps, what a step needs of memory, the command from end to end."""
+"""`train.memtrack`: clips, the gradient through their steps, what a frame costs in memory, the whole command."""
 
 import json
 import textwrap
@@ -78,7 +78,7 @@ def example(steps: int, clips: int) -> dict[str, np.ndarray]:
 
 
 def cast(tree, dtype):
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_differences(narrow, x64):
@@ -161,7 +161,9 @@ def test_a_fixed_batch_can_be_learned(narrow):
 
 def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
-    result = benchmark.run_clip(benchmark.ClipOptions(lengths=(2, 4), template_size=TEMPLATE, search_size=SEARCH, clips=2))
+    result = benchmark.run_clip(
+        benchmark.ClipOptions(lengths=(2, 4), template_size=TEMPLATE, search_size=SEARCH, clips=2)
+    )
     assert 0.9 < result["states_per_frame"] < 1.6
     first = result["rows"][0]
     assert 20 * result["bytes_per_frame"] < first["temporary_bytes"]

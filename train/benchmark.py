@@ -2,8 +2,9 @@
 
 `step` measures a training run: the loader alone on one core, the programs of a step beside a matrix product, DiMP's
 loss with its optimizer unrolled in three ways, and the loop as it is. `optimizer` measures the gradient through DiMP's
-optimizer alone, `clip` what MemTrack's gradient needs of memory for clips of several lengths. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan` with
-`jax.checkpoint` around the step. Nothing is compiled through the cache on disk: compile times are those of a first run.
+optimizer alone. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan` with
+`jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what it
+needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
 """
 
 import argparse

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from eval.datasets import TrackingDataset
 
 Array = jax.Array
+TEMPLATE = PairCropConfig(size=127, shift=8.0, stretch=0.1)
+SEARCH = PairCropConfig(size=255, shift=4.0, stretch=0.05)
 
 
 @dataclass(frozen=True)
 class ClipLoaderConfig:
     """What is loaded, and by how many; the defaults are MemTrack's."""
 
-    template: PairCropConfig = PairCropConfig(size=127, shift=8.0, stretch=0.1)  # that of the first frame is not moved
-    search: PairCropConfig = PairCropConfig(size=255, shift=4.0, stretch=0.05)
+    template: PairCropConfig = TEMPLATE  # that of the first frame is not moved
+    search: PairCropConfig = SEARCH
     exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
     context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
     parts: data.PartConfig = field(default_factory=data.PartConfig)

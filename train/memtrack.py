@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from ops.score_maps import overlap_label
+from trackers.nets import models
+from trackers.siamfc import STRIDE
 from train import program
 from train.forward import applying
 from train.losses import balanced_logistic
-from trackers.nets import models
-from trackers.siamfc import STRIDE
 
 Array = jax.Array
 Params = Any

@@ -81,4 +81,5 @@ def siamrpn(width: int = 1) -> AlexNet:
 
 def memtrack() -> AlexNet:
     """MemTrack's (Yang and Chan 2018, Sec. 5): SiamFC's without groups, of images in 0..1."""
-    return AlexNet((96, 256, 384, 384, 256), last_norm=False, kernel_init=siamfc_init, unit=255.0, **MEMTRACK_BATCH_NORM)
+    widths = (96, 256, 384, 384, 256)
+    return AlexNet(widths, last_norm=False, kernel_init=siamfc_init, unit=255.0, **MEMTRACK_BATCH_NORM)

@@ -24,8 +24,6 @@ NORM_EPSILON = 1e-6  # of keys, and of the product of two norms
 USAGE_DECAY = 0.99
 
 
-
-
 class Controls(NamedTuple):
     """The controller's own state, and what it decided in the last frame."""
 
