@@ -16,7 +16,7 @@ import pytest
 import trackers
 from eval import settings
 from ops.score_maps import overlap_label
-from tests.quick import jit
+from tests.quick import compiler_options, jit
 from tests.test_siamese_data import dataset, seen_box
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import MEMTRACK_BATCH_NORM
@@ -159,8 +159,9 @@ def test_a_fixed_batch_can_be_learned(narrow):
     assert all(jax.tree.leaves(moved))
 
 
-def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):
+def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow, monkeypatch):
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
+    monkeypatch.setattr(benchmark.jax, "jit", partial(jax.jit, compiler_options=compiler_options()))
     result = benchmark.run_clip(
         benchmark.ClipOptions(lengths=(2, 4), template_size=TEMPLATE, search_size=SEARCH, clips=2)
     )

@@ -47,7 +47,7 @@ MODELS = (*PEER_MODELS, "dimp_tiny", "siamrpnpp_mobilenetv2_1.0")
 
 
 def networks(model: str) -> dict[str, nn.Module]:
-    """The parts of `model`: "backbone" and, where it has them, "classifier" and "iou_net", or "neck", "memory", "head"."""
+    """The parts of `model`: "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory" and "head"."""
     match model:
         case "atom":
             return {"backbone": ResNet(18), "iou_net": IoUNet()}
