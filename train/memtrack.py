@@ -73,7 +73,8 @@ def loss(
     inputs = (templates, searches, kept, is_first)
     shapes = carried(params, batch["template_images"], config)[:2]
     start = (*jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), _statistics(params))
-    (_, _, statistics), outputs = jax.lax.scan(jax.checkpoint(chunk), start, inputs)
+    body = jax.checkpoint(chunk) if len(templates) > 1 else chunk  # a single one would be computed twice for nothing
+    (_, _, statistics), outputs = jax.lax.scan(body, start, inputs)
     responses, residual, factors, decay = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in outputs)
 
     labels = _labels(batch["search_boxes"], responses, config)

@@ -26,7 +26,7 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
 from trackers.templates import EXEMPLAR_SIZE
 from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
-from trackers.weights import WeightsError, files
+from trackers.weights import WeightsError, files, memtrack
 from train import checkpoint, clip_data, data, loop, siamese_data, tensorboard
 from train import validation as tracking
 from train.checkpoint import CheckpointError
@@ -162,7 +162,8 @@ def samples_of(model: str) -> Samples:
 def initial_params(model: str, seed: int, weights: Path | None, identity_classifier: bool = False) -> Params:
     """Random parameters of `model`, the parts that a weight file has taken from there.
 
-    weights: a file of the same model (to go on training it) or of a backbone alone. WeightsError, one line, if a part
+    weights: a file of the same model (to go on training it), of a backbone alone or, for MemTrack, of SiamFC, whose
+    backbone it can start from. WeightsError, one line, if a part
     does not fit.
     """
     params = models.init_variables(model, jax.random.key(seed))
@@ -177,6 +178,8 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
     if source not in models.MODELS:
         raise WeightsError(f"{weights}: made for {source!r}, which is no model of {', '.join(models.MODELS)}")
     found = files.load(weights, models.expected_variables(source))
+    if source == "siamfc" and model in models.MEMORY_MODELS:
+        found = {"backbone": memtrack.from_siamfc(found["backbone"])}
     for part, variables in found.items():
         if part in params and jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, params[part]):
             raise WeightsError(f"{weights}: its {part} (of model {source}) does not fit {model}")
