@@ -33,7 +33,7 @@ def params():
     return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), jnp.float32), start()) | {
         "head": {
             "params": {"norm": {"scale": jnp.ones(1), "bias": jnp.zeros(1)}},
-            "batch_stats": {"norm": {"mean": jnp.zeros(1), "var": 1e6 * jnp.ones(1)}},
+            "batch_stats": {"norm": {"mean": jnp.zeros(1), "var": 1e9 * jnp.ones(1)}},
         }
     }
 
