@@ -128,9 +128,9 @@ def draw(path: Path, clip: Clip, trace: Trace, title: str = "") -> None:
 
     for axes, weights, name in ((rows[2], trace.read_weights, "read"), (rows[3], trace.write_weights, "written next")):
         extent = (-0.5, count - 0.5, weights.shape[1] - 0.5, -0.5)
-        image = axes.imshow(weights.T, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma", interpolation="none")
+        image = axes.imshow(weights.T, aspect="auto", extent=extent, vmin=0, cmap="magma", interpolation="none")
         axes.set(ylabel=f"slot {name}", yticks=range(weights.shape[1]))
-        figure.colorbar(image, ax=axes, pad=0.01, label="weight")
+        figure.colorbar(image, cax=axes.inset_axes((1.01, 0, 0.015, 1)), label="weight")
 
     axes = rows[4]
     low, middle, high = np.nanpercentile(trace.residual_gate[1:], (10, 50, 90), axis=1)
@@ -165,9 +165,9 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
     image = clip.image(index)
     axes.imshow(image)
     x, y, w, h = trace.crops[index]
-    attention = trace.attention[index]
+    attention = trace.attention[index] / trace.attention[index].max()
     extent = (x, x + w, y + h, y)
-    axes.imshow(attention / attention.max(), extent=extent, cmap="inferno", alpha=0.45, interpolation="bilinear")
+    axes.imshow(attention, extent=extent, cmap="inferno", alpha=0.7 * attention, interpolation="bilinear")
     for box, color in ((clip.boxes[index], "white"), (trace.boxes[index], "cyan")):
         if np.isfinite(box).all():
             axes.add_patch(Rectangle(box[:2] - 0.5, *box[2:], fill=False, edgecolor=color, linewidth=1.2))
