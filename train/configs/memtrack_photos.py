@@ -3,9 +3,9 @@
     python -m eval.datasets csv --source PHOTOS --data_dir data
     python -m train.memtrack --config train/configs/memtrack_photos.py
 
-Clips of six steps out of 36 frames, search crops of 191 pixels: what goes through the backbone in a step is a tenth of the
-published. A photograph is a clip that does not move, whose crops differ by colors, view and what hides them; only the
-drawn clips, with look-alikes and occluders, teach what a memory is for, and half of the samples are theirs.
+Clips of six steps out of 36 frames, search crops of 191 pixels: what goes through the backbone in a step is a tenth of
+the published. A photograph is a clip that does not move, whose crops differ by colors, view and what hides them; only
+the drawn clips, with look-alikes and occluders, teach what a memory is for, and half of the samples are theirs.
 """
 
 from dataclasses import replace
