@@ -131,7 +131,8 @@ def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
     if entry.model is None:
         return lambda params, images: filter_bank.extract(params["backbone"], images)
     network = models.networks(entry.model)["backbone"]
-    normalize = jnp.asarray if entry.model in models.SIAMESE_MODELS else resnet.normalize
+    raw = (*models.SIAMESE_MODELS, *models.MEMORY_MODELS)
+    normalize = jnp.asarray if entry.model in raw else resnet.normalize
     return lambda params, images: network.apply(params["backbone"], normalize(images))
 
 

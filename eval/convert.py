@@ -5,6 +5,10 @@ python -m eval.convert dimp50.pth dimp50.safetensors --model dimp50
 With --heads the source is a backbone alone, which is joined with heads that were trained on it:
 
 python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --model dimp18 --heads released
+
+MemTrack's is a checkpoint of TensorFlow, which must be installed to read it: pip install 'jaxtrack[tensorflow]'.
+
+python -m eval.convert model.ckpt-100000.index memtrack.safetensors --model memtrack
 """
 
 import argparse
@@ -13,9 +17,10 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from trackers.nets.models import PEER_MODELS, networks
-from trackers.weights import WeightsError, files, heads, names, released
+from trackers.nets.models import MEMORY_MODELS, PEER_MODELS, networks
+from trackers.weights import WeightsError, files, heads, memtrack, names, released
 from trackers.weights.torch_reader import read_state_dict
 
 RELEASED = "released"
@@ -28,11 +33,13 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
     heads_file: of `train.release`; `source` then is the backbone of `model`, and the result both together.
     Raises `WeightsError`, one line that names the file.
     """
-    state = read_state_dict(source)
+    tensorflow = model in MEMORY_MODELS and source.suffix != ".npz"
+    state = read_tensorflow(source) if tensorflow else read_state_dict(source)
     read = model if heads_file is None else _backbone_model(model)
     if read not in PEER_MODELS:
         raise WeightsError(f"{source}: no checkpoint of a peer holds {model}; give its backbone's, and --heads")
-    params, dropped = names.convert(state, read, str(source))
+    remark = f" ({memtrack.INFERRED})" if model in MEMORY_MODELS else ""
+    params, dropped = names.convert(state, read, f"{source}{remark}")
     joined = {}
     if heads_file is not None:
         params, metadata = heads.join(heads_file, model, params["backbone"], str(source))
@@ -51,6 +58,25 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
     }
     files.save(destination, params, model=model, info=info)
     return info
+
+
+def read_tensorflow(source: Path) -> dict[str, np.ndarray]:
+    """Variables by name of a TensorFlow checkpoint, `source` its .index file, the .data files beside it.
+
+    Raises `WeightsError`, one line that names the file, also where TensorFlow is not installed.
+    """
+    if source.suffix != ".index" or not source.is_file():
+        raise WeightsError(f"{source}: not the .index file of a TensorFlow checkpoint (nor an .npz of its variables)")
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise WeightsError(f"{source}: needs TensorFlow to be read: pip install 'jaxtrack[tensorflow]'") from error
+    try:
+        reader = tensorflow.train.load_checkpoint(str(source.with_suffix("")))
+        return {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # TensorFlow's own classes, which are not known where it is not installed
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{source}: cannot be read by TensorFlow: {reason:.200}") from error
 
 
 def _backbone_model(model: str) -> str:
@@ -82,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=f"Example: {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=Path, help="checkpoint of torch.save, or .npz state dict")
+    parser.add_argument("source", type=Path, help="checkpoint of torch.save, .npz state dict, or .index of TensorFlow")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
     parser.add_argument(
         "--model", required=True, choices=(*PEER_MODELS, *JOINED), help="the networks that the file is for"

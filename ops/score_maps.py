@@ -41,6 +41,18 @@ def disk_label(size: int, radius: float, *, metric: str = "city_block") -> Array
     return jnp.asarray(distance <= radius, jnp.float32)
 
 
+def overlap_label(size: Array, cells: int, stride: float, threshold: float) -> Array:
+    """MemTrack's label: 1 where the target's box, moved there from the middle, keeps an IoU > threshold, else 0.
+
+    size: `[2]` (h, w) pixels of the crop, > 0. cells: of a side of the response, `stride` pixels apart. Returns
+    `[cells, cells]` of size's dtype; the middle of an odd number of cells is always 1 (Yang and Chan 2018, Sec. 4).
+    """
+    offset = jnp.abs(jnp.arange(cells, dtype=size.dtype) - (cells - 1) / 2) * stride
+    kept = jax.nn.relu(1 - offset[None] / size[:, None])  # of each side
+    both = jnp.outer(kept[0], kept[1])
+    return (both > threshold * (2 - both)).astype(size.dtype)
+
+
 def hann_window(size: int, *, centered: bool = True) -> Array:
     """Hann window `[size, size]` without zeros at its border, float32 in (0, 1].
 

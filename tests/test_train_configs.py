@@ -9,12 +9,13 @@ import pytest
 
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
-from train import loop, program, siamese_data
+from train import clip_data, loop, program, siamese_data
 
 CONFIGS = sorted(path for path in (Path(program.__file__).parent / "configs").glob("*.py") if path.stem != "__init__")
 FROM_SCRATCH = {
     *("dimp_tiny", "dimp_tiny_more", "dimp_smoke"),
     *("siamfc", "siamfc_photos", "siamfc_smoke", "siamrpn_alexnet", "siamrpn_smoke"),
+    *("memtrack", "memtrack_photos", "memtrack_smoke"),
 }  # the others are given a backbone
 IOU_NET_ONLY = {"dimp18_iou_net"}
 WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has
@@ -27,7 +28,7 @@ def test_a_setting(path):
     params = models.expected_variables(config.loss.model)
     learned = loop.trained(params, config.optimizer)
     left_out = {"classifier"} if path.stem in IOU_NET_ONLY else {"head"} if path.stem in WITHOUT_BIAS else set()
-    heads = {"classifier", "iou_net", "neck", "head"} & set(params) - left_out
+    heads = {"classifier", "iou_net", "neck", "memory", "head"} & set(params) - left_out
     assert heads <= set(learned)
     for part in heads:
         assert jax.tree.structure(learned[part]["params"]) == jax.tree.structure(params[part]["params"])
@@ -35,7 +36,8 @@ def test_a_setting(path):
         assert set(learned) == heads
         assert path.stem in ("atom", "atom_smoke") or config.loss.backbone_statistics == "stored"
     assert ("backbone" in learned) or path.stem not in FROM_SCRATCH
-    if isinstance(config.loader, siamese_data.PairLoaderConfig):  # `check` compares sizes with the model's
+    if isinstance(config.loader, siamese_data.PairLoaderConfig | clip_data.ClipLoaderConfig):
+        # `check` compares sizes with the model's
         return
     labels = config.prepare.labels
     assert (labels is None) == ("classifier" not in params)
@@ -75,3 +77,16 @@ def test_the_published_numbers_of_the_siamese_trackers():
     assert len(alexnet) == 50 * epoch
     np.testing.assert_allclose(alexnet[: 5 * epoch : epoch], [0.0025, 0.00287, 0.0033, 0.00379, 0.00435], rtol=2e-3)
     np.testing.assert_allclose(alexnet[5 * epoch :: epoch], np.geomspace(5e-3, 2.5e-4, 45))
+
+
+def test_the_published_numbers_of_memtrack():
+    config = importlib.import_module("train.configs.memtrack").get_config()
+    assert (config.loop.steps, config.loader.batch_size, config.optimizer.clip) == (100_000, 8, 20.0)
+    np.testing.assert_allclose(rates("memtrack")[[0, 9_999, 10_000, -1]], [1e-4, 1e-4, 8e-5, 1e-4 * 0.8**9])
+    sampling = config.loader.sampling
+    assert (sampling.train_frames, sampling.test_frames, sampling.min_length) == (16, 16, 50)
+    assert config.loss.chunk == sampling.train_frames  # all frames of a clip are normalized as one batch
+    template, search = config.loader.template, config.loader.search
+    assert (template.size, template.shift, template.stretch) == (127, 8, 0.1)
+    assert (search.size, search.shift, search.stretch) == (255, 4, 0.05)
+    assert (config.loss.l2, config.loss.overlap, config.loss.dropout) == (1e-4, 0.7, 0.2)

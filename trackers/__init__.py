@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trackers import atom, dasiamrpn, dimp, siamfc, siamrpn, thor
+from trackers import atom, dasiamrpn, dimp, memtrack, siamfc, siamrpn, thor
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models
 from trackers.stages import Stages
@@ -44,6 +44,7 @@ _ENTRIES = {
     "dimp50_vot19": Entry(dimp.DIMP50_VOT19, dimp.make, dimp.make_stages, "dimp50"),
     "siamfc": Entry(siamfc.Config(), siamfc.make, siamfc.make_matcher, "siamfc"),
     "siamfc_5s": Entry(siamfc.FIVE_SCALES, siamfc.make, siamfc.make_matcher, "siamfc"),
+    "memtrack": Entry(memtrack.Config(), memtrack.make, memtrack.make_matcher, "memtrack"),
     **{
         name: Entry(config, siamrpn.make, siamrpn.make_matcher, config.model)
         for name, config in {
@@ -114,6 +115,7 @@ def load_params(name: str, weights: str | Path | None) -> Params:
     if weights is None:
         trained = "train.siamrpn" if model in models.SIAMESE_MODELS else "train.dimp"
         maker = "eval.convert" if model in models.PEER_MODELS else trained
+        maker = "train.memtrack" if model in models.MEMORY_MODELS else maker  # no peer's file was ever at hand
         raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
     metadata = files.read_metadata(weights)
     found = metadata["model"]

@@ -18,6 +18,7 @@ from trackers.base import Tracker
 from trackers.nets import siamese
 from trackers.templates import EXEMPLAR_SIZE, Matcher, Memory, Proposals
 
+Array = jax.Array
 STRIDE = 8  # of the network
 GRIDS = ("whole", "thor")
 
@@ -80,10 +81,8 @@ def make_matcher(config: Config) -> Matcher:
         return network.correlate(params, template, features.search)
 
     def decode(response, box):
-        maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
-        penalty = jnp.where(jnp.asarray(steps) == 0, 1.0, config.scale_penalty)
-        maps = maps * penalty[:, None, None]
-        best = jnp.argmax(jnp.max(maps, (1, 2)))
+        maps = penalized_maps(config, response)
+        best = best_scale(maps)
         chosen, factor = maps[best], factors()[best]
         positive = chosen - jnp.min(chosen)
         share = positive / (jnp.sum(positive) + 1e-16)
@@ -105,5 +104,23 @@ def _upsampled(config: Config) -> tuple[int, float]:
     """
     if config.grid == "thor":
         return config.upsampling**2, config.upsampling**2 // 2
-    cells = ((config.instance_size - EXEMPLAR_SIZE) // STRIDE + 1) * config.upsampling
-    return cells, (cells - 1) / 2
+    upsampled = cells(config.instance_size) * config.upsampling
+    return upsampled, (upsampled - 1) / 2
+
+
+def cells(instance_size: int) -> int:
+    """Cells of a side of the response in a search crop of so many pixels."""
+    return (instance_size - EXEMPLAR_SIZE) // STRIDE + 1
+
+
+def penalized_maps(config: Config, response: Array) -> Array:
+    """The response `[scales, S, S]` upsampled, `[scales, U, U]`, every scale but the present one made less likely."""
+    upsampled, _ = _upsampled(config)
+    maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
+    present = np.arange(config.scales) == config.scales // 2
+    return maps * jnp.where(jnp.asarray(present), 1.0, config.scale_penalty)[:, None, None]
+
+
+def best_scale(maps: Array) -> Array:
+    """`[]` int32 index of the map with the highest peak, of `penalized_maps`."""
+    return jnp.argmax(jnp.max(maps, (1, 2))).astype(jnp.int32)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from ops.anchors import CENTERS
 from ops.sample_memory import REPLACEMENTS
 from ops.template_memory import BOUNDS, DIVERSITIES
-from trackers import atom, dasiamrpn, dimp, first_frame, siamfc, siamrpn, thor
+from trackers import atom, dasiamrpn, dimp, first_frame, memtrack, siamfc, siamrpn, thor
 from trackers.box_refinement import RefinementConfig
-from trackers.nets.models import SIAMESE_MODELS
+from trackers.nets.models import MEMORY_MODELS, SIAMESE_MODELS
 from trackers.scale_filter import ScaleFilterConfig
 from trackers.templates import EXEMPLAR_SIZE
 
@@ -124,6 +124,7 @@ RULES = {
     "size_rate": PROBABILITY,
     "scale_rate": PROBABILITY,
     "scale_penalty": POSITIVE,
+    "memory": ANY,
     "upsampling": COUNT,
     "centers": one_of(*CENTERS),
     "sizes": REGION,
@@ -155,6 +156,7 @@ OF_TYPE = {  # rules of fields that mean something else elsewhere
     RefinementConfig: {"size_rate": Rule("in (0, 1]", lambda value: 0 < value <= 1)},
     dimp.Config: {"rounding": PYTRACKING, "model": one_of("dimp18", "dimp50", "dimp_tiny")},
     siamfc.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of("siamfc")},
+    memtrack.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of(*MEMORY_MODELS)},
     siamrpn.Config: {
         "rounding": one_of("continuous", "pysot", "dasiamrpn"),
         "model": one_of(*(model for model in SIAMESE_MODELS if model != "siamfc")),

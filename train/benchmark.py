@@ -3,7 +3,8 @@
 `step` measures a training run: the loader alone on one core, the programs of a step beside a matrix product, DiMP's
 loss with its optimizer unrolled in three ways, and the loop as it is. `optimizer` measures the gradient through DiMP's
 optimizer alone. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan` with
-`jax.checkpoint` around the step. Nothing is compiled through the cache on disk: compile times are those of a first run.
+`jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what it
+needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from eval.flops import count_flops
 from eval.sequences import SequenceError
 from ops.correlation import correlate
 from ops.least_squares import descent_step, squared_norm
+from trackers.nets import models
 from trackers.nets.dimp_classifier import (
     FILTER_SIZE,
     MIN_CURVATURE,
@@ -39,7 +41,8 @@ from trackers.nets.dimp_classifier import (
     residual_args,
     residuals,
 )
-from train import atom, data, dimp, loop, program, samplers
+from trackers.templates import EXEMPLAR_SIZE
+from train import atom, data, dimp, loop, memtrack, program, samplers
 
 Array = jax.Array
 Params = Any
@@ -71,6 +74,17 @@ class StepOptions:
     repeats: int = 10  # timed calls of each program
     samples: int = 100  # loaded on one core
     filter_steps: tuple[int, ...] = (5, 20)  # of DiMP's optimizer, unrolled in three ways
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Clips that MemTrack is trained on; compiled only, nothing runs."""
+
+    lengths: tuple[int, ...] = (4, 8, 16)  # steps
+    template_size: int = EXEMPLAR_SIZE  # pixels of a side
+    search_size: int = 255
+    clips: int = 1  # of a batch
+    chunk: int = 1  # frames that go through the backbone together
 
 
 def scan_filter(
@@ -205,6 +219,63 @@ def run_optimizer(options: OptimizerOptions) -> dict[str, Any]:
                 }
             )
     return {"config": asdict(options)} | _environment() | {"rows": rows, "growth": growth}
+
+
+def run_clip(options: ClipOptions) -> dict[str, Any]:
+    """Bytes of the temporaries of MemTrack's loss and gradient, by length of the clip, as JSON-ready data.
+
+    `state_bytes`: what the scan over chunks has to keep for the way back, the memory and the running statistics.
+    `states_per_frame`: growth of the temporaries per frame of the clip, in those, of one chunk shared by its frames.
+    """
+    params = models.expected_variables("memtrack")
+    config = memtrack.LossConfig(chunk=options.chunk)
+    learned = loop.trained(params, loop.OptimizerConfig(groups=((".", 1.0),)))
+    rows = []
+
+    def value(learned, params, batch):
+        return memtrack.loss(loop.with_trained(params, learned), batch, config)
+
+    for length in options.lengths:
+        args = learned, params, _abstract_clips(length, options)
+        compiled, seconds = compile_timed(jax.value_and_grad(value, has_aux=True), *args)
+        memory = compiled.memory_analysis()
+        sizes = {"temporary_bytes": memory.temp_size_in_bytes, "argument_bytes": memory.argument_size_in_bytes}
+        rows.append({"steps": length, "compile_s": seconds, **sizes})
+    stored = jax.tree.leaves(memtrack.carried(params, _abstract_clips(1, options)["template_images"], config))
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in stored)
+    first, last = rows[0], rows[-1]
+    growth = (last["temporary_bytes"] - first["temporary_bytes"]) / max(last["steps"] - first["steps"], 1)
+    return {
+        "config": asdict(options),
+        **_environment(),
+        "rows": rows,
+        "state_bytes": state_bytes,
+        "bytes_per_frame": growth,
+        "states_per_frame": growth * options.chunk / state_bytes,
+    }
+
+
+def _abstract_clips(length: int, options: ClipOptions) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of what `train.clip_data.prepare` gives."""
+    leading = (length, options.clips)
+    shapes = {"keys": jax.eval_shape(lambda: jax.random.split(jax.random.key(0), options.clips))}
+    for name, side in (("template", options.template_size), ("search", options.search_size)):
+        shapes[f"{name}_images"] = jax.ShapeDtypeStruct((*leading, side, side, 3), jnp.float32)
+        shapes[f"{name}_boxes"] = jax.ShapeDtypeStruct((*leading, 4), jnp.float32)
+    return shapes
+
+
+def clip_table(result: dict[str, Any]) -> str:
+    """The measurements of `run_clip` for a terminal."""
+    lines = [f"{'steps':>5} {'compile s':>10} {'temporary MiB':>14} {'arguments MiB':>14}"]
+    for row in result["rows"]:
+        sizes = (row[f"{name}_bytes"] / 2**20 for name in ("temporary", "argument"))
+        lines.append(f"{row['steps']:5d} {row['compile_s']:10.1f} " + " ".join(f"{size:14.2f}" for size in sizes))
+    lines.append(
+        f"growth: {result['bytes_per_frame'] / 2**20:.3f} MiB a frame, {result['states_per_frame']:.2f} of the stored "
+        f"states ({result['state_bytes'] / 2**20:.3f} MiB a chunk of {result['config']['chunk']})"
+    )
+    return "\n".join(lines)
 
 
 def run_step(config: program.Config, data_dir: Path, options: StepOptions) -> dict[str, Any]:
@@ -507,7 +578,12 @@ def _parser() -> argparse.ArgumentParser:
         name = "--" + field.name.replace("_", "-")
         optimizer.add_argument(name, type=int, default=field.default, **several)
 
-    for command in (step, optimizer):
+    clip = commands.add_parser("clip", help="memory of MemTrack's gradient by the length of the clip")
+    for field in fields(ClipOptions):
+        several = {"nargs": "+"} if field.name == "lengths" else {}
+        clip.add_argument(f"--{field.name}", type=_positive, default=field.default, **several)
+
+    for command in (step, optimizer, clip):
         command.add_argument("--json", type=Path, help="also write the result to this file")
     return parser
 
@@ -526,6 +602,9 @@ def main(argv: list[str] | None = None) -> int:
     if command == "optimizer":
         result = run_optimizer(OptimizerOptions(**arguments | {"steps": tuple(arguments["steps"])}))
         print(optimizer_table(result))
+    elif command == "clip":
+        result = run_clip(ClipOptions(**arguments | {"lengths": tuple(arguments["lengths"])}))
+        print(clip_table(result))
     else:
         file, data_dir, assignments = (arguments.pop(name) for name in ("config", "data_dir", "set"))
         options = StepOptions(**arguments | {"filter_steps": tuple(arguments["filter_steps"])})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,11 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
 from trackers.templates import EXEMPLAR_SIZE
 from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
-from trackers.weights import WeightsError, files
-from train import checkpoint, data, loop, siamese_data, tensorboard
+from trackers.weights import WeightsError, files, memtrack
+from train import checkpoint, clip_data, data, loop, siamese_data, tensorboard
 from train import validation as tracking
 from train.checkpoint import CheckpointError
+from train.clip_data import ClipLoaderConfig, ClipPrepareConfig
 from train.siamese_data import PairLoaderConfig, PairPrepareConfig
 from train.validation import ValidationConfig
 
@@ -102,6 +103,10 @@ RULES = {
     "loss.cls_weight": NOT_NEGATIVE,
     "loss.loc_weight": NOT_NEGATIVE,
     "loss.smoothing": NOT_NEGATIVE,
+    "loss.overlap": FRACTION,
+    "loss.dropout": FRACTION,
+    "loss.l2": NOT_NEGATIVE,
+    "loss.chunk": COUNT,
     "loss.backbone_statistics": one_of("batch", "stored"),
     "loss.backbone_dtype": one_of("float32", "bfloat16"),
     "validation.every": COUNT,
@@ -127,16 +132,38 @@ class Config:
     optimizer: loop.OptimizerConfig
     loop: loop.LoopConfig
     loss: Any  # the command's own LossConfig, with the `model` that is trained, and all MODELS that it can train
-    loader: data.LoaderConfig | PairLoaderConfig = data.DIMP  # of pairs for Siamese models; it decides how samples are
-    prepare: data.PrepareConfig | PairPrepareConfig = data.PREPARE_DIMP  # made, and this is of the same kind
+    loader: data.LoaderConfig | PairLoaderConfig | ClipLoaderConfig = data.DIMP  # of pairs for Siamese models, of clips
+    prepare: data.PrepareConfig | PairPrepareConfig | ClipPrepareConfig = data.PREPARE_DIMP  # for those with a memory
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+
+class Samples(NamedTuple):
+    """How the training samples of a kind of models are made."""
+
+    loader: type  # its configs
+    prepare: type
+    load: Callable  # on the host, see `train.data.batches`
+    augment: Callable  # on the device: `(key, batch, config of the type prepare) -> batch`
+
+
+FRAMES = Samples(data.LoaderConfig, data.PrepareConfig, data.load_sample, data.prepare)
+PAIRS = Samples(PairLoaderConfig, PairPrepareConfig, siamese_data.load_pair, siamese_data.prepare)
+CLIPS = Samples(ClipLoaderConfig, ClipPrepareConfig, clip_data.load_clip, clip_data.prepare)
+
+
+def samples_of(model: str) -> Samples:
+    """What `model` learns from."""
+    if model in models.MEMORY_MODELS:
+        return CLIPS
+    return PAIRS if model in models.SIAMESE_MODELS else FRAMES
 
 
 def initial_params(model: str, seed: int, weights: Path | None, identity_classifier: bool = False) -> Params:
     """Random parameters of `model`, the parts that a weight file has taken from there.
 
-    weights: a file of the same model (to go on training it) or of a backbone alone. WeightsError, one line, if a part
+    weights: a file of the same model (to go on training it), of a backbone alone or, for MemTrack, of SiamFC, whose
+    backbone it can start from. WeightsError, one line, if a part
     does not fit.
     """
     params = models.init_variables(model, jax.random.key(seed))
@@ -151,6 +178,8 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
     if source not in models.MODELS:
         raise WeightsError(f"{weights}: made for {source!r}, which is no model of {', '.join(models.MODELS)}")
     found = files.load(weights, models.expected_variables(source))
+    if source == "siamfc" and model in models.MEMORY_MODELS:
+        found = {"backbone": memtrack.from_siamfc(found["backbone"])}
     for part, variables in found.items():
         if part in params and jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, params[part]):
             raise WeightsError(f"{weights}: its {part} (of model {source}) does not fit {model}")
@@ -185,13 +214,12 @@ def check(config: Config) -> None:
             raise wrong(name, value, rule.text)
     if config.optimizer.kind == "adam" and config.optimizer.weight_decay:
         raise wrong("optimizer.weight_decay", config.optimizer.weight_decay, 'zero for "adam"')
-    pairs = config.loss.model in models.SIAMESE_MODELS
-    kinds = (PairLoaderConfig, PairPrepareConfig) if pairs else (data.LoaderConfig, data.PrepareConfig)
-    for name, kind in zip(("loader", "prepare"), kinds):
+    samples = samples_of(config.loss.model)
+    for name, kind in (("loader", samples.loader), ("prepare", samples.prepare)):
         given = getattr(config, name)
         if not isinstance(given, kind):
             raise wrong(name, type(given).__name__, f"a {kind.__name__} for {config.loss.model}")
-    (_check_targets if pairs else _check_labels)(config, wrong)
+    {FRAMES: _check_labels, PAIRS: _check_targets, CLIPS: _check_clips}[samples](config, wrong)
 
 
 def _check_labels(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
@@ -201,6 +229,24 @@ def _check_labels(config: Config, wrong: Callable[..., settings.SettingError]) -
         raise wrong("prepare.labels.feature_size", labels.feature_size, text)
 
 
+def _check_clips(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+    sampling = config.loader.sampling
+    if sampling.mode != "clip":
+        raise wrong("loader.sampling.mode", sampling.mode, f'"clip" for {config.loss.model}')
+    if sampling.train_frames % config.loss.chunk:
+        text = f"a divisor of loader.sampling.train_frames={sampling.train_frames}, the steps of a clip"
+        raise wrong("loss.chunk", config.loss.chunk, text)
+    _check_interpolations(config, wrong)
+
+
+def _check_interpolations(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+    for name in ("template", "search"):
+        for interpolation in getattr(config.loader, name).interpolations:
+            if interpolation not in siamese_data.INTERPOLATIONS:
+                text = f"of {', '.join(siamese_data.INTERPOLATIONS)}"
+                raise wrong(f"loader.{name}.interpolations", interpolation, text)
+
+
 def _check_targets(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
     model, targets, size = config.loss.model, config.prepare.targets, config.loader.search.size
     tracker = trackers.get(model).config
@@ -208,11 +254,7 @@ def _check_targets(config: Config, wrong: Callable[..., settings.SettingError]) 
     if anchors != (targets is not None):
         given = "None" if targets is None else type(targets).__name__
         raise wrong("prepare.targets", given, f"{'given' if anchors else 'None'} for {model}")
-    for name in ("template", "search"):
-        for interpolation in getattr(config.loader, name).interpolations:
-            if interpolation not in siamese_data.INTERPOLATIONS:
-                text = f"of {', '.join(siamese_data.INTERPOLATIONS)}"
-                raise wrong(f"loader.{name}.interpolations", interpolation, text)
+    _check_interpolations(config, wrong)
     if config.prepare.blur_probability and not size > max(config.prepare.blur_sizes) // 2:
         raise wrong("prepare.blur_sizes", config.prepare.blur_sizes, "smaller than twice loader.search.size")
     if config.prepare.blur_sizes[0] > config.prepare.blur_sizes[1]:
@@ -279,7 +321,7 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
     refuse_other_run(out, made_of)
     batches = open_batches(config, data_dir)
-    prepare = partial(siamese_data.prepare if _of_pairs(config) else data.prepare, config=config.prepare)
+    prepare = partial(samples_of(config.loss.model).augment, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
     track = tracking.make(config.loss.model, config.validation) if config.validation.data_dir else None
     info = {"config": settings.plain(config), "versions": settings.versions()}
@@ -324,10 +366,6 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     return params
 
 
-def _of_pairs(config: Config) -> bool:
-    return isinstance(config.loader, PairLoaderConfig)
-
-
 def _sha256(path: Path) -> str:
     try:
         return files.sha256(path)
@@ -356,7 +394,7 @@ def open_batches(config: Config, data_dir: Path) -> data.BatchIterator:
             [one.probability for one in config.datasets],
             config.loader,
             config.loop.steps,
-            load=siamese_data.load_pair if _of_pairs(config) else data.load_sample,
+            load=samples_of(config.loss.model).load,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from eval.datasets import SequenceTable, TrackingDataset
 
-MODES = ("causal", "interval")
+MODES = ("causal", "interval", "clip")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class FrameSampling:
 
     "causal": a base frame b, the other train frames before it, from [b - gap, b), the test frames after it, from
     (b, b + gap). "interval": a reference frame b, all others from [b - gap, b + gap), b among them. Both draw visible
-    frames only, with replacement.
+    frames only, with replacement. "clip": T + 1 visible frames in their order, without replacement, out of a window of
+    `max_gap` frames: consecutive ones if that is T + 1. The first T are the train frames, the last T the test frames,
+    so that step t of a clip goes from frame t to frame t + 1.
     """
 
     mode: str = "causal"
@@ -54,6 +56,9 @@ DIMP = FrameSampling()
 ATOM = FrameSampling(mode="interval", train_frames=1, test_frames=1, max_gap=50)
 SIAMRPN = FrameSampling(mode="interval", train_frames=1, test_frames=1, max_gap=100, min_length=2, visibility=0)
 SIAMFC = replace(SIAMRPN, max_gap=99, frames=FrameFilter())
+MEMTRACK = FrameSampling(  # from the whole video, however long
+    mode="clip", train_frames=16, test_frames=16, max_gap=10**6, min_length=50, visibility=0
+)
 
 
 class Mixture(NamedTuple):
@@ -83,6 +88,8 @@ def mix(datasets: Sequence[TrackingDataset], probabilities: Sequence[float], opt
         raise ValueError(f"unknown mode {options.mode!r}; choose one of {', '.join(MODES)}")
     if min(options.train_frames, options.test_frames) < 1:
         raise ValueError("a sample needs at least one train frame and one test frame")
+    if options.mode == "clip" and options.train_frames != options.test_frames:
+        raise ValueError(f"a clip of {options.train_frames} steps has as many test frames, not {options.test_frames}")
     weights = np.asarray(probabilities, np.float64)
     if weights.shape != (len(datasets),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum():
         raise ValueError(f"probabilities {tuple(probabilities)} do not fit {len(datasets)} data sets")
@@ -118,8 +125,7 @@ def usable_sequences(table: SequenceTable, options: FrameSampling) -> np.ndarray
     """`[U]` int64: videos that are long and visible enough, and single images with a visible target."""
     before = np.concatenate([[0], np.cumsum(table.visible)])
     visible = before[table.starts + table.lengths] - before[table.starts]
-    wanted = options.visibility * (options.train_frames + options.test_frames)
-    video = (visible > wanted) & (table.lengths >= options.min_length)
+    video = (visible > _wanted(options)) & (table.lengths >= options.min_length)
     return np.flatnonzero(video | ((table.lengths == 1) & (visible == 1)))
 
 
@@ -137,7 +143,8 @@ def draw(mixture: Mixture, options: FrameSampling, seed: int, index: int, *, str
         train, test = np.zeros(options.train_frames, np.int64), np.zeros(options.test_frames, np.int64)
     else:
         visible = np.flatnonzero(table.visible[start : start + length])
-        train, test = (_causal if options.mode == "causal" else _interval)(rng, visible, length, options)
+        choose = {"causal": _causal, "interval": _interval, "clip": _clip}[options.mode]
+        train, test = choose(rng, visible, length, options)
     return Sample(dataset, sequence, start + train, start + test)
 
 
@@ -164,6 +171,24 @@ def _interval(rng: np.random.Generator, visible: np.ndarray, length: int, option
     return np.split(frames, [options.train_frames])
 
 
+def _clip(rng: np.random.Generator, visible: np.ndarray, length: int, options: FrameSampling):
+    """Frames `[T]`, `[T]` of the sequence. Every try draws a new window, and in the end the whole video is one."""
+    count, gap = options.train_frames + 1, options.max_gap
+    while True:
+        first = rng.integers(max(length - gap, 0) + 1)
+        low, stop = np.searchsorted(visible, (first, first + gap))
+        if stop - low >= count:
+            frames = visible[low + np.sort(rng.choice(stop - low, count, replace=False))]
+            return frames[:-1], frames[1:]
+        gap += options.gap_growth
+
+
+def _wanted(options: FrameSampling) -> int:
+    """A video needs more visible frames than this."""
+    wanted = options.visibility * (options.train_frames + options.test_frames)
+    return max(wanted, options.train_frames) if options.mode == "clip" else wanted
+
+
 def _choose(rng: np.random.Generator, visible: np.ndarray, low: int, high: int, count: int) -> np.ndarray:
     """`[count]` of the visible frames in [low, high), with replacement; none if there is none."""
     first, stop = np.searchsorted(visible, (low, high))
@@ -173,10 +198,9 @@ def _choose(rng: np.random.Generator, visible: np.ndarray, low: int, high: int, 
 def _check(dataset: TrackingDataset, usable: np.ndarray, options: FrameSampling) -> None:
     table = dataset.table
     if not len(usable):
-        wanted = options.visibility * (options.train_frames + options.test_frames)
         raise ValueError(
             f"data set {dataset.name!r} has no usable sequence among {len(table.lengths)}: a video needs "
-            f"{options.min_length} frames and more than {wanted} visible ones, an image a visible target"
+            f"{options.min_length} frames and more than {_wanted(options)} visible ones, an image a visible target"
             + ("" if options.frames is None else f", of those that pass {options.frames}")
         )
     with np.errstate(invalid="ignore"):

@@ -15,6 +15,7 @@ Array = jax.Array
 
 SIZES = (11, 5, 3, 3, 3)
 SIAMFC_BATCH_NORM = {"momentum": 0.95, "epsilon": 1e-6}  # torch's momentum 0.05
+MEMTRACK_BATCH_NORM = {"momentum": 0.99, "epsilon": 1e-3}  # TensorFlow's, where nothing else is said
 
 # U(-a, a) with a = 1 / sqrt(fan in): what PyTorch gives a convolution that nobody initializes
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -22,10 +23,10 @@ siamfc_init = nn.initializers.xavier_uniform()  # one function, so that networks
 
 
 class AlexNet(nn.Module):
-    """Five convolutions with bias; `siamfc` and `siamrpn` are the two there are.
+    """Five convolutions with bias; `siamfc`, `siamrpn` and `memtrack` are what there is.
 
     widths: channels of each. groups: of each, the parts of the channels that do not meet. last_norm: batch
-    normalization also after the last one, which has no ReLU in either case.
+    normalization also after the last one, which has no ReLU in either case. unit: of the images' brightness.
     """
 
     widths: tuple[int, ...]
@@ -34,11 +35,12 @@ class AlexNet(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     kernel_init: Callable = torch_init
+    unit: float = 1.0
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array]:
         """`[N, H, W, 3]` RGB 0..255 -> the one tap `[N, h, w, C]`, C = widths[-1]."""
-        x = images
+        x = images if self.unit == 1 else images / self.unit
         for index, (width, groups, size) in enumerate(zip(self.widths, self.groups, SIZES)):
             x = nn.Conv(
                 width,
@@ -77,3 +79,9 @@ def siamrpn(width: int = 1) -> AlexNet:
     DaSiamRPN's and both of pysot's are this network, with other names.
     """
     return AlexNet(tuple(width * channels for channels in (96, 256, 384, 384, 256)))
+
+
+def memtrack() -> AlexNet:
+    """MemTrack's (Yang and Chan 2018, Sec. 5): SiamFC's without groups, of images in 0..1."""
+    widths = (96, 256, 384, 384, 256)
+    return AlexNet(widths, last_norm=False, kernel_init=siamfc_init, unit=255.0, **MEMTRACK_BATCH_NORM)

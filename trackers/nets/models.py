@@ -2,8 +2,9 @@
 
 The parameters of a model are `{part: variables}` with Flax's `variables = {"params": .., "batch_stats": ..}`.
 "atom_multiscale", "resnet50", "resnet50_v1" (stride in the first 1x1 convolution) and "mobilenetv2" (as SiamRPN++ uses
-it) are backbones only. The backbones of the Siamese models take raw images, RGB 0..255, and return the tuple of feature
-maps that the next part reads; all others take `resnet.normalize`d images and return a dict of their stages.
+it) are backbones only. The backbones of the Siamese models and of MemTrack take raw images, RGB 0..255, and return the
+tuple of feature maps that the next part reads; all others take `resnet.normalize`d images and return a dict of their
+stages.
 """
 
 from functools import partial
@@ -17,6 +18,7 @@ from trackers.nets import alexnet
 from trackers.nets.dilated_resnet import DilatedResNet50
 from trackers.nets.dimp_classifier import DimpClassifier
 from trackers.nets.iou_net import IoUNet
+from trackers.nets.memory import MemoryController, NormalizedResponseHead
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.resnet import ResNet
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead, UpChannelRPN
@@ -35,15 +37,17 @@ SIAMESE_PEER_MODELS = (
     "siamrpnpp_resnet50_lt",
 )
 SIAMESE_MODELS = (*SIAMESE_PEER_MODELS, "siamrpnpp_mobilenetv2_1.0")
+MEMORY_MODELS = ("memtrack",)  # as Siamese models, with a memory of templates
 PEER_MODELS = (  # checkpoints of peers exist
     *("atom", "atom_multiscale", "dimp18", "dimp50", "resnet50", "resnet50_v1", "mobilenetv2"),
     *SIAMESE_PEER_MODELS,
+    *MEMORY_MODELS,
 )
 MODELS = (*PEER_MODELS, "dimp_tiny", "siamrpnpp_mobilenetv2_1.0")
 
 
 def networks(model: str) -> dict[str, nn.Module]:
-    """The parts of `model`: "backbone" and, where it has them, "classifier" and "iou_net", or "neck" and "head"."""
+    """The parts of `model`: "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory" and "head"."""
     match model:
         case "atom":
             return {"backbone": ResNet(18), "iou_net": IoUNet()}
@@ -75,6 +79,8 @@ def networks(model: str) -> dict[str, nn.Module]:
             return {"backbone": DilatedResNet50(), **_levels((256,) * 3, weighted=model == "siamrpnpp_resnet50")}
         case "siamrpnpp_resnet50_lt":
             return {"backbone": DilatedResNet50(), **_levels((128, 256, 512), weighted=True)}
+        case "memtrack":
+            return {"backbone": alexnet.memtrack(), "memory": MemoryController(), "head": NormalizedResponseHead()}
     raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
 
 
@@ -110,6 +116,7 @@ def _initialize(model: str, key: Array) -> Params:
     arguments = {
         "classifier": lambda: (taps["layer3"], box),
         "iou_net": lambda: (taps["layer2"], taps["layer3"], box),
+        "memory": lambda: (taps, taps),
         "head": lambda: (taps, taps),
     }
     for part in parts.keys() & arguments.keys():

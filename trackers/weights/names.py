@@ -1,11 +1,13 @@
 """The peers' tensor names and layouts -> the project's parameters.
 
 Here two families: pytracking's checkpoints (ATOM, DiMP) and torchvision's ResNets, the latter also with batch
-normalization folded into biases of the convolutions. Those of the Siamese trackers are in `trackers.weights.siamese`.
+normalization folded into biases of the convolutions. Those of the Siamese trackers are in `trackers.weights.siamese`,
+MemTrack's in `trackers.weights.memtrack`.
 For every expected tensor the source's name follows from its path, so that nothing is matched by shape or by order.
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,9 +16,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trackers.nets.iou_net import PREDICTION_BINS
-from trackers.nets.models import expected_variables, networks
+from trackers.nets.models import MEMORY_MODELS, expected_variables, networks
 from trackers.nets.resnet import BATCH_NORM_EPSILON, ResNet
-from trackers.weights import siamese
+from trackers.weights import memtrack, siamese
 from trackers.weights.files import raise_problems
 from trackers.weights.layout import (
     LEAVES,
@@ -47,7 +49,7 @@ def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
     source: the file's name, for messages. What may be dropped says `droppable`; any other name too many is an
     error. Raises `WeightsError` that lists everything missing, unexpected and misshapen.
     """
-    found = (siamese.source if model in siamese.MODEL_FAMILIES else _resnet_source)(state, model)
+    found = _source_of(model)(state, model)
     expected = {path: leaf for path, leaf in _expected(model).items() if path not in found.constants}
     names = {path: found.name(path) for path in expected}
     dropped = set(found.state) & (found.unused | counters(found.state))
@@ -71,7 +73,15 @@ def conventions(model: str) -> dict[str, Any]:
     """What a user of a converted file of `model` has to know: {"input", "batch_norm_epsilon"}."""
     if model in siamese.MODEL_FAMILIES:
         return siamese.conventions(model)
+    if model in MEMORY_MODELS:
+        return memtrack.conventions()
     return {"input": "RGB 0..255, trackers.nets.resnet.normalize", "batch_norm_epsilon": BATCH_NORM_EPSILON}
+
+
+def _source_of(model: str) -> Callable[[State, str], Source]:
+    if model in siamese.MODEL_FAMILIES:
+        return siamese.source
+    return memtrack.source if model in MEMORY_MODELS else _resnet_source
 
 
 def _resnet_source(state: State, model: str) -> Source:

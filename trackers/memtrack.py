@@ -1,0 +1,119 @@
+"""MemTrack: SiamFC whose template is read from a memory that a learned controller fills while it tracks.
+
+Yang and Chan, "Learning Dynamic Memory Networks for Object Tracking", ECCV 2018 (arXiv:1803.07268). In every frame the
+template of the frame before may be written into a slot; attention over the search region drives the controller, which
+reads a template from the slots and adds it, channel by channel, to that of frame 1. Nothing else is learned online.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ops.boxes import Box
+from ops.crop import mean_color
+from trackers import siamfc, templates
+from trackers.base import FOUND, Estimate, Tracker
+from trackers.nets import models
+from trackers.nets.memory import MemoryState, write
+from trackers.templates import Matcher
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Config:
+    """All numbers of MemTrack; the defaults are the authors'. Fields as in `trackers.siamfc`, but for `memory`."""
+
+    model: str = "memtrack"
+    instance_size: int = 255
+    scales: int = 3
+    scale_step: float = 1.05
+    scale_rate: float = 0.6
+    scale_penalty: float = 0.97
+    window_influence: float = 0.15
+    upsampling: int = 16
+    rounding: str = "continuous"
+    memory: bool = True  # False: the template of frame 1 alone, as SiamFC with this model's features
+
+
+class State(NamedTuple):
+    """One target."""
+
+    box: Box  # image pixels
+    fill: Array  # [3] color beyond the border of the image: the mean of the frame before
+    template: Array  # [1, 6, 6, C] of frame 1
+    last: Array  # [6, 6, C] where the target was found in the frame before: to be written into the memory
+    memory: MemoryState  # of one target
+
+
+def make(config: Config) -> Tracker:
+    """The tracker; `params` of the model "memtrack".
+
+    Extras of an estimate: "index" of the place as in all Siamese trackers, "scale" `[]` int32 of the search crops, and
+    with the memory "attention" `[S, S]` over the search crop of that scale, "read_weights" and "write_weights" `[N]`
+    over the slots, "factors" `[3]` (write nothing, into the slots just read, into an unused slot), "decay" `[1]` and
+    "residual_gate" `[C]`. What a frame decides to write is the template that is cut out of this same frame.
+    """
+    matcher = make_matcher(config)
+    controller = models.networks(config.model)["memory"]
+
+    def init(params, key, frame, box):
+        del key  # nothing is random
+        fill = mean_color(frame.image, frame.extent)
+        template = matcher.embed(params, frame, box, fill)
+        memory = controller.apply(params["memory"], template[0], method="start")
+        return State(box, fill, template, template[0], memory)
+
+    def read(params, state: State, slots: Array, search: Array):
+        """The controls and the recall of every scale, which all start from the same memory."""
+
+        def one(features):
+            known = state.memory.controls, slots, state.template[0]
+            return controller.apply(params["memory"], *known, features, method="decide")
+
+        return jax.vmap(one)(search)
+
+    def track(params, state, frame):
+        fill = mean_color(frame.image, frame.extent)
+        region = matcher.region(frame, state.box, fill)
+        features = matcher.features(params, region.image)
+        template = state.template
+        if config.memory:
+            slots = write(state.memory, state.last)
+            controls, recall = read(params, state, slots, features.search)
+            template = recall.template
+        response = matcher.match(params, template, features)
+        choice = templates.choose(matcher.decode(response, state.box))
+        scale = siamfc.best_scale(siamfc.penalized_maps(as_siamfc(config), response))
+        box = templates.damped(state.box, choice)
+        extras = {"index": choice.index, "scale": scale}
+        state = state._replace(box=box, fill=fill)
+        if config.memory:
+            controls, recall = jax.tree.map(lambda leaf: leaf[scale], (controls, recall))
+            last = matcher.embed(params, frame, box, fill)[0]
+            state = state._replace(last=last, memory=MemoryState(slots, controls))
+            extras |= {
+                "attention": recall.attention,
+                "residual_gate": recall.residual_gate,
+                "read_weights": controls.read_weights,
+                "write_weights": controls.write_weights,
+                "factors": controls.factors,
+                "decay": controls.decay,
+            }
+        confidence = jnp.clip(choice.score, 0, 1)
+        return state, Estimate(box, choice.score, confidence, jnp.int32(FOUND), extras)
+
+    return Tracker(init, track)
+
+
+def make_matcher(config: Config) -> Matcher:
+    """The template contract of `trackers.siamfc`, with this model's networks; it knows of no memory."""
+    return siamfc.make_matcher(as_siamfc(config))
+
+
+def as_siamfc(config: Config) -> siamfc.Config:
+    """The numbers that both trackers have."""
+    shared = [field.name for field in fields(config) if field.name != "memory"]
+    return siamfc.Config(**{name: getattr(config, name) for name in shared})

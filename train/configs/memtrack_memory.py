@@ -1,0 +1,32 @@
+"""MemTrack's memory and head alone, on the backbone of a SiamFC that was trained before: few data, on a CPU.
+
+    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.siamfc --config train/configs/siamfc_photos.py
+    python -m train.memtrack --config train/configs/memtrack_memory.py --weights runs/siamfc_photos/weights.safetensors
+
+The samples are those of `memtrack_photos`, with longer clips: a frozen backbone costs a third, and most of what the
+memory has to learn is in the drawn clips.
+"""
+
+from dataclasses import replace
+
+from train import loop
+from train.configs import memtrack_photos
+
+STEPS = 8  # of a clip
+
+
+def get_config():
+    config = memtrack_photos.get_config()
+    photographs, clips = config.datasets
+    sampling = replace(config.loader.sampling, train_frames=STEPS, test_frames=STEPS, max_gap=48)
+    return replace(
+        config,
+        datasets=(replace(photographs, probability=0.25), replace(clips, probability=0.75)),
+        optimizer=loop.OptimizerConfig(
+            groups=(("^(memory|head)/", 1e-3),), decay_every=400, decay=0.5, warmup=50, clip=20.0
+        ),
+        loop=replace(config.loop, steps=1500),
+        loss=replace(config.loss, chunk=STEPS, backbone_statistics="stored"),
+        loader=replace(config.loader, sampling=sampling),
+    )
