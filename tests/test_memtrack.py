@@ -56,7 +56,7 @@ def run(tracker: base.Tracker, params):
 
 def test_without_memory_it_is_siamfc_with_the_same_networks():
     _, (_, estimates) = followed(replace(CONFIG, memory=False))
-    matcher = siamfc.make_matcher(CONFIG)
+    matcher = memtrack.make_matcher(CONFIG)
     plain = templates.compose((matcher,), (), follow=lambda old, choice, frame: templates.damped(old, choice))
     _, (_, expected) = run(plain, params())
     assert_same_boxes(estimates.box, expected.box, atol=1e-4)

@@ -19,5 +19,5 @@ def get_config():
         datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
         optimizer=replace(config.optimizer, warmup=10),
         loop=loop.LoopConfig(steps=60, log_every=5, save_every=30),
-        loader=replace(config.loader, batch_size=4, search=replace(config.loader.search, size=191)),
+        loader=replace(config.loader, batch_size=4),
     )

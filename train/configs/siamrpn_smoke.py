@@ -11,11 +11,9 @@ from train import loop, program, siamese_data, siamrpn
 from train.anchor_targets import AnchorTargetConfig
 from train.configs import siamfc_photos
 
-SIZE = 191  # pixels of a search crop
-
 
 def get_config():
-    loader = siamfc_photos.loader(siamese_data.SIAMRPN, batch_size=4)
+    loader = siamfc_photos.loader(siamese_data.SIAMRPN, shift=24.0, stretch=0.18, batch_size=4)
     prepare = siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN)
     clips = SyntheticConfig(num_clips=24, clip=ClipConfig(num_frames=40))
     return program.Config(
@@ -23,6 +21,6 @@ def get_config():
         optimizer=loop.OptimizerConfig(groups=((".", 5e-4),), warmup=10, clip=100.0),
         loop=loop.LoopConfig(steps=60, log_every=5, save_every=30),
         loss=siamrpn.LossConfig(model="siamrpnpp_alexnet"),
-        loader=replace(loader, search=replace(loader.search, size=SIZE, shift=24.0)),
-        prepare=replace(prepare, targets=AnchorTargetConfig(search_size=SIZE, score_size=(SIZE - 127) // 8 + 1)),
+        loader=loader,
+        prepare=replace(prepare, targets=AnchorTargetConfig(search_size=siamfc_photos.SEARCH_SIZE, score_size=9)),
     )
