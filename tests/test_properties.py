@@ -111,10 +111,10 @@ def tracker(name: str) -> base.Tracker:
 def params(name: str):
     """Random weights, the same on every machine, that keep activations of order 1; or released ones."""
     model = trackers.get(name).model
-    if model not in SCHEMAS:
-        return jax.device_put(trackers.load_params(name, None))
     if model == "memtrack":  # of which no schema is at hand
         found = drawn_params(model)
+    elif model not in SCHEMAS:
+        return jax.device_put(trackers.load_params(name, None))
     else:
         state = formula.weights(oracle.schema(SCHEMAS[model]), "properties", SCHEMAS[model])
         found = names.convert(state, model, "formula")[0]
@@ -204,7 +204,7 @@ def learned_model(state):
     """What a State knows of its target's looks: a filter, or templates."""
     if hasattr(state, "filter"):
         return state.filter
-    return state.template, getattr(state.remembered, "templates", ())
+    return state.template, getattr(getattr(state, "remembered", ()), "templates", ())
 
 
 def assert_same_model(states, expected, slot: int):

@@ -21,7 +21,7 @@ from eval import settings
 from tests.disk import small_disk
 from trackers.nets import models
 from trackers.weights import files
-from train import atom, dimp, program, siamese_data, tensorboard
+from train import atom, data, dimp, program, tensorboard
 
 CONFIGS = Path(dimp.__file__).parent / "configs"
 
@@ -241,7 +241,7 @@ def test_settings_out_of_range(wrong):
 def test_settings_that_come_with_the_project(name):
     config = program.read_config(CONFIGS / f"{name}.py", [])
     program.check(config)
-    if isinstance(config.loader, siamese_data.PairLoaderConfig):
+    if not isinstance(config.loader, data.LoaderConfig):
         return
     if config.prepare.labels is None:
         assert isinstance(config.loss, atom.LossConfig)
