@@ -1,4 +1,6 @@
-"""Numerics of the whole test run: exact matrix products, and rank promotion is an error."""
+"""What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard."""
+
+import signal
 
 import jax
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it
 
 
 @pytest.fixture
