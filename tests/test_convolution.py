@@ -12,9 +12,11 @@ from jax import lax
 from eval import benchmark_convolution
 from trackers.nets.convolution import convolve
 
-# images, strides, padding, kernel dilation, groups
+# images, strides, padding, kernel dilation, groups, and the kernel's side where it is not 3
 CASES = {
     "one image": (1, (1, 1), "VALID", (1, 1), 1),
+    "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
+    "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
     "strided": (3, (2, 2), "VALID", (1, 1), 1),
     "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
     "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
@@ -43,10 +45,11 @@ def close(actual, expected):
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
 def case(request):
-    count, strides, padding, dilation, groups = request.param
+    count, strides, padding, dilation, groups, *other = request.param
+    side = other[0] if other else 3
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(count, 11, 12, 4)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 4 // groups, 6)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(side, side, 4 // groups, 6)), jnp.float32)
 
     def ours(images, kernel):
         options = {"rhs_dilation": dilation, "feature_group_count": groups, "precision": lax.Precision.HIGHEST}
