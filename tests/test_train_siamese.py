@@ -124,7 +124,7 @@ def test_a_fixed_batch_can_be_learned(name, narrow):
     step = jit(loop.make_step(partial(loss, config=config), lambda key, batch: batch, optimizer, 0))
     before, batch = start(name), cast(example(cells), jnp.float32)
     state, values = loop.init_state(before, optimizer), []
-    for _ in range(10):
+    for _ in range(15):
         state, metrics = step(state, batch)
         assert bool(metrics["finite"])
         values.append(float(metrics["loss"]))
