@@ -1,7 +1,8 @@
 """XLA's convolution beside `trackers.nets.convolution`: `python -m eval.benchmark_convolution --json F`.
 
 Forward pass and gradient in image and kernel, in the shapes of SiamFC's AlexNet and of SiamRPN++'s head on search
-regions of 255 pixels, alone and in batches. On anything but a CPU both are the same.
+regions of 255 pixels, alone and in batches. On anything but a CPU both are the same but for the groups, which are
+convolutions of their own in ours.
 """
 
 import argparse

@@ -16,16 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import trackers
 from eval import metrics, sequences, settings, synthetic
 from eval.compilation import enable_compilation_cache
 from eval.frames import box_to_xywh, to_canvas, xywh_to_box
-from eval.plots import save
+from eval.plots import new_figure, save
 from eval.results import ResultError
 from eval.run import INTERRUPTED, Compiled
 from eval.sequences import SequenceError
@@ -102,8 +100,7 @@ def draw(path: Path, clip: Clip, trace: Trace, title: str = "") -> None:
     """The picture as PNG; ResultError, leaving nothing, where it cannot be written."""
     count = len(trace.boxes)
     shown = frames_to_show(trace, clip.visibility)
-    figure = Figure(figsize=(12, 11), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 11)
     figure.suptitle(title)
     grid = figure.add_gridspec(6, SHOWN, height_ratios=(1.6, 1.1, 1.1, 1.2, 1.2, 0.9))
     for column, index in enumerate(shown):

@@ -16,8 +16,7 @@ def plot_track(
 
     All three in 0..1; nan leaves a gap. ResultError, leaving nothing, where the file cannot be written.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.6)
     axes = figure.add_subplot()
     frames = np.arange(len(overlap))
     axes.fill_between(frames, 1, visibility, color="0.85", label="hidden share of the target", linewidth=0)
@@ -27,6 +26,13 @@ def plot_track(
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     save(figure, Path(path))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn off screen."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import metrics, report_figures, report_page
+from eval import metrics, plots, report_figures, report_page
 from eval.protocols import ope
 from eval.report_scores import (
     SHOWN,
@@ -99,7 +99,7 @@ def write_report(report: Report, out: Path) -> None:
     """index.html, scores.csv, table.tex and the figures as PNG in `out`, each whole or not at all."""
     figures = report_figures.draw_all(report)
     for name, figure in figures.items():
-        report_figures.save_png(figure, out / f"{name}.png")
+        plots.save(figure, out / f"{name}.png")
     write_atomically(out / "scores.csv", csv_text(report))
     write_atomically(out / "table.tex", latex_text(report))
     pictures = {name: report_figures.to_svg(figure, name) for name, figure in figures.items()}

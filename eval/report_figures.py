@@ -2,11 +2,9 @@
 
 import io
 import re
-from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eval import metrics, plots
@@ -44,8 +42,7 @@ def draw_all(report) -> dict[str, Figure]:
 
 
 def _new(width: float, height: float, columns: int = 1):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plots.new_figure(width, height)
     axes = figure.subplots(1, columns)
     for one in np.atleast_1d(axes):
         one.grid(color="0.9", linewidth=0.8)
@@ -111,11 +108,6 @@ def _calibration(report) -> Figure:
     for axes in (reliability, roc):
         axes.legend(fontsize=8, frameon=False, loc="best")
     return figure
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """PNG under `path`, whole or not at all; ResultError where it cannot be written."""
-    plots.save(figure, path)
 
 
 def to_svg(figure: Figure, name: str) -> str:

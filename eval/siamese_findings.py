@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 import trackers
 from eval import metrics, plots, results, sequences, settings
@@ -182,7 +180,7 @@ def heads_table(rows: list[dict[str, Any]]) -> str:
 
 def plot_center_bias(path: Path, found: dict[str, CenterBias]) -> None:
     """A heat map of the mean response for each network, and the score at the target by its distance."""
-    figure = _figure(3.1 * (len(found) + 1.3), 3.4)
+    figure = plots.new_figure(3.1 * (len(found) + 1.3), 3.4)
     *maps, curve = figure.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.3])
     low, high = (function([one.response for one in found.values()]) for function in (np.min, np.max))
     for axes, (name, one) in zip(maps, found.items()):
@@ -204,7 +202,7 @@ def plot_levels(
 ) -> None:
     """A row for each example: its search crop, and the scores with each of the parameters."""
     respond = responder(config)
-    figure = _figure(2.3 * (len(ways) + 1), 2.45 * len(shown) + 0.4)
+    figure = plots.new_figure(2.3 * (len(ways) + 1), 2.45 * len(shown) + 0.4)
     grid = figure.subplots(len(shown), len(ways) + 1, squeeze=False)
     for row, example in zip(grid, shown):
         for axes, (name, params) in zip(row[1:], ways.items()):
@@ -216,12 +214,6 @@ def plot_levels(
         for axes in row:
             axes.set_axis_off()
     plots.save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -240,6 +232,8 @@ def main(argv: list[str] | None = None) -> int:
 def _center_bias(arguments: argparse.Namespace) -> str:
     chosen, config = _sequences(arguments), _config(arguments.tracker)
     shown = list(examples(chosen, arguments.frames))
+    if not shown:
+        raise sequences.SequenceError(f"{arguments.data_dir}: no frame after the first has a box")
     found = {}
     for text in arguments.weights:
         name, _, file = text.rpartition("=")
@@ -273,7 +267,7 @@ def _heads(arguments: argparse.Namespace) -> str:
 
 
 def _sequences(arguments: argparse.Namespace) -> list[sequences.Sequence]:
-    return sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, [])
+    return sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences)
 
 
 def _config(tracker: str) -> siamrpn.Config:

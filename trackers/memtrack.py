@@ -42,7 +42,6 @@ class State(NamedTuple):
     """One target."""
 
     box: Box  # image pixels
-    fill: Array  # [3] color beyond the border of the image: the mean of the frame before
     template: Array  # [1, 6, 6, C] of frame 1
     last: Array  # [6, 6, C] where the target was found in the frame before: to be written into the memory
     memory: MemoryState  # of one target
@@ -64,7 +63,7 @@ def make(config: Config) -> Tracker:
         fill = mean_color(frame.image, frame.extent)
         template = matcher.embed(params, frame, box, fill)
         memory = controller.apply(params["memory"], template[0], method="start")
-        return State(box, fill, template, template[0], memory)
+        return State(box, template, template[0], memory)
 
     def read(params, state: State, slots: Array, search: Array):
         """The controls and the recall of every scale, which all start from the same memory."""
@@ -89,7 +88,7 @@ def make(config: Config) -> Tracker:
         scale = siamfc.best_scale(siamfc.penalized_maps(as_siamfc(config), response))
         box = templates.damped(state.box, choice)
         extras = {"index": choice.index, "scale": scale}
-        state = state._replace(box=box, fill=fill)
+        state = state._replace(box=box)
         if config.memory:
             controls, recall = jax.tree.map(lambda leaf: leaf[scale], (controls, recall))
             last = matcher.embed(params, frame, box, fill)[0]
