@@ -21,6 +21,9 @@ CASES = {
     "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
     "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
     "dilated, uneven steps": (2, (1, 2), "VALID", (1, 2), 1),
+    "dilated, one image": (1, (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
+    "pointwise": (2, (1, 1), "VALID", (1, 1), 1, 1),
+    "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
 TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
 

@@ -1,9 +1,10 @@
 """Convolution that is fast on a CPU also in batches, backwards and in groups; elsewhere XLA's own, group by group.
 
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
-in groups, and a tenth of it for the gradient of the kernel; large kernels without padding can be slow, too. So here
-images go one after another, groups are convolutions of their own, large kernels get a border that is cut off again, and
-the kernel's gradient is one product with the unfolded image.
+in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
+dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, 1x1 kernels
+are matrix products and dilated ones a product for each of their cells, large kernels get a border that is cut off
+again, and the kernel's gradient is one product with the unfolded image.
 """
 
 from functools import partial
@@ -51,10 +52,8 @@ def convolve(
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(images: Array, kernel: Array, strides, dilation, precision) -> Array:
     """One group, no padding."""
-    plain = partial(_plain, strides=strides, dilation=dilation, precision=precision)
-    large = min(kernel.shape[:2]) > 3 and strides == dilation == (1, 1)
-    on_cpu = partial(_cut, precision=precision) if large else plain
-    return lax.platform_dependent(images, kernel, cpu=partial(_one_by_one, on_cpu), default=plain)
+    rule = {"strides": strides, "dilation": dilation, "precision": precision}
+    return lax.platform_dependent(images, kernel, cpu=partial(_on_cpu, **rule), default=partial(_plain, **rule))
 
 
 def _forward(images, kernel, strides, dilation, precision):
@@ -72,10 +71,10 @@ def _backward(strides, dilation, precision, saved, cotangent):
         # written out, since XLA is slow where it turns the kernel round by itself
         borders = [(step * (size - 1),) * 2 for size, step in zip(kernel.shape, dilation)]
         turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-        return _one_by_one(plain, jnp.pad(cotangents, ((0, 0), *borders, (0, 0))), turned)
+        return _on_cpu(jnp.pad(cotangents, ((0, 0), *borders, (0, 0))), turned, strides, dilation, precision)
 
     def to_kernel(image, cotangent):
-        unfolded = _unfold(image, kernel.shape[:2], cotangent.shape[1:3], strides, dilation)
+        unfolded = jnp.concatenate(_taps(image, kernel.shape[:2], strides, dilation), -1)
         columns = unfolded.reshape(-1, unfolded.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
         return lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision).reshape(kernel.shape)
 
@@ -104,6 +103,28 @@ def _plain(images: Array, kernel: Array, strides, dilation, precision) -> Array:
     )
 
 
+def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array:
+    """`_plain` by what is fastest on a CPU for a kernel of this shape."""
+    products = partial(_products, strides=strides, dilation=dilation, precision=precision)
+    if kernel.shape[:2] == (1, 1):
+        return products(images, kernel)
+    if dilation != (1, 1):
+        return _one_by_one(products, images, kernel)
+    if min(kernel.shape[:2]) > 3 and strides == (1, 1):
+        return _one_by_one(partial(_cut, precision=precision), images, kernel)
+    return _one_by_one(partial(_plain, strides=strides, dilation=dilation, precision=precision), images, kernel)
+
+
+def _products(images: Array, kernel: Array, strides, dilation, precision) -> Array:
+    """`_plain` as the sum of a matrix product for each cell of the kernel."""
+    return sum(
+        lax.dot_general(tap, cell, (((3,), (0,)), ((), ())), precision=precision)
+        for tap, cell in zip(
+            _taps(images, kernel.shape[:2], strides, dilation), kernel.reshape(-1, *kernel.shape[2:]), strict=True
+        )
+    )
+
+
 def _cut(images: Array, kernel: Array, precision) -> Array:
     """`_plain` as the middle of a convolution with padding: for some sizes XLA takes a third of the time for that."""
     (height, width), out = kernel.shape[:2], np.array(images.shape[1:3]) - kernel.shape[:2] + 1
@@ -120,12 +141,14 @@ def _one_by_one(convolution, images: Array, kernel: Array) -> Array:
     return lax.map(lambda image: one(image, kernel), images)
 
 
-def _unfold(images: Array, size, out, strides, dilation) -> Array:
-    """What each of `out` places sees of the image: `[N, *out, h * w * C]`."""
+def _taps(images: Array, size, strides, dilation) -> list[Array]:
+    """What each cell of a kernel of `size` sees, row by row: `[N, h, w, C]`, one place for each output."""
+    extent = [(n - 1) * step + 1 for n, step in zip(size, dilation)]
+    out = [(n - over) // step + 1 for n, over, step in zip(images.shape[1:3], extent, strides)]
     taps = []
     for y in range(size[0]):
         for x in range(size[1]):
             start = (0, y * dilation[0], x * dilation[1], 0)
             limit = [at + (n - 1) * step + 1 for at, n, step in zip(start[1:3], out, strides)]
             taps.append(lax.slice(images, start, (images.shape[0], *limit, images.shape[3]), (1, *strides, 1)))
-    return jnp.concatenate(taps, -1)
+    return taps

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ops.correlation import depthwise_correlate
 from trackers.nets.alexnet import torch_init
+from trackers.nets.convolution import convolve
 from trackers.nets.resnet import batch_norm
 
 Array = jax.Array
@@ -39,11 +40,11 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """`[..., H, W, C]` -> `[..., h, w, features]`: of size (H - 1) // 2 where strided, else as before."""
-        y = _pointwise("expand", self.expansion * x.shape[-1])(x)
+        y = _conv("expand", self.expansion * x.shape[-1])(x)
         y = nn.relu6(batch_norm("expand_bn", train)(y))
         y = DepthwiseConv(self.stride, self.dilation, name="depthwise")(y)
         y = nn.relu6(batch_norm("depthwise_bn", train)(y))
-        y = batch_norm("project_bn", train)(_pointwise("project", self.features)(y))
+        y = batch_norm("project_bn", train)(_conv("project", self.features)(y))
         return x + y if self.stride == 1 and x.shape[-1] == self.features else y
 
 
@@ -73,7 +74,7 @@ class MobileNetV2(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, ...]:
         """`[N, H, W, 3]` RGB 0..255 -> three taps `[N, h, w, C]`, C = 32, 96 and 320 times the width."""
         stem = int(STEM_CHANNELS * self.width)
-        x = nn.Conv(stem, (3, 3), 2, "VALID", use_bias=False, kernel_init=torch_init, name="conv0")(images)
+        x = _conv("conv0", stem, 3, 2)(images)
         x = nn.relu6(batch_norm("bn0", train)(x))
         taps, reached = [], 1
         for layer, (expansion, channels, blocks, stride, dilation) in enumerate(LAYERS, 1):
@@ -92,5 +93,14 @@ class MobileNetV2(nn.Module):
         return tuple(taps)
 
 
-def _pointwise(name: str, features: int) -> nn.Module:
-    return nn.Conv(features, (1, 1), use_bias=False, kernel_init=torch_init, name=name)
+def _conv(name: str, features: int, size: int = 1, stride: int = 1) -> nn.Module:
+    return nn.Conv(
+        features,
+        (size, size),
+        stride,
+        "VALID",
+        use_bias=False,
+        kernel_init=torch_init,
+        conv_general_dilated=convolve,
+        name=name,
+    )

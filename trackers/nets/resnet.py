@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from trackers.nets.convolution import convolve
+
 Array = jax.Array
 
 BATCH_NORM_EPSILON = 1e-5
@@ -111,6 +113,7 @@ def conv(
         kernel_dilation=dilation,
         use_bias=False,
         kernel_init=conv_init,
+        conv_general_dilated=convolve,
         name=name,
     )
 

@@ -10,6 +10,7 @@ Region proposal heads return raw logits: class scores `[..., S, S, 2, k]` (index
 `[..., S, S, 4, k]` (dx, dy, dw, dh) for k anchors in every cell, in the peers' order of channels.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,6 +27,8 @@ Taps = tuple[Array, ...]
 
 ANCHORS = 5  # in every cell, one for each aspect ratio
 TEMPLATE_SIZE = 7  # cells that are left of a template in a neck
+
+_conv = partial(nn.Conv, padding="VALID", kernel_init=torch_init, conv_general_dilated=convolve)
 
 
 class Branches(NamedTuple):
@@ -77,11 +80,11 @@ class UpChannelRPN(nn.Module):
     anchors: int = ANCHORS
 
     def setup(self):
-        self.cls_template = _biased_conv(2 * self.anchors * self.channels)
-        self.loc_template = _biased_conv(4 * self.anchors * self.channels)
-        self.cls_search = _biased_conv(self.channels)
-        self.loc_search = _biased_conv(self.channels)
-        self.loc_adjust = nn.Conv(4 * self.anchors, (1, 1), kernel_init=torch_init)
+        self.cls_template = _conv(2 * self.anchors * self.channels, (3, 3))
+        self.loc_template = _conv(4 * self.anchors * self.channels, (3, 3))
+        self.cls_search = _conv(self.channels, (3, 3))
+        self.loc_search = _conv(self.channels, (3, 3))
+        self.loc_adjust = _conv(4 * self.anchors, (1, 1))
 
     def __call__(self, z_taps: Taps, x_taps: Taps, train: bool = False) -> tuple[Array, Array]:
         return self.match(self.template(z_taps, train), x_taps, train)
@@ -175,7 +178,7 @@ class Neck(nn.Module):
         layers = zip(taps, self.channels, strict=True)
         return tuple(
             batch_norm(f"bn_{level}", train)(
-                nn.Conv(channels, (1, 1), use_bias=False, kernel_init=torch_init, name=f"conv_{level}")(tap)
+                _conv(channels, (1, 1), use_bias=False, name=f"conv_{level}")(tap)
             )
             for level, (tap, channels) in enumerate(layers)
         )
@@ -201,7 +204,7 @@ class _DepthwiseBranch(nn.Module):
         self.template_block = _ConvBlock(self.channels, 3)
         self.search_block = _ConvBlock(self.channels, 3)
         self.hidden = _ConvBlock(self.channels, 1)
-        self.output = nn.Conv(self.outputs, (1, 1), kernel_init=torch_init)
+        self.output = _conv(self.outputs, (1, 1))
 
     def template(self, tap: Array, train: bool) -> Array:
         return self.template_block(tap, train)
@@ -222,21 +225,8 @@ class _ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        size = (self.size, self.size)
-        x = nn.Conv(
-            self.features,
-            size,
-            padding="VALID",
-            use_bias=False,
-            kernel_init=torch_init,
-            conv_general_dilated=convolve,
-            name="conv",
-        )(x)
+        x = _conv(self.features, (self.size, self.size), use_bias=False, name="conv")(x)
         return nn.relu(batch_norm("bn", train)(x))
-
-
-def _biased_conv(features: int) -> nn.Module:
-    return nn.Conv(features, (3, 3), padding="VALID", kernel_init=torch_init, conv_general_dilated=convolve)
 
 
 def _by_anchor(maps: Array, anchors: int) -> Array:
