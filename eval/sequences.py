@@ -131,6 +131,12 @@ def read_image(path: Path | str) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1])
 
 
+def image_size(sequence: Sequence) -> tuple[int, int]:
+    """(width, height) of the first image, which is decoded for it; SequenceError as of `read_image`."""
+    height, width = read_image(sequence.frames[0]).shape[:2]
+    return width, height
+
+
 def polygon_to_box(polygons: np.ndarray, rule: str = "tight") -> np.ndarray:
     """`[..., 8]` corners x1, y1, ... y4 -> `[..., 4]` x, y, w, h.
 
