@@ -1,7 +1,7 @@
 """Several sequences in one call: the lanes of a vmapped tracker, in lock-step.
 
 A lane tracks one sequence after another. All sequences of a group lie on canvases of one size (`group_by_canvas`), so
-that nothing is compiled after the group's first frames. Images are decoded by a thread of each lane and stacked by
+that nothing is compiled after a group's first frames. Images are decoded by a thread of each lane and stacked by
 another while the tracker computes.
 """
 
@@ -47,15 +47,15 @@ class Start(NamedTuple):
     box: np.ndarray  # [4] x, y, w, h
 
 
-class OutgrownError(Exception):
-    """An image does not fit the canvas of the first: the sequence must be tracked alone."""
+class AloneError(Exception):
+    """The sequence must be tracked alone: its canvas is no other's, or an image does not fit that of the first."""
 
 
 class Progress(NamedTuple):
     """A frame of a sequence has been tracked, or cannot be."""
 
     sequence: Sequence
-    outcome: TrackResult | SequenceError | OutgrownError | None  # None: it goes on
+    outcome: TrackResult | SequenceError | AloneError | None  # None: it goes on
 
 
 def group_by_canvas(
@@ -77,6 +77,24 @@ def group_by_canvas(
 
 
 def track_in_lanes(
+    lanes: Lanes, batch: int, params: Params, sequences: list[Sequence], starts: dict[Sequence, Start]
+) -> Iterator[Progress]:
+    """One pass over each sequence of `starts`, up to `batch` at a time, canvas by canvas; see `track_group`.
+
+    The lanes of a canvas are as many as there are of all `sequences` on it: a run that goes on with what is left of
+    them computes what a whole one does.
+    """
+    groups, unreadable = group_by_canvas(sequences)
+    yield from (Progress(sequence, error) for sequence, error in unreadable.items() if sequence in starts)
+    for canvas, group in groups.items():
+        pending = {sequence: starts[sequence] for sequence in group if sequence in starts}
+        if min(batch, len(group)) > 1:
+            yield from track_group(lanes, min(batch, len(group)), params, canvas, pending)
+        else:
+            yield from (Progress(sequence, AloneError(sequence.name)) for sequence in pending)
+
+
+def track_group(
     lanes: Lanes, count: int, params: Params, canvas: tuple[int, int], starts: dict[Sequence, Start]
 ) -> Iterator[Progress]:
     """One pass over each sequence of `starts`, in that order, `count` at a time, all on one `canvas` (height, width).
@@ -147,7 +165,7 @@ class Row(NamedTuple):
 
     sequence: Sequence
     index: int  # of the frame
-    error: SequenceError | OutgrownError | None  # why it has no image
+    error: SequenceError | AloneError | None  # why it has no image
 
 
 def _steps(
@@ -173,9 +191,7 @@ def _steps(
         yield Frame(images, extents), rows
 
 
-def _feed(
-    following: Iterator[Sequence], canvas: tuple[int, int], ended: set[Sequence]
-) -> Iterator[tuple[Row, Any]]:
+def _feed(following: Iterator[Sequence], canvas: tuple[int, int], ended: set[Sequence]) -> Iterator[tuple[Row, Any]]:
     """(row, its image `[H, W, 3]` or None) of one lane, from one sequence to the next that no lane has taken."""
     for sequence in following:
         index = 0
@@ -185,7 +201,7 @@ def _feed(
                     if sequence in ended:
                         break
                     if any(side > there for side, there in zip(image.shape, canvas)):
-                        raise OutgrownError(sequence.name)
+                        raise AloneError(sequence.name)
                     yield Row(sequence, index, None), image
-            except (SequenceError, OutgrownError) as error:
+            except (SequenceError, AloneError) as error:
                 yield Row(sequence, index, error), None

@@ -27,7 +27,7 @@ import trackers
 from eval import metrics, parallel, restarted, results, sequences, settings
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
-from eval.lanes import Lanes, OutgrownError, Start, group_by_canvas, track_in_lanes
+from eval.lanes import AloneError, Lanes, Start, track_in_lanes
 from eval.parallel import Stopped
 from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
@@ -155,24 +155,17 @@ def run_sequences(
     def track_together() -> list[Sequence]:
         """Those that must be tracked alone."""
         alone = []
-        groups, unreadable = group_by_canvas(mine)
-        report.problems += [str(error) for sequence, error in unreadable.items() if sequence in pending]
-        for canvas, group in groups.items():
-            begin = {item: Start(sequence_key(base_key, item), starts[item]) for item in group if item in pending}
-            # By the group, not by what is left of it: a run that goes on then computes what a whole one does.
-            count = min(batch, len(group))
-            if count == 1:
-                alone += begin
-                continue
-            with closing(track_in_lanes(lanes, count, params, canvas, begin)) as frames:
-                for sequence, outcome in frames:
+        begin = {item: Start(sequence_key(base_key, item), starts[item]) for item in pending}
+        with closing(track_in_lanes(lanes, batch, params, mine, begin)) as frames:
+            for sequence, outcome in frames:
+                if isinstance(outcome, AloneError):
+                    alone.append(sequence)
+                elif isinstance(outcome, SequenceError):
+                    report.problems.append(str(outcome))
+                else:
                     progress.update()
-                    if isinstance(outcome, TrackResult):
-                        results.write_result(folder, sequence.name, outcome)
-                    elif isinstance(outcome, OutgrownError):
-                        alone.append(sequence)
-                    elif outcome is not None:
-                        report.problems.append(str(outcome))
+                if isinstance(outcome, TrackResult):
+                    results.write_result(folder, sequence.name, outcome)
         return alone
 
     try:
