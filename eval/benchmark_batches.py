@@ -40,7 +40,8 @@ def ways(
     """A pass over all sequences, each way; what it compiles the first time is kept for the next. A pass raises the
     SequenceError of a sequence that cannot be tracked.
     """
-    compiled, lanes, keys = Compiled.of(tracker), Lanes.of(tracker), jax.random.split(jax.random.key(0), len(sequences))
+    compiled, lanes = Compiled.of(tracker), {count: Lanes.of(tracker) for count in batches}
+    keys = jax.random.split(jax.random.key(0), len(sequences))
     starts = {sequence: Start(key, sequence.boxes[0]) for sequence, key in zip(sequences, keys)}
 
     def alone(found: dict, sequence: Sequence, stop: threading.Event) -> None:
@@ -56,7 +57,7 @@ def ways(
 
     def together(count: int) -> dict[Sequence, TrackResult]:
         found, remaining = {}, []
-        for sequence, outcome in track_in_lanes(lanes, count, params, sequences, starts):
+        for sequence, outcome in track_in_lanes(lanes[count], count, params, sequences, starts):
             if isinstance(outcome, SequenceError):
                 raise outcome
             if isinstance(outcome, TrackResult):

@@ -24,7 +24,7 @@ IMAGES_AHEAD, STEPS_AHEAD = 2, 2  # decoded for each lane, stacked for all of th
 
 
 class Lanes(NamedTuple):
-    """A tracker on N states at once, compiled once per canvas size and N."""
+    """A tracker on N states at once, compiled once per canvas size, on each of which N must stay what it is."""
 
     init: Callable[..., State]  # the tracker's own, asked for shapes only
     start: CompiledPerCanvas  # (states, lane, params, key, frame, box) -> states: a new sequence in one lane

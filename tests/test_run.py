@@ -379,12 +379,10 @@ for case in sys.argv[1:]:
     assert code == -signal.SIGKILL, (case, code)
 """
 MOMENTS = [
-    ("imdecode", 1),
     ("imdecode", 8),  # two sequences begun, or three
     ("fsync", 1),  # run.json
     ("fsync", 2),  # the times of the first sequence
     ("fsync", 4),  # its boxes: written, not yet under their name
-    ("fsync", 6),
     ("fsync", 11),  # summary.json
 ]
 
