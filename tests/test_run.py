@@ -449,7 +449,8 @@ def test_two_processes_share_the_sequences(registry, data, tmp_path):
     assert two["mean"]["auc"] == one["mean"]["auc"] and two["missing"] == ["b"]
 
 
-def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path):
+@pytest.mark.parametrize("batch", ["1", "2"])
+def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path, batch):
     make_video(tmp_path / "data" / "a", 4)
     make_video(tmp_path / "data" / "b", 2)
     images = tmp_path / "data" / "b" / "img"
@@ -458,7 +459,7 @@ def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path):
     truth = tmp_path / "data" / "b" / "groundtruth_rect.txt"
     first, second = truth.read_text().split()
     truth.write_text("\n".join([first] + [second] * 19_999))
-    arguments = ["--tracker", "dot", "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path)]
+    arguments = ["--tracker", "dot", "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path), "--batch", batch]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT + MAIN, *arguments],
         cwd=REPOSITORY,
