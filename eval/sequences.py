@@ -69,8 +69,8 @@ class Sequence:
     visible: np.ndarray  # [T] bool: annotated with a box of positive size, and no flag says absent
     cover: np.ndarray | None = None  # [T] int 0..8, visible eighths of the target (GOT-10k)
     polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT)
-    annotated: np.ndarray | None = None  # [T] bool: someone looked, and gave a box or "absent" (OxUvA); None: always
     scored: bool = True  # False where the benchmark withholds all boxes but the first
+    annotated: np.ndarray | None = None  # [T] bool: someone looked, and gave a box or "absent" (OxUvA); None: always
 
 
 Loader = Callable[[], Sequence]
