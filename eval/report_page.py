@@ -28,6 +28,10 @@ _OTHERS = {
     "lt_precision": "long-term Pr",
     "lt_recall": "long-term Re",
     "lt_f": "long-term F",
+    "oxuva_tpr": "OxUvA TPR",
+    "oxuva_tnr": "OxUvA TNR",
+    "oxuva_gm": "OxUvA GM",
+    "oxuva_maxgm": "OxUvA MaxGM",
 }
 MOST_PICTURED = 60  # sequences with pictures, so that the page of a large benchmark can still be mailed
 MOST_POINTS = 500  # of a line over the frames
@@ -225,7 +229,8 @@ def _others(report) -> str:
     ]
     note = (
         '<p class="note">Of the same boxes. AO, SR: GOT-10k, over frames; mAO, mSR: over object classes. Long-term:'
-        " VOT-LT, precision and recall where F is largest, over thresholds of the confidence.</p>"
+        " VOT-LT, precision and recall where F is largest, over thresholds of the confidence. OxUvA: over the annotated"
+        " frames of all sequences; a target is reported where the confidence reaches the tracker's own threshold.</p>"
     )
     return f"<h2>Other measures</h2>{note}{_table(['tracker', *(_OTHERS[key] for key in shown)], rows)}"
 

@@ -12,7 +12,7 @@ from eval import formats, metrics
 from eval.protocols import got10k, longterm, ope, statistics
 from eval.protocols.vot_multistart import GRACE, THRESHOLD
 from eval.results import ResultError
-from eval.sequences import Sequence, SequenceError, read_image
+from eval.sequences import Sequence, SequenceError, image_size, read_image
 
 SHOWN = ("auc", "op50", "op75", "precision20", "norm_precision")
 
@@ -144,6 +144,7 @@ def build_entry(
         if ((confidence >= 0) & (confidence <= 1)).all():
             entry.calibration = statistics.calibration(confidence, right)
     entry.others = got10k_scores(first, sequences) | longterm_scores(first, sequences)
+    entry.others |= oxuva_scores(first, sequences, present_above(sources[0].made_from.get("config", {})))
     entry.rules = side_by_side(entry, sequences, sources[0].made_from.get("dataset", "folder"))
     return entry
 
@@ -165,10 +166,13 @@ def _track(run: formats.ResultRun, sequence: Sequence) -> Track:
 
 
 def _judged_confidence(run: formats.ResultRun, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence of frames 2 on, and whether the box was right (IoU > 0.5); no box is right without the target."""
+    """Confidence of frames 2 on that are annotated, and whether the box was right (IoU > 0.5); without the target none
+    is.
+    """
     overlap = _track(run, sequence).overlap
     count = min(len(run.confidence), len(overlap))
-    return run.confidence[1:count], np.nan_to_num(overlap[1:count]) > 0.5
+    known = slice(None) if sequence.annotated is None else sequence.annotated[1:count]
+    return run.confidence[1:count][known], np.nan_to_num(overlap[1:count][known]) > 0.5
 
 
 def loss_starts(overlap: np.ndarray) -> list[int]:
@@ -236,7 +240,8 @@ def longterm_scores(runs: formats.Results, sequences: dict[str, Sequence]) -> di
     Overlaps are IoU of boxes, not of drawn regions.
     """
     absent = any(not sequences[name].visible.all() for name in runs)
-    if not absent or any(runs[name][0].confidence is None for name in runs):
+    sparse = any(sequences[name].annotated is not None for name in runs)
+    if not absent or sparse or any(runs[name][0].confidence is None for name in runs):
         return {}
     parts = []
     for name, (run, *_) in runs.items():
@@ -245,6 +250,38 @@ def longterm_scores(runs: formats.Results, sequences: dict[str, Sequence]) -> di
         parts.append(longterm.Confident(overlap[:count], run.confidence[:count], sequences[name].visible[:count]))
     best = longterm.precision_recall(parts).best
     return {f"lt_{score}": best[score] for score in ("precision", "recall", "f")}
+
+
+def oxuva_scores(runs: formats.Results, sequences: dict[str, Sequence], threshold: float) -> dict[str, float]:
+    """TPR, TNR and their geometric means on OxUvA, over the annotated frames but the first of all sequences together.
+
+    The target is reported where the confidence is at least `threshold`; boxes are cut at the image's edges, as the
+    annotation is. Nothing on other data sets, or where a frame has no box or no confidence.
+    """
+    parts = []
+    for name, (run, *_) in runs.items():
+        sequence = sequences[name]
+        rows = np.flatnonzero(sequence.annotated)[1:] if sequence.annotated is not None else []
+        if sequence.annotated is None or run.confidence is None:
+            return {}
+        if not len(run.regions) == len(run.confidence) == len(sequence.frames):
+            return {}
+        boxes = formats.boxes_of(run)[rows]
+        low = np.clip(boxes[:, :2], 0, image_size(sequence))
+        high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, image_size(sequence))
+        overlap = np.nan_to_num(metrics.overlaps(np.concatenate([low, high - low], 1), sequence.boxes[rows]))
+        parts.append((overlap, run.confidence[rows] >= threshold, sequence.visible[rows]))
+    scores = longterm.oxuva(*map(np.concatenate, zip(*parts))) if parts else {}
+    return {f"oxuva_{name}": value for name, value in scores.items()}
+
+
+def present_above(config: dict[str, Any]) -> float:
+    """The confidence below which a tracker of this project says that the target is lost; 0 for one that never does."""
+    for part, name in (("localization", "not_found_threshold"), ("lost", "enter")):
+        if isinstance(config.get(part), dict) and config[part].get(name) is not None:
+            return float(config[part][name])
+    inner = [present_above(config[part]) for part in ("rpn", "host") if isinstance(config.get(part), dict)]
+    return max(inner, default=0.0)
 
 
 def entries_of_scores(path: Path) -> list[Entry]:

@@ -4,7 +4,7 @@ The tracker is a `Session`: any two callables on frame numbers will do. A run's 
 which `eval.formats` reads; a sequence is finished when all of them are there.
 """
 
-import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from eval import formats, metrics, results, sequences
+from eval import formats, metrics, parallel, results, sequences
 from eval.frames import box_to_xywh, to_canvas, xywh_to_box
 from eval.protocols import restarts, vot_multistart, vot_resets
 from eval.protocols.regions import region_overlaps
@@ -30,10 +30,11 @@ class Session(NamedTuple):
     update: Callable[[int], np.ndarray]  # frame -> box
 
 
-def session_of(init, track, params, sequence: Sequence, key: jax.Array) -> Session:
+def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: threading.Event) -> Session:
     """A tracker of this project, its two functions compiled per canvas (eval.compilation), with a new key each start.
 
-    SequenceError names an image that cannot be read, and a frame on which the box is not finite.
+    SequenceError names an image that cannot be read, and a frame on which the box is not finite; Stopped once `stop`
+    is set.
     """
     state, starts = None, 0
 
@@ -45,6 +46,8 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array) -> Sessi
 
     def update(index: int) -> np.ndarray:
         nonlocal state
+        if stop.is_set():
+            raise parallel.Stopped(sequence.name)
         image = to_canvas(sequences.read_image(sequence.frames[index]))
         state, estimate = track.prepare(params, state, image)(params, state, image)
         box = box_to_xywh(jax.device_get(estimate.box))
@@ -93,7 +96,7 @@ def track_runs(protocol: str, session: Session, sequence: Sequence) -> list[list
         return [list(restarts.track_segment(*session, 0, count, box)) for box in restarts.sre_boxes(boxes[0])]
     if protocol == "vot_multistart":
         return [list(vot_multistart.track_from_anchor(*session, anchor, boxes)) for anchor in anchors(sequence)]
-    return [vot_resets.track_with_resets(*session, _regions(sequence), boxes, image_size(sequence))]
+    return [vot_resets.track_with_resets(*session, _regions(sequence), boxes, sequences.image_size(sequence))]
 
 
 def _regions(sequence: Sequence) -> np.ndarray:
@@ -106,43 +109,44 @@ def _regions(sequence: Sequence) -> np.ndarray:
     return sequence.boxes if sequence.polygons is None else sequence.polygons
 
 
-def image_size(sequence: Sequence) -> tuple[int, int]:
-    """(width, height) of the first image."""
-    height, width = sequences.read_image(sequence.frames[0]).shape[:2]
-    return width, height
-
-
 def run_protocol(
     protocol: str,
-    session: Callable[[Sequence], Session],
+    session: Callable[[Sequence, threading.Event], Session],
     selected: list[Sequence],
     folder: Path,
     *,
     made_from: dict[str, Any],
+    workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    wait: Callable[[], None] | None = None,
     overwrite: bool = False,
     versions: dict[str, str] | None = None,
 ) -> Report:
     """Track those of `selected` that are not finished in `folder`, then measure all that are; writes summary.json.
 
-    A sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
+    `workers`, `shard` and `wait` as of `eval.run.run_sequences`; `session` is called with an event that ends it. A
+    sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
-    report, finished = Report(), {}
+    report, mine = Report(), selected[shard[0] :: shard[1]]
+    progress = tqdm(total=len(mine), unit="sequence", disable=not mine)
+
+    def track(sequence: Sequence, stop: threading.Event) -> None:
+        names = result_files(protocol, folder, sequence)
+        if overwrite or not all(name.is_file() for name in names):
+            runs = track_runs(protocol, session(sequence, stop), sequence)
+            for name, run in zip(names, runs, strict=True):
+                results.write_atomically(name, _text(run))
+        progress.update()
+
     try:
-        for sequence in tqdm(selected, unit="sequence", disable=not selected):
-            try:
-                names = [
-                    folder / sequence.name / f"{sequence.name}_{label}.txt" for label in labels(protocol, sequence)
-                ]
-                if overwrite or not all(name.is_file() for name in names):
-                    runs = track_runs(protocol, session(sequence), sequence)
-                    for name, run in zip(names, runs, strict=True):
-                        results.write_atomically(name, _text(run))
-                finished[sequence.name] = sequence
-            except SequenceError as error:
-                report.problems.append(str(error))
+        with progress:
+            parallel.side_by_side(track, mine, workers, report.problems)
+        if wait is not None:
+            wait()
     except KeyboardInterrupt:
         report.interrupted = True
+    finished = {sequence.name: sequence for sequence in selected if _finished(protocol, folder, sequence)}
     measured = {name: _measure_finished(protocol, folder, sequence) for name, sequence in finished.items()}
     report.summary = {
         "mean": overall(protocol, measured, finished),
@@ -152,8 +156,26 @@ def run_protocol(
         "rule": "vot-toolkit" if protocol.startswith("vot") else metrics.RULE,
         "versions": versions or {},
     }
-    results.write_atomically(folder / "summary.json", json.dumps(report.summary, indent=1) + "\n")
+    results.write_summary(folder, report, mine, None if wait is None else shard[0])
     return report
+
+
+def result_files(protocol: str, folder: Path, sequence: Sequence) -> list[Path]:
+    """The files of a finished sequence; SequenceError where its anchors cannot be read."""
+    return [folder / sequence.name / f"{sequence.name}_{label}.txt" for label in labels(protocol, sequence)]
+
+
+def _finished(protocol: str, folder: Path, sequence: Sequence) -> bool:
+    try:
+        return all(name.is_file() for name in result_files(protocol, folder, sequence))
+    except SequenceError:
+        return False  # is among the problems
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The means of the summary as lines of text."""
+    rows = summary["mean"].items()
+    return "\n".join(f"{name:<20} {value:.4f}" if value is not None else f"{name:<20} -" for name, value in rows)
 
 
 def _text(run: list[int | np.ndarray]) -> str:
@@ -175,7 +197,7 @@ def measure(protocol: str, folder: Path, sequence: Sequence) -> tuple[dict[str, 
     """(scores of a finished sequence, what `overall` needs of it)."""
     runs = formats.read_results(folder / sequence.name)[sequence.name]
     if protocol == "vot_reset":
-        read = vot_resets.Runs(_regions(sequence), [run.regions for run in runs], image_size(sequence))
+        read = vot_resets.Runs(_regions(sequence), [run.regions for run in runs], sequences.image_size(sequence))
         return vot_resets.accuracy_and_robustness([read]), read
     if protocol == "vot_multistart":
         by_label = {run.label: formats.boxes_of(run) for run in runs}
@@ -195,7 +217,7 @@ def _start(sequence: Sequence, anchor: int, boxes: np.ndarray) -> vot_multistart
     there = sequence.visible[frames]
     regions = sequence.boxes if sequence.polygons is None else sequence.polygons
     truth = [regions[frame] if seen else None for frame, seen in zip(frames, there)]
-    overlaps = region_overlaps(boxes, truth, image_size(sequence))
+    overlaps = region_overlaps(boxes, truth, sequences.image_size(sequence))
     overlaps[0] = 1.0
     return vot_multistart.Start(overlaps, there)
 

@@ -66,8 +66,11 @@ def _lines(table: np.ndarray, form: str) -> str:
     return "".join(",".join(form % value for value in row) + "\n" for row in table)
 
 
-def read_result(folder: Path, sequence: Sequence) -> TrackResult | None:
-    """The finished result of a sequence; None if there is none, or one of other frames or first box."""
+def read_result(folder: Path, sequence: Sequence, start_box: np.ndarray | None = None) -> TrackResult | None:
+    """The finished result of a sequence; None if there is none, or one of other frames or first box.
+
+    `start_box`: x, y, w, h that the run started from, where that is not the sequence's own.
+    """
     files = [folder / f"{sequence.name}{part}.txt" for part in ("", "_time", "_confidence")]
     if not all(file.is_file() for file in files):
         return None
@@ -80,9 +83,21 @@ def read_result(folder: Path, sequence: Sequence) -> TrackResult | None:
     count = len(sequence.frames)
     if boxes.shape != (count, 4) or seconds.shape != (count, 1) or confidence.shape != (count, 1):
         return None
-    if np.abs(boxes[0] - sequence.boxes[0]).max() > 1e-5:
+    if np.abs(boxes[0] - (sequence.boxes[0] if start_box is None else start_box)).max() > 1e-5:
         return None
     return TrackResult(boxes, seconds[:, 0], confidence[:, 0])
+
+
+def write_summary(folder: Path, report: Report, mine: list[Sequence], process: int | None = None) -> None:
+    """summary.json. Of several processes that have all ended, process 0 writes it, and names what the others skipped;
+    None: there are no others to be heard of.
+    """
+    if process == 0 and not report.interrupted:
+        names = {sequence.name for sequence in mine}
+        skipped = [name for name in report.summary["missing"] if name not in names]
+        report.problems += [f"{name}: by another process, which says why" for name in skipped]
+    if not process:
+        write_atomically(folder / "summary.json", json.dumps(report.summary, indent=1) + "\n")
 
 
 def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:

@@ -3,18 +3,17 @@
     python -m eval.run --tracker NAME --dataset folder --data_dir DIR --out OUT
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
-prints a table. The same command again goes on where an interrupted run stopped. Exit code 0; 1 where a
-sequence had to be skipped or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
-vot_multistart starts the tracker several times a sequence (eval/restarted.py).
+prints a table. The same command again goes on where an interrupted or killed run stopped. Exit code 0; 1 where a
+sequence had to be skipped (each is named) or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre,
+vot_reset or vot_multistart starts the tracker several times a sequence (eval/restarted.py). At size: `--workers N`
+threads, `--batch N` sequences in one call (eval/lanes.py), `--shard I/N` or `--distributed` processes on any hosts.
 """
 
 import argparse
-import json
 import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
@@ -25,9 +24,11 @@ import numpy as np
 from tqdm import tqdm
 
 import trackers
-from eval import metrics, restarted, results, sequences, settings
+from eval import metrics, parallel, restarted, results, sequences, settings
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
+from eval.lanes import AloneError, Lanes, Start, track_in_lanes
+from eval.parallel import Stopped
 from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
@@ -44,10 +45,6 @@ class Compiled(NamedTuple):
     @classmethod
     def of(cls, tracker: Tracker) -> "Compiled":
         return cls(CompiledPerCanvas(tracker.init), CompiledPerCanvas(tracker.track, donate_argnums=(1,)))
-
-
-class Stopped(Exception):
-    """The run was interrupted while this sequence was tracked."""
 
 
 def track_sequence(
@@ -92,12 +89,15 @@ def track_sequence(
     return result
 
 
-def jittered_box(sequence: Sequence, jitter: float, seed: int) -> np.ndarray:
-    """The first box x, y, w, h with its center moved and its sides changed by up to `jitter` of the sides.
+def first_box(sequence: Sequence, jitter: float = 0.0, seed: int = 0) -> np.ndarray:
+    """The box x, y, w, h to start from: the sequence's own, its center moved and its sides changed by up to `jitter`
+    of the sides.
 
     Uniform, and the same for every tracker: the numbers depend on `seed` and on the sequence's name alone.
     """
     box = np.asarray(sequence.boxes[0], np.float64)
+    if not jitter:
+        return box
     draws = np.random.default_rng([seed, zlib.crc32(sequence.name.encode())]).uniform(-jitter, jitter, 4)
     size = box[2:] * (1 + draws[2:])
     return np.concatenate([box[:2] + box[2:] * draws[:2] + (box[2:] - size) / 2, size])
@@ -117,25 +117,29 @@ def run_sequences(
     seed: int = 0,
     jitter: float = 0.0,
     workers: int = 1,
+    batch: int = 1,
     shard: tuple[int, int] = (0, 1),
+    wait: Callable[[], None] | None = None,
     overwrite: bool = False,
     versions: dict[str, str] | None = None,
 ) -> Report:
     """Track those of `selected` that have no result in `folder`, then summarize all that have one.
 
     `made_from` (JSON-ready: tracker, config, seed, weights, ...) is what results must have been made from to
-    be kept. `workers` threads track one sequence each; speed is measured with all of them running. `shard` =
+    be kept. `workers` threads track one sequence each; speed is measured with all of them running. `batch` sequences
+    of one canvas are tracked in one call (eval/lanes.py), which leaves `workers` nothing to do. `shard` =
     (i, n) tracks every n-th sequence from the i-th on. Each sequence has its own key from the seed and its
-    name, so order and shards do not matter. `jitter`: see `jittered_box`. An unreadable sequence becomes a
-    line of `problems`; ResultError where results cannot be written.
+    name, so order and shards do not matter. `jitter`: see `first_box`. `wait`, of several processes, returns when the
+    other shards are done too: the first then writes the summary, and what it lacks is among its problems. An
+    unreadable sequence becomes a line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
+    starts = {item: first_box(item, jitter, seed) for item in selected}
     mine = selected[shard[0] :: shard[1]]
-    pending = [item for item in mine if overwrite or results.read_result(folder, item) is None]
+    pending = [item for item in mine if overwrite or results.read_result(folder, item, starts[item]) is None]
     report = Report()
-    compiled = Compiled.of(tracker)
+    compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
     params, base_key = jax.device_put(params), jax.random.key(seed)
-    stop = threading.Event()
     progress = tqdm(
         total=sum(len(item.frames) for item in pending),
         unit="frame",
@@ -143,52 +147,61 @@ def run_sequences(
         mininterval=0.5 if sys.stderr.isatty() else 30,
     )
 
-    def run_one(sequence: Sequence) -> None:
-        key = sequence_key(base_key, sequence)
-        start_box = jittered_box(sequence, jitter, seed) if jitter else None
-        result = track_sequence(
-            compiled, params, sequence, key, start_box=start_box, on_frame=progress.update, stop=stop
-        )
+    def track_alone(sequence: Sequence, stop: threading.Event) -> None:
+        key, box = sequence_key(base_key, sequence), starts[sequence]
+        result = track_sequence(compiled, params, sequence, key, start_box=box, on_frame=progress.update, stop=stop)
         results.write_result(folder, sequence.name, result)
 
-    with progress, ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(run_one, item): item for item in pending}
-        try:
-            for future in as_completed(futures):
-                _collect(future, report)
-        except KeyboardInterrupt:
-            report.interrupted = True
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-    report.summary = summarize(folder, selected, made_from, versions or {})
+    def track_together() -> list[Sequence]:
+        """Those that must be tracked alone."""
+        alone = []
+        begin = {item: Start(sequence_key(base_key, item), starts[item]) for item in pending}
+        with closing(track_in_lanes(lanes, batch, params, mine, begin)) as frames:
+            for sequence, outcome in frames:
+                if isinstance(outcome, AloneError):
+                    alone.append(sequence)
+                elif isinstance(outcome, SequenceError):
+                    report.problems.append(str(outcome))
+                else:
+                    progress.update()
+                if isinstance(outcome, TrackResult):
+                    results.write_result(folder, sequence.name, outcome)
+        return alone
+
+    try:
+        with progress:
+            alone = track_together() if batch > 1 else pending
+            parallel.side_by_side(track_alone, alone, workers, report.problems)
+        if wait is not None:
+            wait()
+    except KeyboardInterrupt:
+        report.interrupted = True
+    report.summary = summarize(folder, starts, made_from, versions or {})
+    timed = "one call of track with its transfers; no decoding, no compilation"
     report.summary["speed"] |= {
-        "compile_seconds": round(compiled.init.compile_seconds + compiled.track.compile_seconds, 3),
+        "timed": f"{timed}; a call tracks {batch} sequences and each has its share of it" if batch > 1 else timed,
+        "compile_seconds": round(sum(one.compile_seconds for one in (*compiled, lanes.start, lanes.track)), 3),
         "workers": workers,
+        "batch": batch,
     }
-    results.write_atomically(folder / "summary.json", json.dumps(report.summary, indent=1) + "\n")
+    results.write_summary(folder, report, mine, None if wait is None else shard[0])
     return report
 
 
-def _collect(future: Future, report: Report) -> None:
-    try:
-        future.result()
-    except SequenceError as error:
-        report.problems.append(str(error))
-
-
 def summarize(
-    folder: Path, selected: list[Sequence], made_from: dict[str, Any], versions: dict[str, str]
+    folder: Path, starts: dict[Sequence, np.ndarray], made_from: dict[str, Any], versions: dict[str, str]
 ) -> dict[str, Any]:
-    """Scores and speed of every finished sequence of `selected`, and their means over sequences.
+    """Scores and speed of every sequence of `starts` that is finished, and their means over sequences.
+
+    `starts`: the first box of each, which tells its result from one that started elsewhere.
 
     Scores are those of `metrics.score_sequence`, None where the benchmark withholds the boxes. fps of a
     sequence is (T - 1) / seconds of tracking; the mean's is over all frames. Initialization is not part of
     it.
     """
     rows, tracking = {}, []
-    for sequence in selected:
-        result = results.read_result(folder, sequence)
+    for sequence, box in starts.items():
+        result = results.read_result(folder, sequence, box)
         if result is None:
             continue
         scores = metrics.score_sequence(result.boxes, sequence.boxes, sequence.visible) if sequence.scored else {}
@@ -206,10 +219,10 @@ def summarize(
     return {
         "mean": mean,
         "sequences": rows,
-        "missing": [sequence.name for sequence in selected if sequence.name not in rows],
+        "missing": [sequence.name for sequence in starts if sequence.name not in rows],
         **made_from,
         "rule": metrics.RULE,
-        "speed": {**speed, "timed": "one call of track with its transfers; no decoding, no compilation"},
+        "speed": speed,
         "versions": versions,
     }
 
@@ -239,7 +252,11 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.run", description="Run a tracker over a benchmark.")
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.run",
+        description="Run a tracker over a benchmark.",
+        epilog="example: python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results --workers 2",
+    )
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
@@ -257,11 +274,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
     parser.add_argument(
+        "--batch",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="sequences of like image size tracked in one call (worth it on an accelerator)",
+    )
+    parser.add_argument(
         "--shard",
         type=_shard,
         default=(0, 1),
         metavar="I/N",
         help="every N-th sequence from the I-th (0..N-1)",
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes (Slurm, TPU pod) that write to one OUT: each takes its shard",
     )
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
     parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
@@ -296,12 +325,12 @@ def main(argv: list[str] | None = None) -> int:
     enable_compilation_cache()
     problems: list[SequenceError] = []
     try:
+        _check(arguments)
+        wait = None
+        if arguments.distributed:
+            arguments.shard, wait = parallel.join_processes(), parallel.wait_for_processes
         entry, params = _load(arguments.tracker, arguments.weights)
         config = settings.configure(entry.config, arguments.set)
-        if arguments.protocol != "ope" and arguments.workers > 1:
-            raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
-        if arguments.protocol != "ope" and arguments.jitter:
-            raise settings.SettingError(f"--protocol {arguments.protocol} has its own starts; --jitter is for one pass")
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
             "tracker": arguments.tracker,
@@ -311,53 +340,56 @@ def main(argv: list[str] | None = None) -> int:
             "weights": settings.params_hash(params),
             **({"jitter": arguments.jitter} if arguments.jitter else {}),
         }
-        if arguments.protocol != "ope":
-            return _run_restarted(arguments, entry.make(config), params, selected, made_from, problems)
-        report = run_sequences(
-            entry.make(config),
-            params,
-            selected,
-            arguments.out / arguments.tracker,
-            made_from=made_from,
-            seed=arguments.seed,
-            jitter=arguments.jitter,
-            workers=arguments.workers,
-            shard=arguments.shard,
-            overwrite=arguments.overwrite,
-            versions=settings.versions(),
-        )
+        options = {
+            "workers": arguments.workers,
+            "shard": arguments.shard,
+            "wait": wait,
+            "overwrite": arguments.overwrite,
+            "versions": settings.versions(),
+        }
+        tracker, folder = entry.make(config), arguments.out / arguments.tracker
+        if arguments.protocol == "ope":
+            options |= {"seed": arguments.seed, "jitter": arguments.jitter, "batch": arguments.batch}
+            report = run_sequences(tracker, params, selected, folder, made_from=made_from, **options)
+            lines = table(report.summary)
+        else:
+            folder = arguments.out / arguments.protocol / arguments.tracker
+            made_from["protocol"] = arguments.protocol
+            session = _sessions(tracker, params, arguments.seed)
+            report = restarted.run_protocol(
+                arguments.protocol, session, selected, folder, made_from=made_from, **options
+            )
+            lines = restarted.table(report.summary)
     except (SequenceError, ResultError, settings.SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return conclude(report, [str(problem) for problem in problems], arguments.out / arguments.tracker)
+    if report.summary["sequences"] and (wait is None or arguments.shard[0] == 0):
+        print(f"{lines}\nresults and summary.json: {folder}")
+    return conclude(report, [str(problem) for problem in problems])
 
 
-def _run_restarted(arguments, tracker: Tracker, params: Params, selected, made_from, problems) -> int:
-    """The exit code of a protocol with restarts; results go to OUT/<protocol>/<tracker>/."""
-    folder, compiled = arguments.out / arguments.protocol / arguments.tracker, Compiled.of(tracker)
-    params, key = jax.device_put(params), jax.random.key(arguments.seed)
+def _check(arguments: argparse.Namespace) -> None:
+    """SettingError for options that do not go together."""
+    if arguments.batch > 1 and arguments.workers > 1:
+        raise settings.SettingError("--batch tracks all its sequences in one call; leave --workers away")
+    if arguments.distributed and arguments.shard != (0, 1):
+        raise settings.SettingError("--distributed gives each process its shard; leave --shard away")
+    if arguments.protocol != "ope" and arguments.batch > 1:
+        raise settings.SettingError(f"--protocol {arguments.protocol} has no --batch; use --workers")
+    if arguments.protocol != "ope" and arguments.jitter:
+        raise settings.SettingError(f"--protocol {arguments.protocol} has its own starts; --jitter is for one pass")
 
-    def session(sequence: Sequence) -> restarted.Session:
-        return restarted.session_of(compiled.init, compiled.track, params, sequence, sequence_key(key, sequence))
 
-    report = restarted.run_protocol(
-        arguments.protocol,
-        session,
-        selected[arguments.shard[0] :: arguments.shard[1]],
-        folder,
-        made_from={**made_from, "protocol": arguments.protocol},
-        overwrite=arguments.overwrite,
-        versions=settings.versions(),
-    )
-    for name, value in report.summary["mean"].items():
-        print(f"{name:<20} {value:.4f}" if value is not None else f"{name:<20} -")
-    print(f"results and summary.json: {folder}")
-    for problem in (*map(str, problems), *report.problems):
-        print(f"skipped: {problem}", file=sys.stderr)
-    if report.interrupted:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    return 1 if problems or report.problems else 0
+def _sessions(tracker: Tracker, params: Params, seed: int) -> Callable[[Sequence, threading.Event], restarted.Session]:
+    """A session on each sequence, which ends when the event is set."""
+    compiled = Compiled.of(tracker)
+    params, key = jax.device_put(params), jax.random.key(seed)
+
+    def session(sequence: Sequence, stop: threading.Event) -> restarted.Session:
+        functions = compiled.init, compiled.track
+        return restarted.session_of(*functions, params, sequence, sequence_key(key, sequence), stop)
+
+    return session
 
 
 def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
@@ -374,11 +406,8 @@ def _load(name: str, weights: Path | None) -> tuple[Any, Params]:
         raise settings.SettingError(str(error)) from error
 
 
-def conclude(report: Report, unreadable: list[str], folder: Path) -> int:
-    """Print the table and what went wrong; the exit code."""
-    if report.summary["sequences"]:
-        print(table(report.summary))
-        print(f"results and summary.json: {folder}")
+def conclude(report: Report, unreadable: list[str]) -> int:
+    """Print what went wrong; the exit code."""
     for problem in (*unreadable, *report.problems):
         print(f"skipped: {problem}", file=sys.stderr)
     if report.interrupted:

@@ -6,7 +6,7 @@ raises a `SequenceError` of one line that names the file and the way out.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class Sequence:
     cover: np.ndarray | None = None  # [T] int 0..8, visible eighths of the target (GOT-10k)
     polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT)
     scored: bool = True  # False where the benchmark withholds all boxes but the first
+    annotated: np.ndarray | None = None  # [T] bool: someone looked, and gave a box or "absent" (OxUvA); None: always
 
 
 Loader = Callable[[], Sequence]
@@ -129,6 +130,12 @@ def read_image(path: Path | str) -> np.ndarray:
     if channels <= 2:
         return np.repeat(image.reshape(*image.shape[:2], channels)[..., :1], 3, axis=2)
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def image_size(sequence: Sequence) -> tuple[int, int]:
+    """(width, height) of the first image, which is decoded for it; SequenceError as of `read_image`."""
+    height, width = read_image(sequence.frames[0]).shape[:2]
+    return width, height
 
 
 def polygon_to_box(polygons: np.ndarray, rule: str = "tight") -> np.ndarray:
@@ -354,6 +361,44 @@ def _load_trackingnet(truth: Path) -> Sequence:
     return _one_box_or_all(truth.stem, frames, _read_numbers(truth, (4,)), truth)
 
 
+def find_oxuva(root: Path) -> dict[str, Loader]:
+    """OxUvA, the dev part: images/dev/<video>/%06d.jpeg and annotations/dev.csv, which the benchmark's repository has.
+
+    A line of it is one target on one frame: video, object, class number, class, cuts, always visible, frame, "present"
+    or "absent", then xmin, xmax, ymin, ymax as shares of the image's width and height. A sequence <video>_<object> runs
+    from its first line's frame to its last's. About one frame a second is `annotated`; on the others no box is known.
+    The first image of each sequence is decoded, for its size. The test part withholds even who is absent: not read.
+    """
+    truth = root / "annotations" / "dev.csv"
+    lines: dict[tuple[str, ...], list[tuple[int, list[str]]]] = {}
+    for number, line in enumerate(_read_text(truth).splitlines() if truth.is_file() else (), 1):
+        fields = line.strip().split(",")
+        lines.setdefault(tuple(fields[:2]), []).append((number, fields))
+    return {"_".join(key): partial(_load_oxuva, truth, key[0], chosen) for key, chosen in lines.items()}
+
+
+def _load_oxuva(truth: Path, video: str, lines: list[tuple[int, list[str]]]) -> Sequence:
+    shares: dict[int, tuple[float, ...]] = {}  # frame -> xmin, xmax, ymin, ymax; nan where the target is absent
+    for number, fields in lines:
+        try:
+            *_, frame, presence, left, right, top, bottom = fields
+            if len(fields) != 12 or presence not in ("present", "absent"):
+                raise ValueError(presence)
+            box = (float(left), float(right), float(top), float(bottom)) if presence == "present" else (np.nan,) * 4
+            shares[int(frame)] = box
+        except ValueError as error:
+            wanted = "video,object,class,name,cuts,visible,frame,present|absent,xmin,xmax,ymin,ymax"
+            raise SequenceError(f"{truth}:{number}: expected {wanted}; restore the file") from error
+    folder, first, count = truth.parents[1] / "images" / "dev" / video, min(shares), max(shares) - min(shares) + 1
+    frames = _numbered(list_images(folder), first, count, folder)
+    height, width = read_image(frames[0]).shape[:2]
+    annotated, boxes = np.zeros(count, bool), np.full((count, 4), np.nan)
+    for frame, (left, right, top, bottom) in shares.items():
+        annotated[frame - first] = True
+        boxes[frame - first] = left * width, top * height, (right - left) * width, (bottom - top) * height
+    return replace(_sequence("_".join(lines[0][1][:2]), frames, boxes, truth), annotated=annotated)
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
     "folder": (find_folder, "DIR[/<name>]/img/*.jpg and DIR[/<name>]/groundtruth_rect.txt"),
     "otb": (find_otb, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
@@ -369,6 +414,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
     "tcolor128": (find_tcolor128, "DIR/<name>/img/*.jpg, DIR/<name>/<name>_gt.txt and DIR/<name>/<name>_frames.txt"),
     "dtb70": (find_folder, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
     "avist": (find_avist, "DIR/sequences/<name>/*.jpg, DIR/anno/<name>.txt, DIR/full_occlusion and DIR/out_of_view"),
+    "oxuva": (find_oxuva, "DIR/images/dev/<video>/*.jpeg and DIR/annotations/dev.csv"),
     "trackingnet": (find_trackingnet, "DIR/TRAIN_<k>/frames/<name>/*.jpg and DIR/TRAIN_<k>/anno/<name>.txt"),
 }
 

@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+import trackers
 from eval import formats, report, report_scores, report_strips
 from eval.protocols import ope
 from eval.results import ResultError
+from eval.sequences import Sequence
+from eval.settings import plain
 from tests.disk import small_disk
 
 COUNT = 24
@@ -315,3 +318,29 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(report, "build_report", interrupted)
     assert run("t", "--out", "out") == report.INTERRUPTED
     assert capsys.readouterr().err == "interrupted; the report is not whole, run it again\n"
+
+
+def test_oxuva_counts_the_annotated_frames_but_the_first(tmp_path):
+    """Two targets found, one of them where the confidence is too low; one absent and reported, one absent and not."""
+    cv2.imwrite(str(tmp_path / "0.jpg"), np.zeros((60, 80, 3), np.uint8))
+    truth, annotated = np.full((13, 4), np.nan), np.arange(13) % 3 == 0
+    truth[[0, 3, 6]] = 40, 30, 40, 30
+    sequence = Sequence("v_o", (tmp_path / "0.jpg",) * 13, truth, np.isfinite(truth[:, 0]), annotated=annotated)
+    boxes = np.tile([40.0, 30, 60, 50], (13, 1))  # beyond the image, where the annotation is cut
+    confidence = np.array([1, 0, 0, 0.5, 0, 0, 0.2, 0, 0, 0.9, 1, 1, 0.1])
+    runs = {"v_o": (formats.ResultRun(list(boxes), None, confidence),)}
+    scores = report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.25)
+    assert scores == {"oxuva_tpr": 0.5, "oxuva_tnr": 0.5, "oxuva_gm": 0.5, "oxuva_maxgm": 0.5}
+    assert report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.0)["oxuva_tpr"] == 1
+    assert report_scores.longterm_scores(runs, {"v_o": sequence}) == {}
+    assert len(report_scores._judged_confidence(runs["v_o"][0], sequence)[0]) == 4
+    runs["v_o"] = (runs["v_o"][0]._replace(confidence=None),)
+    assert report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.25) == {}
+
+
+def test_every_tracker_that_says_lost_has_its_threshold():
+    thresholds = {name: report_scores.present_above(plain(trackers.get(name).config)) for name in trackers.names()}
+    wanted = {"dimp18": 0.25, "siamfc": 0, "siamrpn": 0, "memtrack": 0, "siamrpnpp_resnet50_lt": 0.8}
+    assert {name: thresholds[name] for name in wanted} == wanted
+    lost = trackers.get("dasiamrpn").config.rpn.lost
+    assert thresholds["dasiamrpn"] == lost.enter > 0

@@ -113,7 +113,7 @@ def test_a_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(restarted, "track_runs", spy)
     assert command(data, tmp_path, "vot_reset") == run.INTERRUPTED
-    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert "interrupted: 1 sequences finished, 1 left; the same command goes on" in capsys.readouterr().err
     assert summary(tmp_path, "vot_reset")["missing"] == ["jumps"]
     assert command(data, tmp_path, "vot_reset") == 0 and tracked == ["jumps", "jumps"]
     assert command(data, tmp_path, "vot_reset", "--seed", "1") == 1
@@ -136,11 +136,26 @@ def test_what_cannot_be_run_is_said_and_the_rest_is_run(data, tmp_path, capsys):
     assert list(summary(tmp_path, "vot_reset")["sequences"]) == ["good"]
 
 
-def test_several_workers_are_refused(data, tmp_path, capsys):
+def test_workers_and_shards_change_nothing(data, tmp_path, capsys):
+    def files(out):
+        folder = tmp_path / out / "vot_reset"
+        return {path.relative_to(folder): path.read_text() for path in folder.rglob("*.txt")}
+
+    assert command(data, tmp_path / "one", "vot_reset", "--set", "jitter=1.0") == 0
+    assert command(data, tmp_path / "two", "vot_reset", "--set", "jitter=1.0", "--workers", "2") == 0
+    assert command(data, tmp_path / "shards", "vot_reset", "--set", "jitter=1.0", "--shard", "1/2") == 0
+    assert summary(tmp_path / "shards", "vot_reset")["missing"] == ["good"]
+    assert command(data, tmp_path / "shards", "vot_reset", "--set", "jitter=1.0", "--shard", "0/2") == 0
+    assert len(files("one")) == 2 and files("two") == files("one") == files("shards")
+    wanted = summary(tmp_path / "one", "vot_reset")["mean"]
+    assert all(summary(tmp_path / out, "vot_reset")["mean"] == wanted for out in ("two", "shards"))
+
+
+def test_what_does_not_go_with_restarts_is_refused(data, tmp_path, capsys):
     assert command(data, tmp_path, "tre", "--jitter", "0.05") == 1
     assert "--jitter is for one pass" in capsys.readouterr().err
-    assert command(data, tmp_path, "tre", "--workers", "2") == 1
-    assert "one sequence at a time; use --shard" in capsys.readouterr().err
+    assert command(data, tmp_path, "tre", "--batch", "2") == 1
+    assert "tre has no --batch; use --workers" in capsys.readouterr().err
 
 
 def test_anchors_of_a_broken_file(data):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -175,6 +176,28 @@ def test_order_workers_and_shards_change_nothing_but_a_seed_does(registry, data,
     assert len({tuple(offset.round(3)) for offset in offsets}) == 3  # each sequence has its own key
 
 
+@pytest.mark.parametrize("more", [(), ("--jitter", "0.05", "--seed", "1")])
+def test_a_batch_changes_nothing_but_the_speed(registry, data, tmp_path, capsys, more):
+    make_video(data / "large", 3, sizes={0: (40, 300), 1: (40, 300), 2: (40, 300)})  # alone on its canvas
+    make_video(data / "grows", 5, sizes={3: (40, 300)})
+    options = ("--set", "jitter=2.0", *more)
+    assert command(data, tmp_path / "one", *options) == 0
+    assert command(data, tmp_path / "two", *options, "--batch", "2") == 0
+    whole = files(tmp_path / "one")
+    assert len(whole) == 2 * 5 and files(tmp_path / "two") == whole
+    one, two = (summary(tmp_path / name) for name in ("one", "two"))
+    assert two["mean"]["auc"] == one["mean"]["auc"] and two["missing"] == []
+    assert two["speed"]["batch"] == 2 and "each has its share" in two["speed"]["timed"]
+    assert all((rows(path) > 0).all() for path in (tmp_path / "two").rglob("*_time.txt"))
+    for name in ("b", "grows"):
+        (tmp_path / "two" / "dot" / f"{name}.txt").unlink()
+    assert command(data, tmp_path / "two", *options, "--batch", "2") == 0  # goes on
+    assert files(tmp_path / "two") == whole
+    capsys.readouterr()
+    assert command(data, tmp_path / "two", *options, "--batch", "2", "--workers", "2") == 1
+    assert "leave --workers away" in capsys.readouterr().err
+
+
 def test_jittered_starts_depend_on_the_seed_and_the_sequence_alone(registry, data, tmp_path, capsys):
     def starts(folder, *more):
         assert command(data, tmp_path / folder, *more) == 0
@@ -183,6 +206,7 @@ def test_jittered_starts_depend_on_the_seed_and_the_sequence_alone(registry, dat
     exact = starts("exact")
     first = starts("first", "--jitter", "0.05", "--seed", "1")
     assert summary(tmp_path / "first")["jitter"] == 0.05 and "jitter" not in summary(tmp_path / "exact")
+    assert list(summary(tmp_path / "first")["sequences"]) == list(FRAMES)
     sides = exact[:, 2:]
     moved = (first[:, :2] + first[:, 2:] / 2 - exact[:, :2] - sides / 2) / sides
     grown = first[:, 2:] / sides - 1
@@ -200,20 +224,41 @@ def test_jittered_starts_depend_on_the_seed_and_the_sequence_alone(registry, dat
     assert "jitter: 0.05 there, 0.1 now" in capsys.readouterr().err
 
 
-def test_a_corrupt_image_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys):
-    image = data / "b" / "img" / "0003.png"
-    image.write_bytes(image.read_bytes()[:100])
-    assert command(data, tmp_path) == 1
-    message = capsys.readouterr().err
-    assert f"skipped: {image}: not an image, or cut short (100 bytes)" in message
-    assert summary(tmp_path)["missing"] == ["b"] and not list((tmp_path / "dot").glob("*b*.txt"))
+batched_or_not = pytest.mark.parametrize("more", [(), ("--batch", "2"), ("--batch", "8")])
 
 
-def test_bad_ground_truth_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys):
+@batched_or_not
+def test_a_corrupt_image_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys, more):
+    assert command(data, tmp_path / "whole") == 0
+    make_video(data / "d", 4)
+    make_video(data / "e", 3)
+    images = {"b": data / "b" / "img" / "0003.png", "d": data / "d" / "img" / "0001.png"}
+    for image in images.values():
+        image.write_bytes(image.read_bytes()[:100])
+    gone = data / "e" / "img" / "0002.png"
+    gone.unlink()
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and missing when it is read
+    assert command(data, tmp_path, *more) == 1
+    skipped = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
+    wanted = [f"{image}: not an image, or cut short (100 bytes); restore the file" for image in images.values()]
+    wanted.append(f"{gone}: No such file or directory; restore the file")
+    assert sorted(skipped) == sorted(f"skipped: {line}" for line in wanted)
+    assert summary(tmp_path)["missing"] == ["b", "d", "e"]
+    whole = files(tmp_path / "whole")
+    assert files(tmp_path) == {name: text for name, text in whole.items() if not name.startswith("b")}
+
+
+@batched_or_not
+def test_bad_ground_truth_is_reported_and_the_rest_is_run(registry, data, tmp_path, capsys, more):
+    make_video(data / "d", 4)
     (data / "a" / "groundtruth_rect.txt").write_text("1,2,3,4\n")
-    assert command(data, tmp_path) == 1
-    assert "skipped: " in (message := capsys.readouterr().err) and "1 boxes for 6 images" in message
-    assert list(summary(tmp_path)["sequences"]) == ["b", "c"]
+    (data / "d" / "groundtruth_rect.txt").write_text("1,2,3,4\n" * 2 + "1,2,x,4\n1,2,3,4\n")
+    (data / "c" / "img" / "0002.png").unlink()
+    assert command(data, tmp_path, *more) == 1
+    skipped = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 3 and "1 boxes for 6 images" in skipped[0] and "5 boxes for 4 images" in skipped[1]
+    assert f"{data / 'd' / 'groundtruth_rect.txt'}:3: expected 4 numbers, found '1,2,x,4'" in skipped[2]
+    assert list(summary(tmp_path)["sequences"]) == ["b"]
 
 
 def test_a_dataset_with_nothing_readable_fails_without_a_table(registry, data, tmp_path, capsys):
@@ -225,10 +270,13 @@ def test_a_dataset_with_nothing_readable_fails_without_a_table(registry, data, t
     assert summary(tmp_path)["sequences"] == {} and summary(tmp_path)["mean"]["auc"] is None
 
 
-def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys):
-    assert command(data, tmp_path, "--sequences", "a", "--set", "gain=3e38") == 1
-    assert "a/img/0002.png: the tracker returned a box that is not finite" in capsys.readouterr().err
-    assert summary(tmp_path)["mean"]["auc"] is None
+@batched_or_not
+def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys, more):
+    assert command(data, tmp_path, "--sequences", "a,b", "--set", "gain=3e38", *more) == 1
+    error = capsys.readouterr().err
+    for name in ("a", "b"):
+        assert error.count(f"{name}/img/0002.png: the tracker returned a box that is not finite") == 1
+    assert summary(tmp_path)["mean"]["auc"] is None and not files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +285,8 @@ def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys):
         (("--set", "gian=1"), "no field 'gian'"),
         (("--sequences", "a,z"), "no sequence z; there are a, b, c"),
         (("--data_dir", "/nowhere"), "/nowhere: no such folder"),
+        (("--distributed",), "no job of several processes"),
+        (("--distributed", "--shard", "0/2"), "leave --shard away"),
     ],
 )
 def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, more, message):
@@ -248,7 +298,14 @@ def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, 
 
 @pytest.mark.parametrize(
     "more",
-    [("--jitter", "0.6"), ("--shard", "2/2"), ("--shard", "x"), ("--workers", "0"), ("--dataset", "otbb")],
+    [
+        ("--jitter", "0.6"),
+        ("--shard", "2/2"),
+        ("--shard", "x"),
+        ("--workers", "0"),
+        ("--batch", "0"),
+        ("--dataset", "otbb"),
+    ],
 )
 def test_impossible_options_are_usage_errors(registry, data, tmp_path, more):
     with pytest.raises(SystemExit) as caught:
@@ -268,11 +325,12 @@ def test_a_benchmark_without_boxes_is_tracked_but_not_scored(registry, tmp_path)
     assert summary(tmp_path)["sequences"]["GOT-10k_Test_000001"]["auc"] is None
 
 
-def test_a_full_disk_ends_the_run_with_one_line(registry, tmp_path, capsys):
+@batched_or_not
+def test_a_full_disk_ends_the_run_with_one_line(registry, tmp_path, capsys, more):
     for name in "abcdefgh":
         make_video(tmp_path / "data" / name, 4)
     with small_disk(tmp_path / "disk", kib=40) as disk:
-        assert command(tmp_path / "data", disk) == 1
+        assert command(tmp_path / "data", disk, *more) == 1
         error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert len(error) == 1 and "No space left on device" in error[0]
         assert not list(disk.rglob("*.part")) and not (disk / "dot" / "h.txt").exists()
@@ -281,18 +339,118 @@ def test_a_full_disk_ends_the_run_with_one_line(registry, tmp_path, capsys):
 
 
 SCRIPT = """
-import sys
+import functools, os, sys
 from types import SimpleNamespace
+import jax
 import trackers
 from tests import trivial_tracker
 trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
 trackers.load_params = lambda name, weights: trivial_tracker.params()
 from eval import run
-sys.exit(run.main(sys.argv[1:]))
+if "PROCESS" in os.environ:  # of two
+    index, port = map(int, os.environ["PROCESS"].split())
+    jax.distributed.initialize = functools.partial(jax.distributed.initialize, f"127.0.0.1:{port}", 2, index)
 """
+MAIN = "sys.exit(run.main(sys.argv[1:]))"
+
+# Each argument "CALLABLE NUMBER OPTIONS": a child that runs with OPTIONS and is killed at that call. The first JAX
+# computation comes after the fork.
+KILLED = """
+import itertools, signal
+import cv2
+
+def kill_at(name, number):
+    module, calls = {"imdecode": cv2, "fsync": os}[name], itertools.count(1)
+    whole = getattr(module, name)
+    def dying(*args):
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*args)
+    setattr(module, name, dying)
+
+for case in sys.argv[1:]:
+    name, number, *options = case.split()
+    child = os.fork()
+    if child == 0:
+        kill_at(name, int(number))
+        run.main(options)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == -signal.SIGKILL, (case, code)
+"""
+MOMENTS = [
+    ("imdecode", 8),  # two sequences begun, or three
+    ("fsync", 1),  # run.json
+    ("fsync", 2),  # the times of the first sequence
+    ("fsync", 4),  # its boxes: written, not yet under their name
+    ("fsync", 11),  # summary.json
+]
 
 
-def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path):
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": folder, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **more}
+
+
+def test_killed_at_any_moment_and_gone_on_with(registry, data, tmp_path):
+    """SIGKILL: what the next run completes is, byte for byte but for the times, what an undisturbed one writes."""
+    assert command(data, tmp_path / "whole", "--set", "jitter=2.0") == 0
+    whole, cases = files(tmp_path / "whole"), {}
+    for batch in ("1", "2"):
+        for name, number in MOMENTS:
+            out = tmp_path / f"{name}{number}_{batch}"
+            options = ["--tracker", "dot", "--data_dir", str(data), "--out", str(out), "--set", "jitter=2.0"]
+            cases[out] = batch, " ".join([name, str(number), *options, "--batch", batch])
+    run_cases = [sys.executable, "-c", SCRIPT + KILLED, *(case for _, case in cases.values())]
+    done = subprocess.run(
+        run_cases, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for out, (batch, _) in cases.items():
+        before = files(out)
+        assert before.items() <= whole.items() and not (out / "dot" / "summary.json").exists()
+        assert (len(before) == len(whole)) == ("fsync11" in out.name)
+        assert command(data, out, "--set", "jitter=2.0", "--batch", batch) == 0
+        assert files(out) == whole and summary(out)["missing"] == [], out
+
+
+def test_two_processes_share_the_sequences(registry, data, tmp_path):
+    """On loopback; the second has one sequence that cannot be read, and the longest."""
+    make_video(data / "d", 20)
+    image = data / "b" / "img" / "0002.png"
+    image.write_bytes(b"")
+    assert command(data, tmp_path / "one", "--set", "jitter=2.0") == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--tracker", "dot", "--data_dir", str(data), "--out", str(tmp_path / "two"), "--set", "jitter=2.0"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT + MAIN, *arguments, "--distributed"],
+            cwd=REPOSITORY,
+            env=environment(tmp_path, PROCESS=f"{index} {port}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        (table, first), (nothing, second) = (process.communicate(timeout=300) for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1], first + second
+    assert "mean of 3" in table and nothing == ""
+    assert "skipped: b: by another process, which says why" in first and f"skipped: {image}" not in first
+    assert f"skipped: {image}: not an image" in second and second.count("skipped: ") == 1
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    one, two = (summary(tmp_path / name) for name in ("one", "two"))
+    assert two["mean"]["auc"] == one["mean"]["auc"] and two["missing"] == ["b"]
+
+
+@pytest.mark.parametrize("batch", ["1", "2"])
+def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path, batch):
     make_video(tmp_path / "data" / "a", 4)
     make_video(tmp_path / "data" / "b", 2)
     images = tmp_path / "data" / "b" / "img"
@@ -301,12 +459,11 @@ def test_ctrl_c_exits_130_and_the_next_run_goes_on(registry, tmp_path):
     truth = tmp_path / "data" / "b" / "groundtruth_rect.txt"
     first, second = truth.read_text().split()
     truth.write_text("\n".join([first] + [second] * 19_999))
-    arguments = ["--tracker", "dot", "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path)]
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    arguments = ["--tracker", "dot", "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path), "--batch", batch]
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
+        [sys.executable, "-c", SCRIPT + MAIN, *arguments],
         cwd=REPOSITORY,
-        env=environment,
+        env=environment(tmp_path),
         stderr=subprocess.PIPE,
         text=True,
     )

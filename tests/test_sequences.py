@@ -382,6 +382,39 @@ def test_avist_flags_hide_the_target(tmp_path):
         read_dataset("avist", tmp_path)
 
 
+def oxuva(root: Path) -> Path:
+    """A video with two targets, annotated every third frame; the second is absent in the middle."""
+    folder = root / "images" / "dev" / "vid0025"
+    images(folder, range(13), digits=6, suffix=".jpeg")
+    for path in folder.iterdir():
+        assert cv2.imwrite(str(path), np.zeros((60, 80, 3), np.uint8))
+    lines = [f"vid0025,obj0000,5,bear,false,unknown,{frame},present,0.25,0.5,0.1,0.4" for frame in (0, 3, 6, 9)]
+    lines += [f"vid0025,obj0001,20,elephant,unknown,false,{frame},present,0.5,1.0,0.5,1.0" for frame in (3, 12)]
+    lines.insert(5, "vid0025,obj0001,20,elephant,unknown,false,6,absent,-1,-1,-1,-1")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "dev.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_oxuva_knows_which_frames_someone_looked_at(tmp_path):
+    first, second = read_dataset("oxuva", oxuva(tmp_path))
+    assert (first.name, second.name) == ("vid0025_obj0000", "vid0025_obj0001")
+    assert len(first.frames) == 10 and names(second) == [f"{number:06}.jpeg" for number in range(3, 13)]
+    np.testing.assert_allclose(first.boxes[[0, 3, 6, 9]], [[20, 6, 20, 18]] * 4)
+    np.testing.assert_allclose(second.boxes[[0, 9]], [[40, 30, 40, 30]] * 2)
+    assert np.flatnonzero(second.annotated).tolist() == [0, 3, 9] and np.flatnonzero(second.visible).tolist() == [0, 9]
+    assert np.isnan(first.boxes[1]).all() and not first.visible[1] and not first.annotated[1]
+
+
+@pytest.mark.parametrize("line", ["vid0025,obj0000,5,bear", "vid0025,obj0000,5,bear,a,b,1,there,0,1,0,1", "vid,"])
+def test_oxuva_names_a_line_it_cannot_read(tmp_path, line):
+    truth = oxuva(tmp_path) / "annotations" / "dev.csv"
+    truth.write_text(truth.read_text() + line + "\n")
+    problems = []
+    assert read_dataset("oxuva", tmp_path, problems=problems)
+    assert len(problems) == 1 and str(problems[0]).startswith(f"{truth}:8: expected video,object,class")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real sequences of ../shared/data")
 def test_real_sequences_are_read():
     sequences = read_dataset("folder", SHARED)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 import trackers
-from eval import datasets, settings
+from eval import datasets, parallel, settings
 from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
 from eval.sequences import SequenceError
@@ -445,7 +445,7 @@ def _main(name, loss, loss_config, argv) -> int:
     out = arguments.out or Path("runs") / arguments.config.stem
     try:
         if arguments.distributed:
-            jax.distributed.initialize()
+            parallel.join_processes()
         config = read_config(arguments.config, arguments.set)
         if not isinstance(config.loss, loss_config):
             raise settings.SettingError(f"{arguments.config}: its loss is a {type(config.loss).__module__} one")
