@@ -85,13 +85,15 @@ def read_result(folder: Path, sequence: Sequence) -> TrackResult | None:
     return TrackResult(boxes, seconds[:, 0], confidence[:, 0])
 
 
-def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+def claim_folder(
+    folder: Path, settings: dict[str, Any], *, overwrite: bool = False, pattern: str = "*.txt"
+) -> None:
     """Make `folder` hold results of `settings` (JSON-ready) and of nothing else.
 
-    Results of other or unknown settings raise ResultError, or are deleted where `overwrite`.
+    Results, the files of `pattern`, of other or unknown settings raise ResultError, or are deleted where `overwrite`.
     """
     path = folder / "run.json"
-    old = sorted(folder.rglob("*.txt"))
+    old = sorted(folder.rglob(pattern))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):

@@ -69,7 +69,7 @@ def track_sequence(
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
     result.boxes[0] = sequence.boxes[0] if start_box is None else start_box
     state = None
-    with closing(read_ahead(_decoded(sequence))) as images:
+    with closing(read_ahead(decoded(sequence))) as images:
         for index, image in enumerate(images):
             if stop is not None and stop.is_set():
                 raise Stopped(sequence.name)
@@ -103,7 +103,8 @@ def jittered_box(sequence: Sequence, jitter: float, seed: int) -> np.ndarray:
     return np.concatenate([box[:2] + box[2:] * draws[:2] + (box[2:] - size) / 2, size])
 
 
-def _decoded(sequence: Sequence) -> Iterator[Frame]:
+def decoded(sequence: Sequence) -> Iterator[Frame]:
+    """The images of a sequence as Frames of numpy arrays."""
     return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
 
 
@@ -240,14 +241,8 @@ def table(summary: dict[str, Any]) -> str:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eval.run", description="Run a tracker over a benchmark.")
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
-    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
-    parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
-    parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
+    add_arguments(parser)
     parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
-    parser.add_argument("--sequences", type=_names, metavar="A,B", help="default: all")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--jitter",
         type=_jitter,
@@ -255,7 +250,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help="start from boxes changed by up to this share of their sides, drawn from the seed (0: as they are)",
     )
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="sequences tracked side by side")
     parser.add_argument(
         "--shard",
         type=_shard,
@@ -263,16 +258,29 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="I/N",
         help="every N-th sequence from the I-th (0..N-1)",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
-    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
     return parser.parse_args(argv)
 
 
-def _names(text: str) -> list[str]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every program that tracks a benchmark's sequences is told."""
+    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
+    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
+    parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
+    parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
+    parser.add_argument("--sequences", type=comma_separated, metavar="A,B", help="default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
+
+
+def comma_separated(text: str) -> list[str]:
+    """Type of an argument."""
     return [name.strip() for name in text.split(",")]
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Type of an argument: a whole number of at least 1."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return int(text)
@@ -296,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
     enable_compilation_cache()
     problems: list[SequenceError] = []
     try:
-        entry, params = _load(arguments.tracker, arguments.weights)
+        entry, params = load_tracker(arguments.tracker, arguments.weights)
         config = settings.configure(entry.config, arguments.set)
         if arguments.protocol != "ope" and arguments.workers > 1:
             raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
@@ -365,7 +373,7 @@ def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(sequence.name.encode()))
 
 
-def _load(name: str, weights: Path | None) -> tuple[Any, Params]:
+def load_tracker(name: str, weights: Path | None) -> tuple[Any, Params]:
     """(registry entry, parameters); SettingError for an unknown name and for weights that do not fit it."""
     try:
         entry = trackers.get(name)
