@@ -5,16 +5,17 @@
 
 Never on sequences that the result is to be reported on. The gain is measured by cross-validation: a search that has
 not seen a sequence chooses the setting that is scored on it. The last line printed is the setting chosen on all
-sequences, with that gain and its confidence interval. Writes OUT/<tracker>/trials.json (every setting's AUC on every
-sequence, as soon as it is known) and summary.json; the same command goes on where it was stopped, also with more trials
-or another search. `--benchmark` measures settings per minute instead. Exit codes as of eval.run.
+sequences, with that gain and its confidence interval. Writes OUT/tune/<tracker>/trials.json (every setting's AUC on
+every sequence, as soon as it is known) and summary.json; the same command goes on where it was stopped, also with more
+trials or another search. `--search random` tries every setting on every sequence, `halving` drops the worse half on few
+sequences, and `optuna`, which learns from the scores, starts anew in every fold and so costs a multiple. `--benchmark`
+measures settings per minute instead. Exit codes as of eval.run.
 """
 
 import argparse
 import dataclasses
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,17 +119,6 @@ def evaluator(
     return evaluate
 
 
-def tracking(tracker: Tracker, params, seed: int) -> Callable[[list[Setting], Sequence], np.ndarray]:
-    """`(settings, sequence) -> boxes [K, T, 4]` with a batched tracker, compiled once for each K."""
-    params, key = jax.device_put(params), jax.random.key(seed)
-    compiled: dict[int, run.Compiled] = defaultdict(lambda: run.Compiled.of(tracker))
-
-    def track(chosen: list[Setting], sequence: Sequence) -> np.ndarray:
-        return tune_batch.track_settings(compiled[len(chosen)], params, chosen, sequence, key)
-
-    return track
-
-
 def tune(
     search: Search, name: str, evaluate: tune_search.Evaluate, selected: list[Sequence], folds: int
 ) -> dict[str, Any]:
@@ -207,7 +197,7 @@ def benchmark(
     chosen = tune_search.random_settings(search._replace(trials=max(search.batch, ROUNDS)))
     batch = chosen[: search.batch]
     sizes = [*(1 << n for n in range(search.batch.bit_length()) if 1 << n < search.batch), search.batch]
-    track = tracking(tune_batch.batched(make, config, fields), params, search.seed)
+    track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, search.seed)
     short = list({_canvas(sequence): _cut(sequence, 2) for sequence in selected}.values())
     compile_seconds = {size: _seconds(_run_all, track, batch[:size], size, short) for size in sizes}
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
@@ -353,7 +343,7 @@ def main(argv: list[str] | None = None) -> int:
         selected = [_cut(sequence, arguments.frames) for sequence in selected]
         default = tuple(settings.float_fields(config)[name] for name in fields)
         search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)
-        folder = arguments.out / arguments.tracker
+        folder = arguments.out / "tune" / arguments.tracker
         if arguments.benchmark:
             _run_benchmark(entry.make, config, search, params, selected, folder)
         else:
@@ -392,9 +382,9 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
     if not arguments.overwrite:
         scores.load()
     total = (search.trials + 1) * len(selected) if arguments.search == "random" else None
-    progress = tqdm(total=total, unit="run", mininterval=0.5 if sys.stderr.isatty() else 30)
-    progress.update(sum(map(len, scores.table.values())))
-    track = tracking(tune_batch.batched(make, config, fields), params, search.seed)
+    known, interval = sum(map(len, scores.table.values())), 0.5 if sys.stderr.isatty() else 30
+    progress = tqdm(total=total, initial=known, unit="run", mininterval=interval)
+    track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, search.seed)
     with progress:
         evaluate = evaluator(track, selected, scores, search.batch, progress.update)
         summary = tune(search, arguments.search, evaluate, selected, arguments.folds)

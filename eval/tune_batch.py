@@ -4,6 +4,7 @@
 no compilation and every image is read once for all settings. A setting is the tuple of the searched fields' values.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -85,6 +86,17 @@ def chunks(chosen: list[Setting], size: int) -> Iterator[list[Setting]]:
         chunk = chosen[start : start + size]
         padded = min(size, 1 << (len(chunk) - 1).bit_length())
         yield chunk + chunk[-1:] * (padded - len(chunk))
+
+
+def tracking(tracker: Tracker, params: Params, seed: int) -> Callable[[list[Setting], Sequence], np.ndarray]:
+    """`(settings, sequence) -> boxes [K, T, 4]` with a batched tracker, compiled once for each K."""
+    params, key = jax.device_put(params), jax.random.key(seed)
+    compiled: dict[int, run.Compiled] = defaultdict(lambda: run.Compiled.of(tracker))
+
+    def track(chosen: list[Setting], sequence: Sequence) -> np.ndarray:
+        return track_settings(compiled[len(chosen)], params, chosen, sequence, key)
+
+    return track
 
 
 def track_settings(

@@ -1,6 +1,7 @@
 """Tuning: settings in one call are settings on their own, searches are honest, and the command goes on."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 
 import trackers
 from eval import run, settings, tune, tune_batch, tune_search
+from eval.flops import count_flops
+from eval.frames import to_canvas, xywh_to_box
 from eval.sequences import read_dataset
 from eval.tune_search import Range, Search
 from tests import trivial_tracker
@@ -42,7 +45,7 @@ def command(data, out, *more: str) -> int:
 
 
 def stored(out, name="summary"):
-    return json.loads((out / "dot" / f"{name}.json").read_text())
+    return json.loads((out / "tune" / "dot" / f"{name}.json").read_text())
 
 
 def spy(monkeypatch, before=lambda calls: None) -> list[tuple[list, str]]:
@@ -66,7 +69,7 @@ def test_settings_in_one_call_are_those_of_eval_run_with_set(registry, data, tmp
     """float32 of a traced number or of a constant: the same operations, rounded to six decimals in the files."""
     fields, chosen = ("gain", "jitter"), [(0.3, 0.0), (1.0, 2.0), (0.7, 0.5)]
     tracker = tune_batch.batched(trivial_tracker.make, trivial_tracker.Config(), fields)
-    track = tune.tracking(tracker, trivial_tracker.params(), seed=3)
+    track = tune_batch.tracking(tracker, trivial_tracker.params(), seed=3)
     selected = read_dataset("folder", data)
     together = {sequence.name: track(chosen, sequence) for sequence in selected}
     for index, setting in enumerate(chosen):
@@ -86,12 +89,25 @@ def test_settings_of_a_real_tracker_in_one_call(tmp_path):
     (sequence,) = read_dataset("folder", tmp_path / "data")
     make, config, params = trackers.get("siamfc").make, small("siamfc"), formula_params("siamfc")
     fields, chosen = ("window_influence", "scale_rate"), [(0.0, 0.2), (0.9, 0.8)]
-    track = tune.tracking(tune_batch.batched(make, config, fields), params, seed=0)
+    track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, seed=0)
     together = track(chosen, sequence)
     compiled = run.Compiled.of(make(settings.substitute(config, dict(zip(fields, chosen[1])))))
     alone = run.track_sequence(compiled, params, sequence, run.sequence_key(jax.random.key(0), sequence)).boxes
     np.testing.assert_allclose(together[1], alone, atol=1e-2)
     assert np.abs(together[0] - together[1])[-1].max() > 0.1
+
+
+def test_what_does_not_depend_on_the_settings_is_computed_once():
+    """SiamFC reads its template from frame 1 whatever the settings; ATOM's search region depends on one of them."""
+
+    def flops(name, field, count):
+        tracker = tune_batch.batched(trackers.get(name).make, small(name), (field,))
+        frame, box = to_canvas(np.zeros((64, 64, 3), np.uint8)), xywh_to_box(np.array([20.0, 20, 20, 20]))
+        values = np.linspace(1, 2, count, dtype=np.float32)[:, None]
+        return count_flops(tracker.init, (formula_params(name), values), jax.random.key(0), frame, box)
+
+    assert flops("siamfc", "window_influence", 8) < 1.1 * flops("siamfc", "window_influence", 1)
+    assert flops("atom_filterbank", "search_area_scale", 8) > 4 * flops("atom_filterbank", "search_area_scale", 1)
 
 
 def test_chunks_have_few_sizes_and_lose_nothing():
@@ -142,6 +158,12 @@ def test_a_search_finds_the_peak_in_its_range_and_repeats_itself(name):
     other = []
     driver(search_of(32, seed=1), evaluate_with(peak, other), names)
     assert {setting for chosen, _ in other for setting in chosen} != tried | {(0.2,)}
+
+
+def test_without_optuna_the_way_to_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(settings.SettingError, match=r"pip install 'jaxtrack\[tune\]'"):
+        tune_search.optuna_search(search_of(4), evaluate_with(peak, []), ["a", "b"])
 
 
 def test_halving_costs_less_and_ends_on_all_sequences():
@@ -203,11 +225,8 @@ def test_the_command_finds_the_gain_and_writes_it_down(registry, data, tmp_path,
     found = stored(tmp_path)
     assert found["chosen"]["gain"] > 0.8 and found["default"] == {"gain": 0.2}
     assert f"--set gain={found['chosen']['gain']!r}  # held-out gain +" in last and "4 sequences" in last
-    assert (
-        found["held_out_interval"][0] > 0
-        and found["held_out_gain"] > 0.05
-        and list(found["held_out_gains"]) == [*FRAMES]
-    )
+    assert found["held_out_interval"][0] > 0 and found["held_out_gain"] > 0.05
+    assert list(found["held_out_gains"]) == [*FRAMES]
     assert found["config"]["gain"] == 0.2 and found["rule"].startswith("jaxtrack") and "versions" in found
     trials = stored(tmp_path, "trials")["trials"]
     assert len(trials) == 13 and all(sorted(trial["auc"]) == sorted(FRAMES) for trial in trials)
@@ -228,7 +247,7 @@ def test_the_same_command_goes_on_and_takes_more_trials_and_another_search(regis
 
     calls = spy(monkeypatch, stop)
     assert command(data, out, *SLOW, "--trials", "6") == run.INTERRUPTED
-    assert not (out / "dot" / "summary.json").exists() and not list(out.rglob("*.part"))
+    assert not (out / "tune" / "dot" / "summary.json").exists() and not list(out.rglob("*.part"))
     kept = sum(len(trial["auc"]) for trial in stored(out, "trials")["trials"])
     assert kept == len({(setting, name) for chosen, name in calls for setting in chosen}) > 0
     interrupted = False
@@ -281,7 +300,7 @@ def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, 
     assert command(data, tmp_path, *more) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
-    assert not (tmp_path / "dot").exists()
+    assert not (tmp_path / "tune").exists()
 
 
 def test_what_cannot_be_reused_or_written_is_one_line(registry, data, tmp_path, capsys):
@@ -289,7 +308,7 @@ def test_what_cannot_be_reused_or_written_is_one_line(registry, data, tmp_path, 
     capsys.readouterr()
     assert command(data, tmp_path, *SLOW, "--trials", "2", "--seed", "1") == 1
     assert "seed: 0 there, 1 now" in capsys.readouterr().err
-    (tmp_path / "dot" / "trials.json").write_text('{"frames": {}}')
+    (tmp_path / "tune" / "dot" / "trials.json").write_text('{"frames": {}}')
     assert command(data, tmp_path, *SLOW, "--trials", "2") == 1
     error = capsys.readouterr().err
     assert "trials.json: not trials of this program" in error and error.count("\n") == 1
@@ -318,15 +337,14 @@ def test_usual_ranges_are_within_the_rules(name):
 
 def test_the_benchmark_compares_in_the_same_rounds(registry, data, tmp_path, capsys):
     cached = jax.config.jax_enable_compilation_cache
+    few = ("--range", "gain=0.1:1", "--batch", "2", "--frames", "3", "--sequences", "a,b")
     try:
-        assert (
-            command(data, tmp_path, "--range", "gain=0.1:1", "--benchmark", "--frames", "3", "--sequences", "a,b") == 0
-        )
+        assert command(data, tmp_path, *few, "--benchmark") == 0
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
     measured = stored(tmp_path, "benchmark")
     rows = measured["settings_a_call"]
-    assert list(rows) == ["1", "2", "4", "1, program of its own"] and measured["frames_a_setting"] == 6
+    assert list(rows) == ["1", "2", "1, program of its own"] and measured["frames_a_setting"] == 6
     assert rows["1"]["times_one_at_a_time"] == 1
     assert all(value > 0 for row in rows.values() for value in row.values())
-    assert "settings/minute" in capsys.readouterr().out and not (tmp_path / "dot" / "trials.json").exists()
+    assert "settings/minute" in capsys.readouterr().out and not (tmp_path / "tune" / "dot" / "trials.json").exists()
