@@ -91,7 +91,7 @@ def chunks(chosen: list[Setting], size: int) -> Iterator[list[Setting]]:
 def tracking(tracker: Tracker, params: Params, seed: int) -> Callable[[list[Setting], Sequence], np.ndarray]:
     """`(settings, sequence) -> boxes [K, T, 4]` with a batched tracker, compiled once for each K."""
     params, key = jax.device_put(params), jax.random.key(seed)
-    compiled: dict[int, run.Compiled] = defaultdict(lambda: run.Compiled.of(tracker))
+    compiled: dict[int, Compiled] = defaultdict(lambda: Compiled.of(tracker))
 
     def track(chosen: list[Setting], sequence: Sequence) -> np.ndarray:
         return track_settings(compiled[len(chosen)], params, chosen, sequence, key)
