@@ -267,7 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
-    parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
+    parser.add_argument("--out", type=Path, required=True, help="results go below it, by tracker")
     parser.add_argument("--sequences", type=comma_separated, metavar="A,B", help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")

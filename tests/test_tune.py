@@ -335,6 +335,13 @@ def test_usual_ranges_are_within_the_rules(name):
     assert {each.field for each in ranges} <= set(settings.float_fields(config)) and len(ranges) >= 2
 
 
+def test_usual_ranges_of_an_online_tracker_can_be_arguments():
+    config = small("dimp_tiny")
+    fields = tuple(each.field for each in tune.parse_ranges(config, []))
+    assert {"learning_rate", "refinement.size_rate"} <= set(fields)
+    tune_batch.check_arguments(trackers.get("dimp_tiny").make, config, fields, formula_params("dimp_tiny"))
+
+
 def test_the_benchmark_compares_in_the_same_rounds(registry, data, tmp_path, capsys):
     cached = jax.config.jax_enable_compilation_cache
     few = ("--range", "gain=0.1:1", "--batch", "2", "--frames", "3", "--sequences", "a,b")
