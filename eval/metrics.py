@@ -75,6 +75,19 @@ def score_sequence(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray
     }
 
 
+def bootstrap_interval(
+    values: np.ndarray, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """The interval `(low, high)` of the mean of `values` `[N]` by the percentile bootstrap (Efron 1979).
+
+    `level` of the means of N values drawn with replacement lie in it. With few values it is too narrow.
+    """
+    values = np.asarray(values, np.float64)
+    means = np.random.default_rng(seed).choice(values, (resamples, len(values))).mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 SCORES = ("auc", "op50", "op75", "precision20", "norm_precision")
 RULE = (
     "jaxtrack: one pass, frame 1 counted with the exact box, absent frames left out; auc: mean over 21"

@@ -100,13 +100,15 @@ def write_summary(folder: Path, report: Report, mine: list[Sequence], process: i
         write_atomically(folder / "summary.json", json.dumps(report.summary, indent=1) + "\n")
 
 
-def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+def claim_folder(
+    folder: Path, settings: dict[str, Any], *, overwrite: bool = False, pattern: str = "*.txt"
+) -> None:
     """Make `folder` hold results of `settings` (JSON-ready) and of nothing else.
 
-    Results of other or unknown settings raise ResultError, or are deleted where `overwrite`.
+    Results, the files of `pattern`, of other or unknown settings raise ResultError, or are deleted where `overwrite`.
     """
     path = folder / "run.json"
-    old = sorted(folder.rglob("*.txt"))
+    old = sorted(folder.rglob(pattern))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):

@@ -66,7 +66,7 @@ def track_sequence(
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
     result.boxes[0] = sequence.boxes[0] if start_box is None else start_box
     state = None
-    with closing(read_ahead(_decoded(sequence))) as images:
+    with closing(read_ahead(decoded(sequence))) as images:
         for index, image in enumerate(images):
             if stop is not None and stop.is_set():
                 raise Stopped(sequence.name)
@@ -103,7 +103,8 @@ def first_box(sequence: Sequence, jitter: float = 0.0, seed: int = 0) -> np.ndar
     return np.concatenate([box[:2] + box[2:] * draws[:2] + (box[2:] - size) / 2, size])
 
 
-def _decoded(sequence: Sequence) -> Iterator[Frame]:
+def decoded(sequence: Sequence) -> Iterator[Frame]:
+    """The images of a sequence as Frames of numpy arrays."""
     return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
 
 
@@ -257,14 +258,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         description="Run a tracker over a benchmark.",
         epilog="example: python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results --workers 2",
     )
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
-    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
-    parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
-    parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<tracker>/")
+    add_arguments(parser)
     parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
-    parser.add_argument("--sequences", type=_names, metavar="A,B", help="default: all")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--jitter",
         type=_jitter,
@@ -272,10 +267,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help="start from boxes changed by up to this share of their sides, drawn from the seed (0: as they are)",
     )
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="sequences tracked side by side")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="sequences tracked side by side")
     parser.add_argument(
         "--batch",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="sequences of like image size tracked in one call (worth it on an accelerator)",
@@ -292,16 +287,29 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="one of several processes (Slurm, TPU pod) that write to one OUT: each takes its shard",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
-    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
     return parser.parse_args(argv)
 
 
-def _names(text: str) -> list[str]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every program that tracks a benchmark's sequences is told."""
+    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
+    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
+    parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
+    parser.add_argument("--out", type=Path, required=True, help="results go below it, by tracker")
+    parser.add_argument("--sequences", type=comma_separated, metavar="A,B", help="default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
+
+
+def comma_separated(text: str) -> list[str]:
+    """Type of an argument."""
     return [name.strip() for name in text.split(",")]
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Type of an argument: a whole number of at least 1."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return int(text)
@@ -329,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
         wait = None
         if arguments.distributed:
             arguments.shard, wait = parallel.join_processes(), parallel.wait_for_processes
-        entry, params = _load(arguments.tracker, arguments.weights)
+        entry, params = load_tracker(arguments.tracker, arguments.weights)
         config = settings.configure(entry.config, arguments.set)
         selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
         made_from = {
@@ -397,7 +405,7 @@ def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(sequence.name.encode()))
 
 
-def _load(name: str, weights: Path | None) -> tuple[Any, Params]:
+def load_tracker(name: str, weights: Path | None) -> tuple[Any, Params]:
     """(registry entry, parameters); SettingError for an unknown name and for weights that do not fit it."""
     try:
         entry = trackers.get(name)

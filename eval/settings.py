@@ -6,6 +6,8 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,30 @@ def override(config: Any, assignments: list[str]) -> Any:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise SettingError(f"{assignment!r} is not field=value")
-        config = _replace(config, path.split("."), text, path)
+        config = _replace(config, path.split("."), partial(_parse, text, path), path)
     return config
 
 
-def _replace(config: Any, path: list[str], text: str, whole: str) -> Any:
+def substitute(config: Any, values: Mapping[str, Any]) -> Any:
+    """A frozen dataclass with `values` at dotted paths, taken as they are: a traced number, too. No checks."""
+    for path, value in values.items():
+        config = _replace(config, path.split("."), lambda _, value=value: value, path)
+    return config
+
+
+def float_fields(config: Any, prefix: str = "") -> dict[str, float]:
+    """`{dotted path: value}` of the fields that hold a float; whole numbers, None and tuples are none."""
+    found = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= float_fields(value, f"{prefix}{field.name}.")
+        elif isinstance(value, float):
+            found[prefix + field.name] = value
+    return found
+
+
+def _replace(config: Any, path: list[str], replacement: Callable[[Any], Any], whole: str) -> Any:
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] not in names:
         raise SettingError(
@@ -55,11 +76,11 @@ def _replace(config: Any, path: list[str], text: str, whole: str) -> Any:
         raise SettingError(
             f"{whole}: name one number of a config, outer.inner=value where configs are nested"
         )
-    value = _replace(present, path[1:], text, whole) if len(path) > 1 else _parse(text, present, whole)
+    value = _replace(present, path[1:], replacement, whole) if len(path) > 1 else replacement(present)
     return dataclasses.replace(config, **{path[0]: value})
 
 
-def _parse(text: str, present: Any, name: str) -> Any:
+def _parse(text: str, name: str, present: Any) -> Any:
     if isinstance(present, str):
         return text
     try:

@@ -10,6 +10,7 @@ from eval.metrics import (
     PRECISION_THRESHOLDS,
     SCORES,
     SUCCESS_THRESHOLDS,
+    bootstrap_interval,
     center_errors,
     norm_center_errors,
     overlaps,
@@ -124,3 +125,15 @@ def test_what_does_not_match_is_refused():
     predicted[3, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         score_sequence(predicted, TRUTH, ALL)
+
+
+def test_bootstrap_interval_of_a_mean(rng):
+    """Of many values it is the normal one; of equal ones a point; the seed decides."""
+    values = rng.normal(0.3, 2.0, 400)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std() / 20
+    np.testing.assert_allclose([low, high], [values.mean() - half, values.mean() + half], atol=0.05 * half)
+    assert bootstrap_interval(np.full(5, 0.25)) == (0.25, 0.25)
+    assert bootstrap_interval(values) == (low, high) != bootstrap_interval(values, seed=1)
+    narrow = bootstrap_interval(values, level=0.5)
+    assert low < narrow[0] < narrow[1] < high

@@ -106,5 +106,8 @@ def test_the_size_follows_at_its_rate_and_rests_at_low_scores():
 
     np.testing.assert_array_equal(size(0.0), new)
     np.testing.assert_allclose(size(0.0, size_rate=0.5), [20.0, 20.0], rtol=1e-6)
+    traced = jax.jit(lambda rate: size(0.0, size_rate=rate))  # a float of a Config may be an argument of the program
+    np.testing.assert_array_equal(traced(1.0), new)
+    np.testing.assert_allclose(traced(0.5), [20.0, 20.0], rtol=1e-6)
     np.testing.assert_array_equal(size(0.4, min_score=0.4), old)
     np.testing.assert_array_equal(size(0.5, min_score=0.4), new)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from eval.settings import SettingError, override, params_hash, plain, versions
+from eval.settings import SettingError, float_fields, override, params_hash, plain, substitute, versions
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ def test_each_kind_of_value():
 def test_mistakes_are_named(assignment, message):
     with pytest.raises(SettingError, match=message):
         override(Config(), [assignment])
+
+
+def test_floats_by_dotted_path_and_their_substitutes():
+    assert float_fields(Config()) == {"gain": 0.5, "inner.rate": 0.01}
+    assert float_fields(Config(limit=2.0))["limit"] == 2.0
+    traced = object()  # anything is taken as it is
+    changed = substitute(Config(), {"inner.rate": traced, "gain": 2})
+    assert changed.inner.rate is traced and changed.gain == 2 and changed.steps == 10
+    with pytest.raises(SettingError, match="Inner has no field 'rat'"):
+        substitute(Config(), {"inner.rat": 1.0})
 
 
 def test_plain_is_json():

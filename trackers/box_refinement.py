@@ -145,8 +145,7 @@ def steady_size(old: Array, new: Array, score: Array, config: RefinementConfig) 
     An IoU-Net that has seen few videos takes a target that is half hidden for one that has shrunk: the classifier's
     score tells.
     """
-    if config.size_rate != 1:
-        new = old * (new / old) ** config.size_rate
+    new = jnp.where(config.size_rate == 1, new, old * (new / old) ** config.size_rate)  # 1: to the bit
     if config.min_score is not None:
         new = jnp.where(score > config.min_score, new, old)
     return new
