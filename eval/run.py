@@ -1,11 +1,13 @@
 """Run a tracker over a benchmark.
 
     python -m eval.run --tracker NAME --dataset folder --data_dir DIR --out OUT
+    python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
 prints a table. The same command again goes on where an interrupted run stopped. Exit code 0; 1 where a
 sequence had to be skipped or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
-vot_multistart starts the tracker several times a sequence (eval/restarted.py).
+vot_multistart starts the tracker several times a sequence (eval/restarted.py). `--guest` runs somebody else's
+(eval/guest.py).
 """
 
 import argparse
@@ -13,9 +15,9 @@ import json
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ import trackers
 from eval import metrics, restarted, results, sequences, settings
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
+from eval.guest import Guest, GuestError, GuestProcess
 from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
@@ -65,27 +68,62 @@ def track_sequence(
     `params` and `key` lie on the device. `on_frame` is called after each frame. SequenceError names an image
     that cannot be read or a frame on which the tracker's box is not finite; Stopped once `stop` is set.
     """
+    state = None
+
+    def init(image: Frame, xywh: np.ndarray) -> float:
+        nonlocal state
+        box = jax.device_put(xywh_to_box(xywh))
+        function = compiled.init.prepare(params, key, image, box)
+        start = perf_counter()
+        state = jax.block_until_ready(function(params, key, jax.device_put(image), box))
+        return perf_counter() - start
+
+    def track(image: Frame) -> tuple[np.ndarray, float, float]:
+        nonlocal state
+        function = compiled.track.prepare(params, state, image)
+        start = perf_counter()
+        state, estimate = jax.block_until_ready(function(params, state, jax.device_put(image)))
+        seconds = perf_counter() - start
+        box, confidence = jax.device_get((estimate.box, estimate.confidence))
+        return box_to_xywh(box), confidence, seconds
+
+    return _one_pass(sequence, to_canvas, init, track, start_box=start_box, on_frame=on_frame, stop=stop)
+
+
+def track_with_guest(
+    guest: Guest,
+    sequence: Sequence,
+    *,
+    seed: int = 0,
+    start_box: np.ndarray | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
+) -> TrackResult:
+    """The same by a guest, in a process of its own; SequenceError also where it fails (eval.guest)."""
+    options = dict(start_box=start_box, on_frame=on_frame, stop=stop)
+    try:
+        with GuestProcess(guest, seed=seed, stop=stop) as process:
+            return _one_pass(sequence, lambda image: image, process.init, process.update, **options)
+    except GuestError as error:
+        raise SequenceError(f"{sequence.name}: {error}") from error
+
+
+def _one_pass(sequence, prepare, init, track, *, start_box, on_frame, stop) -> TrackResult:
+    """`prepare` an RGB image (in another thread), `init` on the first and its box, `track` through the others.
+
+    init(prepared, box) -> seconds; track(prepared) -> (box, confidence, seconds).
+    """
     count = len(sequence.frames)
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
     result.boxes[0] = sequence.boxes[0] if start_box is None else start_box
-    state = None
-    with closing(read_ahead(_decoded(sequence))) as images:
+    with closing(read_ahead(prepare(sequences.read_image(path)) for path in sequence.frames)) as images:
         for index, image in enumerate(images):
             if stop is not None and stop.is_set():
                 raise Stopped(sequence.name)
             if index == 0:
-                box = jax.device_put(xywh_to_box(result.boxes[0]))
-                init = compiled.init.prepare(params, key, image, box)
-                start = perf_counter()
-                state = jax.block_until_ready(init(params, key, jax.device_put(image), box))
-                result.seconds[0] = perf_counter() - start
+                result.seconds[0] = init(image, result.boxes[0])
             else:
-                track = compiled.track.prepare(params, state, image)
-                start = perf_counter()
-                state, estimate = jax.block_until_ready(track(params, state, jax.device_put(image)))
-                result.seconds[index] = perf_counter() - start
-                box, confidence = jax.device_get((estimate.box, estimate.confidence))
-                result.boxes[index], result.confidence[index] = box_to_xywh(box), confidence
+                result.boxes[index], result.confidence[index], result.seconds[index] = track(image)
                 if not np.isfinite(result.boxes[index]).all():
                     raise SequenceError(f"{sequence.frames[index]}: the tracker returned a box that is not finite")
             on_frame()
@@ -103,13 +141,19 @@ def jittered_box(sequence: Sequence, jitter: float, seed: int) -> np.ndarray:
     return np.concatenate([box[:2] + box[2:] * draws[:2] + (box[2:] - size) / 2, size])
 
 
-def _decoded(sequence: Sequence) -> Iterator[Frame]:
-    return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
+class Entrant(NamedTuple):
+    """What takes part in a run: a tracker of ours, or a guest."""
+
+    name: str  # folder of its results
+    settings: dict[str, Any]  # JSON-ready: what its results are made from
+    versions: dict[str, str]
+    track: Callable[..., TrackResult]  # (sequence, start_box=, on_frame=, stop=): one pass
+    session: Callable[[Sequence], restarted.Session]  # for the protocols that start several times; ends the last one
+    speed: Callable[[], dict[str, Any]]  # what summary.json says of its speed beside the times of frames
 
 
 def run_sequences(
-    tracker: Tracker,
-    params: Params,
+    entrant: Entrant,
     selected: list[Sequence],
     folder: Path,
     *,
@@ -119,22 +163,19 @@ def run_sequences(
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     overwrite: bool = False,
-    versions: dict[str, str] | None = None,
 ) -> Report:
     """Track those of `selected` that have no result in `folder`, then summarize all that have one.
 
     `made_from` (JSON-ready: tracker, config, seed, weights, ...) is what results must have been made from to
     be kept. `workers` threads track one sequence each; speed is measured with all of them running. `shard` =
-    (i, n) tracks every n-th sequence from the i-th on. Each sequence has its own key from the seed and its
-    name, so order and shards do not matter. `jitter`: see `jittered_box`. An unreadable sequence becomes a
-    line of `problems`; ResultError where results cannot be written.
+    (i, n) tracks every n-th sequence from the i-th on. Order and shards do not matter. `jitter`, drawn from
+    `seed`: see `jittered_box`. An unreadable sequence and one on which a guest fails become a line of `problems`;
+    ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     mine = selected[shard[0] :: shard[1]]
     pending = [item for item in mine if overwrite or results.read_result(folder, item) is None]
     report = Report()
-    compiled = Compiled.of(tracker)
-    params, base_key = jax.device_put(params), jax.random.key(seed)
     stop = threading.Event()
     progress = tqdm(
         total=sum(len(item.frames) for item in pending),
@@ -144,11 +185,8 @@ def run_sequences(
     )
 
     def run_one(sequence: Sequence) -> None:
-        key = sequence_key(base_key, sequence)
         start_box = jittered_box(sequence, jitter, seed) if jitter else None
-        result = track_sequence(
-            compiled, params, sequence, key, start_box=start_box, on_frame=progress.update, stop=stop
-        )
+        result = entrant.track(sequence, start_box=start_box, on_frame=progress.update, stop=stop)
         results.write_result(folder, sequence.name, result)
 
     with progress, ThreadPoolExecutor(workers) as pool:
@@ -161,11 +199,8 @@ def run_sequences(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-    report.summary = summarize(folder, selected, made_from, versions or {})
-    report.summary["speed"] |= {
-        "compile_seconds": round(compiled.init.compile_seconds + compiled.track.compile_seconds, 3),
-        "workers": workers,
-    }
+    report.summary = summarize(folder, selected, made_from, entrant.versions)
+    report.summary["speed"] |= {**entrant.speed(), "workers": workers}
     results.write_atomically(folder / "summary.json", json.dumps(report.summary, indent=1) + "\n")
     return report
 
@@ -240,7 +275,16 @@ def table(summary: dict[str, Any]) -> str:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eval.run", description="Run a tracker over a benchmark.")
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--tracker", help="name in the registry of trackers")
+    who.add_argument("--guest", metavar="NAME", help="csrt, kcf or mil of OpenCV, or MODULE:CALLABLE (eval/guest.py)")
+    parser.add_argument(
+        "--guest-python", type=Path, default=sys.executable, metavar="PATH", help="guest's interpreter (default: this)"
+    )
+    parser.add_argument("--guest-color", choices=("bgr", "rgb"), default="bgr", help="of its images (default: bgr)")
+    parser.add_argument(
+        "--guest-timeout", type=_positive, default=60, metavar="SECONDS", help="to start, and a frame (default: 60)"
+    )
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
@@ -296,58 +340,97 @@ def main(argv: list[str] | None = None) -> int:
     enable_compilation_cache()
     problems: list[SequenceError] = []
     try:
-        entry, params = _load(arguments.tracker, arguments.weights)
-        config = settings.configure(entry.config, arguments.set)
-        if arguments.protocol != "ope" and arguments.workers > 1:
-            raise settings.SettingError(f"--protocol {arguments.protocol} tracks one sequence at a time; use --shard")
-        if arguments.protocol != "ope" and arguments.jitter:
-            raise settings.SettingError(f"--protocol {arguments.protocol} has its own starts; --jitter is for one pass")
-        selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
-        made_from = {
-            "tracker": arguments.tracker,
-            "dataset": arguments.dataset,
-            "config": settings.plain(config),
-            "seed": arguments.seed,
-            "weights": settings.params_hash(params),
-            **({"jitter": arguments.jitter} if arguments.jitter else {}),
-        }
-        if arguments.protocol != "ope":
-            return _run_restarted(arguments, entry.make(config), params, selected, made_from, problems)
-        report = run_sequences(
-            entry.make(config),
-            params,
-            selected,
-            arguments.out / arguments.tracker,
-            made_from=made_from,
-            seed=arguments.seed,
-            jitter=arguments.jitter,
-            workers=arguments.workers,
-            shard=arguments.shard,
-            overwrite=arguments.overwrite,
-            versions=settings.versions(),
-        )
+        with ExitStack() as stack:
+            protocol = arguments.protocol
+            if protocol != "ope" and arguments.workers > 1:
+                raise settings.SettingError(f"--protocol {protocol} tracks one sequence at a time; use --shard")
+            if protocol != "ope" and arguments.jitter:
+                raise settings.SettingError(f"--protocol {protocol} has its own starts; --jitter is for one pass")
+            entrant = _guest(arguments, stack) if arguments.guest else _tracker(arguments)
+            selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
+            made_from = {
+                "tracker": entrant.name,
+                "dataset": arguments.dataset,
+                "seed": arguments.seed,
+                **entrant.settings,
+                **({"jitter": arguments.jitter} if arguments.jitter else {}),
+            }
+            if protocol != "ope":
+                return _run_restarted(arguments, entrant, selected, made_from, problems)
+            report = run_sequences(
+                entrant,
+                selected,
+                arguments.out / entrant.name,
+                made_from=made_from,
+                seed=arguments.seed,
+                jitter=arguments.jitter,
+                workers=arguments.workers,
+                shard=arguments.shard,
+                overwrite=arguments.overwrite,
+            )
     except (SequenceError, ResultError, settings.SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return conclude(report, [str(problem) for problem in problems], arguments.out / arguments.tracker)
+    return conclude(report, [str(problem) for problem in problems], arguments.out / entrant.name)
 
 
-def _run_restarted(arguments, tracker: Tracker, params: Params, selected, made_from, problems) -> int:
-    """The exit code of a protocol with restarts; results go to OUT/<protocol>/<tracker>/."""
-    folder, compiled = arguments.out / arguments.protocol / arguments.tracker, Compiled.of(tracker)
-    params, key = jax.device_put(params), jax.random.key(arguments.seed)
+def _tracker(arguments: argparse.Namespace) -> Entrant:
+    """A tracker of the registry; SettingError for an unknown name, weights that do not fit, and a bad --set."""
+    entry, params = _load(arguments.tracker, arguments.weights)
+    config = settings.configure(entry.config, arguments.set)
+    compiled = Compiled.of(entry.make(config))
+    made_from = {"config": settings.plain(config), "weights": settings.params_hash(params)}
+    params, base_key = jax.device_put(params), jax.random.key(arguments.seed)
+
+    def track(sequence: Sequence, **options) -> TrackResult:
+        return track_sequence(compiled, params, sequence, sequence_key(base_key, sequence), **options)
 
     def session(sequence: Sequence) -> restarted.Session:
-        return restarted.session_of(compiled.init, compiled.track, params, sequence, sequence_key(key, sequence))
+        return restarted.session_of(compiled.init, compiled.track, params, sequence, sequence_key(base_key, sequence))
 
+    def speed() -> dict[str, float]:
+        return {"compile_seconds": round(compiled.init.compile_seconds + compiled.track.compile_seconds, 3)}
+
+    return Entrant(arguments.tracker, made_from, settings.versions(), track, session, speed)
+
+
+def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:
+    """A guest, whose processes end with `stack`; SettingError where it cannot be started."""
+    if arguments.weights or arguments.set:
+        raise settings.SettingError("--weights and --set are for --tracker; a guest brings its own")
+    guest = Guest(arguments.guest, arguments.guest_python, arguments.guest_color, arguments.guest_timeout)
+    try:
+        with GuestProcess(guest) as process:
+            environment = process.environment
+    except GuestError as error:
+        raise settings.SettingError(str(error)) from error
+    last = stack.enter_context(ExitStack())
+
+    def track(sequence: Sequence, **options) -> TrackResult:
+        return track_with_guest(guest, sequence, seed=sequence_seed(arguments.seed, sequence), **options)
+
+    def session(sequence: Sequence) -> restarted.Session:
+        last.close()
+        process = GuestProcess(guest, seed=sequence_seed(arguments.seed, sequence))
+        return restarted.session_of_guest(last.enter_context(process), sequence)
+
+    made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}
+    ours = {name: value for name, value in settings.versions().items() if name in ("jaxtrack", "revision")}
+    speed = {"timed": "the guest's own init and update; no decoding, no transfer"}
+    return Entrant(guest.name.replace(":", "."), made_from, {**environment, **ours}, track, session, lambda: speed)
+
+
+def _run_restarted(arguments, entrant: Entrant, selected, made_from, problems) -> int:
+    """The exit code of a protocol with restarts; results go to OUT/<protocol>/<tracker>/."""
+    folder = arguments.out / arguments.protocol / entrant.name
     report = restarted.run_protocol(
         arguments.protocol,
-        session,
+        entrant.session,
         selected[arguments.shard[0] :: arguments.shard[1]],
         folder,
         made_from={**made_from, "protocol": arguments.protocol},
         overwrite=arguments.overwrite,
-        versions=settings.versions(),
+        versions=entrant.versions,
     )
     for name, value in report.summary["mean"].items():
         print(f"{name:<20} {value:.4f}" if value is not None else f"{name:<20} -")
@@ -358,6 +441,11 @@ def _run_restarted(arguments, tracker: Tracker, params: Params, selected, made_f
         print("interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 1 if problems or report.problems else 0
+
+
+def sequence_seed(seed: int, sequence: Sequence) -> int:
+    """A seed of its own for each sequence, in 32 bits, whatever the order."""
+    return zlib.crc32(f"{seed} {sequence.name}".encode())
 
 
 def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
