@@ -383,10 +383,11 @@ def _tracker(arguments: argparse.Namespace) -> Entrant:
     params, base_key = jax.device_put(params), jax.random.key(arguments.seed)
 
     def track(sequence: Sequence, **options) -> TrackResult:
-        return track_sequence(compiled, params, sequence, sequence_key(base_key, sequence), **options)
+        return track_sequence(compiled, params, sequence, sequence_key(base_key, sequence.name), **options)
 
     def session(sequence: Sequence) -> restarted.Session:
-        return restarted.session_of(compiled.init, compiled.track, params, sequence, sequence_key(base_key, sequence))
+        key = sequence_key(base_key, sequence.name)
+        return restarted.session_of(compiled.init, compiled.track, params, sequence, key)
 
     def speed() -> dict[str, float]:
         return {"compile_seconds": round(compiled.init.compile_seconds + compiled.track.compile_seconds, 3)}
@@ -448,9 +449,9 @@ def sequence_seed(seed: int, sequence: Sequence) -> int:
     return zlib.crc32(f"{seed} {sequence.name}".encode())
 
 
-def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
+def sequence_key(key: jax.Array, name: str) -> jax.Array:
     """A key of its own for each sequence, whatever the order."""
-    return jax.random.fold_in(key, zlib.crc32(sequence.name.encode()))
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _load(name: str, weights: Path | None) -> tuple[Any, Params]:
