@@ -54,6 +54,8 @@ class GuestProcess:
         self._guest, self._seed, self._stop = guest, seed, stop or threading.Event()
         self._printed: collections.deque[bytes] = collections.deque(maxlen=8)
         self._deadline, self._late, self._ended = float("inf"), False, threading.Event()
+        if guest.name not in OPENCV and not all(guest.name.partition(":")):
+            raise GuestError(f"guest {guest.name}: must be {', '.join(OPENCV)} or MODULE:CALLABLE")
         self._pipe, theirs = Pipe()
         command = [str(guest.python), str(PROGRAM), str(theirs.fileno()), guest.name]
         try:

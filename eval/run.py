@@ -412,7 +412,10 @@ def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:
 
     def session(sequence: Sequence) -> restarted.Session:
         last.close()
-        process = GuestProcess(guest, seed=sequence_seed(arguments.seed, sequence))
+        try:
+            process = GuestProcess(guest, seed=sequence_seed(arguments.seed, sequence))
+        except GuestError as error:
+            raise SequenceError(f"{sequence.name}: {error}") from error
         return restarted.session_of_guest(last.enter_context(process), sequence)
 
     made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}

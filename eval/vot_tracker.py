@@ -6,7 +6,9 @@
 
 Rectangles, one object, one color image a frame, as files. Without --ini it waits for the toolkit. Every initialization
 starts from the same seed, and compiles all it will need, so that the times of frames hold no compilation. The toolkit
-may live in an environment of its own. Exit code 0 when the toolkit is done, 1 on an error, which one line names.
+may live in an environment of its own (0.7.4 and 0.9.0 are tried, with attributee 0.1.8, whose 0.1.10 they cannot import
+under Python 3.11; multi-start experiments fail inside 0.8.1 and 0.9.0, whatever the tracker). Exit code 0 when the
+toolkit is done, 1 on an error, which one line names.
 """
 
 import argparse

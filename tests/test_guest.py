@@ -176,7 +176,7 @@ def test_opencvs_own_tracker_is_a_guest(here):
     [
         ("nowhere:make", (), "guest nowhere:make: ModuleNotFoundError: No module named 'nowhere'"),
         ("mine:nobody", (), "guest mine:nobody: AttributeError: "),
-        ("mine", (), "guest mine: "),
+        ("mine", (), "guest mine: must be csrt, kcf, mil or MODULE:CALLABLE"),
         ("mil", ("--guest-python", "/nowhere/python"), "/nowhere/python: cannot be started"),
         ("mil", ("--guest-python", "/bin/false"), "guest mil: its process ended, exit code 1"),
         ("mil", ("--set", "a=1"), "--weights and --set are for --tracker"),
