@@ -85,6 +85,47 @@ def read_ahead(items: Iterable[Item], depth: int = 8) -> Iterator[Item]:
         closed.set()
 
 
+def newest(items: Iterable[Item]) -> Iterator[Item]:
+    """For a live camera: each time the latest item, made by another thread; those that come meanwhile are dropped.
+
+    So a consumer that is slower than the camera lags by one item, however long it runs. The last item and an exception
+    of `items` always come. Closing the iterator ends the thread, at the next item.
+    """
+    latest: list[Item] = []
+    ended: list[BaseException | None] = []
+    changed = threading.Condition()
+    closed = threading.Event()
+
+    def produce():
+        error = None
+        try:
+            for item in items:
+                if closed.is_set():
+                    return
+                with changed:
+                    latest[:] = [item]
+                    changed.notify()
+        except BaseException as raised:
+            error = raised
+        with changed:
+            ended.append(error)
+            changed.notify()
+
+    threading.Thread(target=produce, daemon=True).start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: latest or ended)
+                if not latest:
+                    break
+                item = latest.pop()
+            yield item
+        if ended[0] is not None:
+            raise ended[0]
+    finally:
+        closed.set()
+
+
 def xywh_to_box(xywh: np.ndarray) -> Box:
     """`[..., 4]` x, y, w, h (0-based, host) -> Box of float32 numpy arrays, to be put on the device."""
     xywh = np.asarray(xywh, np.float64)

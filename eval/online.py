@@ -1,10 +1,13 @@
 """A tracker with state, for live loops: OpenCV's habit of `init(image, box)`, `ok, box = update(image)`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
+import trackers
+from eval import settings
 from eval.compilation import CompiledPerCanvas
 from eval.frames import box_to_xywh, canvas_size, to_canvas, xywh_to_box
 from eval.video import to_rgb
@@ -53,15 +56,16 @@ class OnlineTracker:
         self._init.prepare(*args)
         self._track.prepare(self._params, jax.eval_shape(self._tracker.init, *args), frame)
 
-    def init(self, image: np.ndarray, box: Sequence[float]) -> None:
+    def init(self, image: np.ndarray, box: Sequence[float], *, key: jax.Array | None = None) -> None:
         """Starts on `box` (x, y, w, h) of `image`, forgetting any target before.
 
-        ValueError for an image `video.to_rgb` refuses or a box `check_box` refuses; the present target is
-        then kept.
+        `key` (default: the next of the seed) makes what follows independent of the targets before. ValueError for an
+        image `video.to_rgb` refuses or a box `check_box` refuses; the present target is then kept.
         """
         frame = self._frame(to_rgb(image))
         xywh = check_box(box, *frame.extent.tolist())
-        self._next_key, key = jax.random.split(self._next_key)
+        if key is None:
+            self._next_key, key = jax.random.split(self._next_key)
         args = jax.device_put((frame, xywh_to_box(xywh)))
         self._state = self._init.prepare(self._params, key, *args)(self._params, key, *args)
         self.box, self.confidence, self.verdict = tuple(xywh.tolist()), 1.0, FOUND
@@ -85,6 +89,39 @@ class OnlineTracker:
         """The image on the canvas of `max_size` if it fits there, else on one of its own."""
         fits = self._canvas and image.shape[0] <= self._canvas[0] and image.shape[1] <= self._canvas[1]
         return to_canvas(image, self._canvas if fits else None)
+
+
+def load_online(name: str, weights: Path | str | None, assignments: Sequence[str]) -> OnlineTracker:
+    """A tracker of the registry by `name`, with `weights` (None: its own) and its config changed by `field=value`.
+
+    ValueError or OSError, one line, for an unknown name, weights that do not fit, and a bad assignment.
+    """
+    entry = trackers.get(name)
+    config = settings.configure(entry.config, list(assignments))
+    return OnlineTracker(entry.make(config), trackers.load_params(name, weights))
+
+
+def follow(
+    online: OnlineTracker,
+    images: Iterable[np.ndarray],
+    box: Sequence[float],
+    on_frame: Callable[[np.ndarray, bool, XYWH], bool | None],
+) -> None:
+    """Tracks `box` of the first image through the others, and calls `on_frame(image, ok, box)` for each of those.
+
+    `images` is anything that yields them: `video.open_source(0).frames` of a camera, best within `frames.newest`, or a
+    generator that waits for a message of any other system. `on_frame` ends the loop by returning True, finds
+    confidence and verdict in `online`, and may call `online.init` to go to another target. ValueError where no image
+    comes; whatever `images`, `online` and `on_frame` raise.
+    """
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        raise ValueError("no image came; is the camera connected?")
+    online.init(first, box)
+    for image in images:
+        if on_frame(image, *online.update(image)):
+            return
 
 
 def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:

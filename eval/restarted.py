@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from eval import formats, metrics, parallel, results, sequences
 from eval.frames import box_to_xywh, to_canvas, xywh_to_box
+from eval.guest import GuestError, GuestProcess
 from eval.protocols import restarts, vot_multistart, vot_resets
 from eval.protocols.regions import region_overlaps
 from eval.results import Report, ResultError
@@ -50,12 +51,30 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: th
             raise parallel.Stopped(sequence.name)
         image = to_canvas(sequences.read_image(sequence.frames[index]))
         state, estimate = track.prepare(params, state, image)(params, state, image)
-        box = box_to_xywh(jax.device_get(estimate.box))
-        if not np.isfinite(box).all():
-            raise SequenceError(f"{sequence.frames[index]}: the tracker returned a box that is not finite")
-        return box
+        return _finite(box_to_xywh(jax.device_get(estimate.box)), sequence, index)
 
     return Session(start, update)
+
+
+def session_of_guest(process: GuestProcess, sequence: Sequence) -> Session:
+    """A guest that is running; SequenceError for an image that cannot be read, and where the guest fails."""
+
+    def ask(index: int, act: Callable[[np.ndarray], Any]) -> Any:
+        try:
+            return act(sequences.read_image(sequence.frames[index]))
+        except GuestError as error:
+            raise SequenceError(f"{sequence.name}: {error}") from error
+
+    def update(index: int) -> np.ndarray:
+        return _finite(ask(index, process.update)[0], sequence, index)
+
+    return Session(lambda index, box: ask(index, lambda image: process.init(image, box)), update)
+
+
+def _finite(box: np.ndarray, sequence: Sequence, index: int) -> np.ndarray:
+    if not np.isfinite(box).all():
+        raise SequenceError(f"{sequence.frames[index]}: the tracker returned a box that is not finite")
+    return box
 
 
 def labels(protocol: str, sequence: Sequence) -> list[str]:

@@ -1,12 +1,14 @@
 """Run a tracker over a benchmark.
 
     python -m eval.run --tracker NAME --dataset folder --data_dir DIR --out OUT
+    python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
 prints a table. The same command again goes on where an interrupted or killed run stopped. Exit code 0; 1 where a
 sequence had to be skipped (each is named) or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre,
-vot_reset or vot_multistart starts the tracker several times a sequence (eval/restarted.py). At size: `--workers N`
-threads, `--batch N` sequences in one call (eval/lanes.py), `--shard I/N` or `--distributed` processes on any hosts.
+vot_reset or vot_multistart starts the tracker several times a sequence (eval/restarted.py). `--guest` runs somebody
+else's (eval/guest.py). At size: `--workers N` threads, `--batch N` sequences in one call (eval/lanes.py), `--shard I/N`
+or `--distributed` processes on any hosts.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -27,7 +29,8 @@ import trackers
 from eval import metrics, parallel, restarted, results, sequences, settings
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
-from eval.lanes import AloneError, Lanes, Start, track_in_lanes
+from eval.guest import Guest, GuestError, GuestProcess
+from eval.lanes import AloneError, Lanes, Progress, Start, track_in_lanes
 from eval.parallel import Stopped
 from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
@@ -62,27 +65,62 @@ def track_sequence(
     `params` and `key` lie on the device. `on_frame` is called after each frame. SequenceError names an image
     that cannot be read or a frame on which the tracker's box is not finite; Stopped once `stop` is set.
     """
+    state = None
+
+    def init(image: Frame, xywh: np.ndarray) -> float:
+        nonlocal state
+        box = jax.device_put(xywh_to_box(xywh))
+        function = compiled.init.prepare(params, key, image, box)
+        start = perf_counter()
+        state = jax.block_until_ready(function(params, key, jax.device_put(image), box))
+        return perf_counter() - start
+
+    def track(image: Frame) -> tuple[np.ndarray, float, float]:
+        nonlocal state
+        function = compiled.track.prepare(params, state, image)
+        start = perf_counter()
+        state, estimate = jax.block_until_ready(function(params, state, jax.device_put(image)))
+        seconds = perf_counter() - start
+        box, confidence = jax.device_get((estimate.box, estimate.confidence))
+        return box_to_xywh(box), confidence, seconds
+
+    return _one_pass(sequence, to_canvas, init, track, start_box=start_box, on_frame=on_frame, stop=stop)
+
+
+def track_with_guest(
+    guest: Guest,
+    sequence: Sequence,
+    *,
+    seed: int = 0,
+    start_box: np.ndarray | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
+) -> TrackResult:
+    """The same by a guest, in a process of its own; SequenceError also where it fails (eval.guest)."""
+    options = dict(start_box=start_box, on_frame=on_frame, stop=stop)
+    try:
+        with GuestProcess(guest, seed=seed, stop=stop) as process:
+            return _one_pass(sequence, lambda image: image, process.init, process.update, **options)
+    except GuestError as error:
+        raise SequenceError(f"{sequence.name}: {error}") from error
+
+
+def _one_pass(sequence, prepare, init, track, *, start_box, on_frame, stop) -> TrackResult:
+    """`prepare` an RGB image (in another thread), `init` on the first and its box, `track` through the others.
+
+    init(prepared, box) -> seconds; track(prepared) -> (box, confidence, seconds).
+    """
     count = len(sequence.frames)
     result = TrackResult(np.empty((count, 4)), np.empty(count), np.ones(count))
     result.boxes[0] = sequence.boxes[0] if start_box is None else start_box
-    state = None
-    with closing(read_ahead(decoded(sequence))) as images:
+    with closing(read_ahead(prepare(sequences.read_image(path)) for path in sequence.frames)) as images:
         for index, image in enumerate(images):
             if stop is not None and stop.is_set():
                 raise Stopped(sequence.name)
             if index == 0:
-                box = jax.device_put(xywh_to_box(result.boxes[0]))
-                init = compiled.init.prepare(params, key, image, box)
-                start = perf_counter()
-                state = jax.block_until_ready(init(params, key, jax.device_put(image), box))
-                result.seconds[0] = perf_counter() - start
+                result.seconds[0] = init(image, result.boxes[0])
             else:
-                track = compiled.track.prepare(params, state, image)
-                start = perf_counter()
-                state, estimate = jax.block_until_ready(track(params, state, jax.device_put(image)))
-                result.seconds[index] = perf_counter() - start
-                box, confidence = jax.device_get((estimate.box, estimate.confidence))
-                result.boxes[index], result.confidence[index] = box_to_xywh(box), confidence
+                result.boxes[index], result.confidence[index], result.seconds[index] = track(image)
                 if not np.isfinite(result.boxes[index]).all():
                     raise SequenceError(f"{sequence.frames[index]}: the tracker returned a box that is not finite")
             on_frame()
@@ -108,9 +146,20 @@ def decoded(sequence: Sequence) -> Iterator[Frame]:
     return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
 
 
+class Entrant(NamedTuple):
+    """What takes part in a run: a tracker of ours, or a guest."""
+
+    name: str  # folder of its results
+    settings: dict[str, Any]  # JSON-ready: what its results are made from
+    versions: dict[str, str]
+    track: Callable[..., TrackResult]  # (sequence, start_box=, on_frame=, stop=): one pass
+    together: Callable[..., Iterator[Progress]] | None  # (batch, sequences, start boxes): passes, many in one call
+    session: Callable[[Sequence, threading.Event], restarted.Session]  # for starts in a row; a thread has one at a time
+    speed: Callable[[], dict[str, Any]]  # what summary.json says of its speed beside the times of frames
+
+
 def run_sequences(
-    tracker: Tracker,
-    params: Params,
+    entrant: Entrant,
     selected: list[Sequence],
     folder: Path,
     *,
@@ -122,25 +171,22 @@ def run_sequences(
     shard: tuple[int, int] = (0, 1),
     wait: Callable[[], None] | None = None,
     overwrite: bool = False,
-    versions: dict[str, str] | None = None,
 ) -> Report:
     """Track those of `selected` that have no result in `folder`, then summarize all that have one.
 
     `made_from` (JSON-ready: tracker, config, seed, weights, ...) is what results must have been made from to
     be kept. `workers` threads track one sequence each; speed is measured with all of them running. `batch` sequences
     of one canvas are tracked in one call (eval/lanes.py), which leaves `workers` nothing to do. `shard` =
-    (i, n) tracks every n-th sequence from the i-th on. Each sequence has its own key from the seed and its
-    name, so order and shards do not matter. `jitter`: see `first_box`. `wait`, of several processes, returns when the
-    other shards are done too: the first then writes the summary, and what it lacks is among its problems. An
-    unreadable sequence becomes a line of `problems`; ResultError where results cannot be written.
+    (i, n) tracks every n-th sequence from the i-th on. Order and shards do not matter. `jitter`, drawn from `seed`: see
+    `first_box`. `wait`, of several processes, returns when the other shards are done too: the first then writes the
+    summary, and what it lacks is among its problems. An unreadable sequence and one on which a guest fails become a
+    line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     starts = {item: first_box(item, jitter, seed) for item in selected}
     mine = selected[shard[0] :: shard[1]]
     pending = [item for item in mine if overwrite or results.read_result(folder, item, starts[item]) is None]
     report = Report()
-    compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
-    params, base_key = jax.device_put(params), jax.random.key(seed)
     progress = tqdm(
         total=sum(len(item.frames) for item in pending),
         unit="frame",
@@ -149,15 +195,13 @@ def run_sequences(
     )
 
     def track_alone(sequence: Sequence, stop: threading.Event) -> None:
-        key, box = sequence_key(base_key, sequence), starts[sequence]
-        result = track_sequence(compiled, params, sequence, key, start_box=box, on_frame=progress.update, stop=stop)
+        result = entrant.track(sequence, start_box=starts[sequence], on_frame=progress.update, stop=stop)
         results.write_result(folder, sequence.name, result)
 
     def track_together() -> list[Sequence]:
         """Those that must be tracked alone."""
         alone = []
-        begin = {item: Start(sequence_key(base_key, item), starts[item]) for item in pending}
-        with closing(track_in_lanes(lanes, batch, params, mine, begin)) as frames:
+        with closing(entrant.together(batch, mine, {item: starts[item] for item in pending})) as frames:
             for sequence, outcome in frames:
                 if isinstance(outcome, AloneError):
                     alone.append(sequence)
@@ -177,14 +221,11 @@ def run_sequences(
             wait()
     except KeyboardInterrupt:
         report.interrupted = True
-    report.summary = summarize(folder, starts, made_from, versions or {})
-    timed = "one call of track with its transfers; no decoding, no compilation"
-    report.summary["speed"] |= {
-        "timed": f"{timed}; a call tracks {batch} sequences and each has its share of it" if batch > 1 else timed,
-        "compile_seconds": round(sum(one.compile_seconds for one in (*compiled, lanes.start, lanes.track)), 3),
-        "workers": workers,
-        "batch": batch,
-    }
+    report.summary = summarize(folder, starts, made_from, entrant.versions)
+    speed = {**entrant.speed(), "workers": workers, "batch": batch}
+    if batch > 1:
+        speed["timed"] += f"; a call tracks {batch} sequences and each has its share of it"
+    report.summary["speed"] |= speed
     results.write_summary(folder, report, mine, None if wait is None else shard[0])
     return report
 
@@ -258,6 +299,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         description="Run a tracker over a benchmark.",
         epilog="example: python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results --workers 2",
     )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--tracker", help="name in the registry of trackers")
+    who.add_argument("--guest", metavar="NAME", help="csrt, kcf or mil of OpenCV, or MODULE:CALLABLE (eval/guest.py)")
+    parser.add_argument(
+        "--guest-python", type=Path, default=sys.executable, metavar="PATH", help="guest's interpreter (default: this)"
+    )
+    parser.add_argument("--guest-color", choices=("bgr", "rgb"), default="bgr", help="of its images (default: bgr)")
+    parser.add_argument(
+        "--guest-timeout", type=positive, default=60, metavar="SECONDS", help="to start, and a frame (default: 60)"
+    )
     add_arguments(parser)
     parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
     parser.add_argument(
@@ -292,7 +343,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every program that tracks a benchmark's sequences is told."""
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
@@ -337,37 +387,35 @@ def main(argv: list[str] | None = None) -> int:
         wait = None
         if arguments.distributed:
             arguments.shard, wait = parallel.join_processes(), parallel.wait_for_processes
-        entry, params = load_tracker(arguments.tracker, arguments.weights)
-        config = settings.configure(entry.config, arguments.set)
-        selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
-        made_from = {
-            "tracker": arguments.tracker,
-            "dataset": arguments.dataset,
-            "config": settings.plain(config),
-            "seed": arguments.seed,
-            "weights": settings.params_hash(params),
-            **({"jitter": arguments.jitter} if arguments.jitter else {}),
-        }
-        options = {
-            "workers": arguments.workers,
-            "shard": arguments.shard,
-            "wait": wait,
-            "overwrite": arguments.overwrite,
-            "versions": settings.versions(),
-        }
-        tracker, folder = entry.make(config), arguments.out / arguments.tracker
-        if arguments.protocol == "ope":
-            options |= {"seed": arguments.seed, "jitter": arguments.jitter, "batch": arguments.batch}
-            report = run_sequences(tracker, params, selected, folder, made_from=made_from, **options)
-            lines = table(report.summary)
-        else:
-            folder = arguments.out / arguments.protocol / arguments.tracker
-            made_from["protocol"] = arguments.protocol
-            session = _sessions(tracker, params, arguments.seed)
-            report = restarted.run_protocol(
-                arguments.protocol, session, selected, folder, made_from=made_from, **options
-            )
-            lines = restarted.table(report.summary)
+        with ExitStack() as stack:
+            entrant = _guest(arguments, stack) if arguments.guest else _tracker(arguments)
+            selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
+            made_from = {
+                "tracker": entrant.name,
+                "dataset": arguments.dataset,
+                "seed": arguments.seed,
+                **entrant.settings,
+                **({"jitter": arguments.jitter} if arguments.jitter else {}),
+            }
+            options = {
+                "workers": arguments.workers,
+                "shard": arguments.shard,
+                "wait": wait,
+                "overwrite": arguments.overwrite,
+            }
+            if arguments.protocol == "ope":
+                folder = arguments.out / entrant.name
+                options |= {"seed": arguments.seed, "jitter": arguments.jitter, "batch": arguments.batch}
+                report = run_sequences(entrant, selected, folder, made_from=made_from, **options)
+                lines = table(report.summary)
+            else:
+                folder = arguments.out / arguments.protocol / entrant.name
+                made_from["protocol"] = arguments.protocol
+                options["versions"] = entrant.versions
+                report = restarted.run_protocol(
+                    arguments.protocol, entrant.session, selected, folder, made_from=made_from, **options
+                )
+                lines = restarted.table(report.summary)
     except (SequenceError, ResultError, settings.SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -378,6 +426,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """SettingError for options that do not go together."""
+    if arguments.guest and (arguments.weights or arguments.set):
+        raise settings.SettingError("--weights and --set are for --tracker; a guest brings its own")
+    if arguments.guest and arguments.batch > 1:
+        raise settings.SettingError("--batch is for --tracker; use --workers for a guest")
     if arguments.batch > 1 and arguments.workers > 1:
         raise settings.SettingError("--batch tracks all its sequences in one call; leave --workers away")
     if arguments.distributed and arguments.shard != (0, 1):
@@ -388,21 +440,72 @@ def _check(arguments: argparse.Namespace) -> None:
         raise settings.SettingError(f"--protocol {arguments.protocol} has its own starts; --jitter is for one pass")
 
 
-def _sessions(tracker: Tracker, params: Params, seed: int) -> Callable[[Sequence, threading.Event], restarted.Session]:
-    """A session on each sequence, which ends when the event is set."""
-    compiled = Compiled.of(tracker)
-    params, key = jax.device_put(params), jax.random.key(seed)
+def _tracker(arguments: argparse.Namespace) -> Entrant:
+    """A tracker of the registry; SettingError for an unknown name, weights that do not fit, and a bad --set."""
+    entry, params = load_tracker(arguments.tracker, arguments.weights)
+    config = settings.configure(entry.config, arguments.set)
+    tracker = entry.make(config)
+    compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
+    made_from = {"config": settings.plain(config), "weights": settings.params_hash(params)}
+    params, base_key = jax.device_put(params), jax.random.key(arguments.seed)
+
+    def track(sequence: Sequence, **options) -> TrackResult:
+        return track_sequence(compiled, params, sequence, sequence_key(base_key, sequence.name), **options)
+
+    def together(batch: int, chosen: list[Sequence], boxes: dict[Sequence, np.ndarray]) -> Iterator[Progress]:
+        begin = {item: Start(sequence_key(base_key, item.name), box) for item, box in boxes.items()}
+        return track_in_lanes(lanes, batch, params, chosen, begin)
 
     def session(sequence: Sequence, stop: threading.Event) -> restarted.Session:
-        functions = compiled.init, compiled.track
-        return restarted.session_of(*functions, params, sequence, sequence_key(key, sequence), stop)
+        key = sequence_key(base_key, sequence.name)
+        return restarted.session_of(compiled.init, compiled.track, params, sequence, key, stop)
 
-    return session
+    def speed() -> dict[str, Any]:
+        return {
+            "timed": "one call of track with its transfers; no decoding, no compilation",
+            "compile_seconds": round(sum(one.compile_seconds for one in (*compiled, lanes.start, lanes.track)), 3),
+        }
+
+    return Entrant(arguments.tracker, made_from, settings.versions(), track, together, session, speed)
 
 
-def sequence_key(key: jax.Array, sequence: Sequence) -> jax.Array:
+def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:
+    """A guest, whose processes end with `stack`; SettingError where it cannot be started."""
+    guest = Guest(arguments.guest, arguments.guest_python, arguments.guest_color, arguments.guest_timeout)
+    try:
+        with GuestProcess(guest) as process:
+            environment = process.environment
+    except GuestError as error:
+        raise settings.SettingError(str(error)) from error
+    mine = threading.local()  # the process of each thread's session
+
+    def track(sequence: Sequence, **options) -> TrackResult:
+        return track_with_guest(guest, sequence, seed=sequence_seed(arguments.seed, sequence), **options)
+
+    def session(sequence: Sequence, stop: threading.Event) -> restarted.Session:
+        if hasattr(mine, "process"):
+            mine.process.close()
+        try:
+            process = GuestProcess(guest, seed=sequence_seed(arguments.seed, sequence), stop=stop)
+        except GuestError as error:
+            raise SequenceError(f"{sequence.name}: {error}") from error
+        mine.process = stack.enter_context(process)
+        return restarted.session_of_guest(process, sequence)
+
+    made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}
+    ours = {name: value for name, value in settings.versions().items() if name in ("jaxtrack", "revision")}
+    versions, speed = {**environment, **ours}, {"timed": "the guest's own init and update; no decoding, no transfer"}
+    return Entrant(guest.name.replace(":", "."), made_from, versions, track, None, session, lambda: dict(speed))
+
+
+def sequence_seed(seed: int, sequence: Sequence) -> int:
+    """A seed of its own for each sequence, in 32 bits, whatever the order."""
+    return zlib.crc32(f"{seed} {sequence.name}".encode())
+
+
+def sequence_key(key: jax.Array, name: str) -> jax.Array:
     """A key of its own for each sequence, whatever the order."""
-    return jax.random.fold_in(key, zlib.crc32(sequence.name.encode()))
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def load_tracker(name: str, weights: Path | None) -> tuple[Any, Params]:

@@ -243,7 +243,7 @@ def _run_all(track, chosen: list[Setting], size: int, selected: list[Sequence]) 
 def _run_own(compiled: run.Compiled, params, selected: list[Sequence], seed: int) -> None:
     params, key = jax.device_put(params), jax.random.key(seed)
     for sequence in selected:
-        run.track_sequence(compiled, params, sequence, run.sequence_key(key, sequence))
+        run.track_sequence(compiled, params, sequence, run.sequence_key(key, sequence.name))
 
 
 def _canvas(sequence: Sequence) -> tuple[int, ...]:
@@ -307,6 +307,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m eval.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     run.add_arguments(parser)
     parser.add_argument(
         "--range",

@@ -109,7 +109,8 @@ def track_settings(
     """
     boxes = np.empty((len(sequence.frames), len(chosen), 4))
     boxes[0] = sequence.boxes[0]
-    arguments, key, states = (params, jax.device_put(np.array(chosen, np.float32))), sequence_key(key, sequence), None
+    arguments, states = (params, jax.device_put(np.array(chosen, np.float32))), None
+    key = sequence_key(key, sequence.name)
     with closing(read_ahead(decoded(sequence))) as images:
         for index, image in enumerate(images):
             if states is None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.compilation import CompiledPerCanvas, enable_compilation_cache
-from eval.frames import box_to_xywh, canvas_size, read_ahead, to_canvas, xywh_to_box
+from eval.frames import box_to_xywh, canvas_size, newest, read_ahead, to_canvas, xywh_to_box
 from ops.boxes import Box, from_xywh, to_xywh
 from trackers.base import Frame
 
@@ -62,6 +62,42 @@ def test_host_boxes_agree_with_the_device_boxes(rng):
     assert host.center.dtype == np.float32
     np.testing.assert_allclose(box_to_xywh(host), to_xywh(device), rtol=1e-5)
     np.testing.assert_allclose(box_to_xywh(Box(host.center[0], host.size[0])), xywh[0], rtol=1e-5)
+
+
+def test_newest_drops_what_came_meanwhile_and_never_the_last():
+    taken, made = threading.Event(), threading.Event()
+
+    def items():
+        yield 0
+        taken.wait(10)
+        yield from range(1, 6)
+        made.set()
+
+    reader = newest(items())
+    assert next(reader) == 0
+    taken.set()
+    assert made.wait(10)
+    assert list(reader) == [5]
+
+
+def test_newest_ends_empty_raises_in_place_and_stops_its_thread():
+    assert list(newest([])) == []
+
+    def items():
+        yield 1
+        raise OSError("unplugged")
+
+    reader, seen = newest(items()), []
+    with pytest.raises(OSError, match="unplugged"):
+        seen.extend(reader)
+    assert seen == [1]
+    before = threading.active_count()
+    made = []
+    reader = newest(made.append(index) or index for index in iter(int, 1) if not time.sleep(0.001))
+    next(reader)
+    reader.close()
+    _wait_for(lambda: threading.active_count() <= before)
+    assert made
 
 
 def test_read_ahead_keeps_order_and_runs_ahead():

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from eval.online import OnlineTracker, check_box
-from tests import bright_spot
+from eval.online import OnlineTracker, check_box, follow, load_online
+from tests import bright_spot, trivial_tracker
 from tests.bright_spot import frame_with_spot
 from trackers.base import FOUND, LOST
 
@@ -122,3 +122,47 @@ def test_the_first_image_may_be_of_another_canvas_than_the_warm_up(online):
     online.warm_up(40, 60)
     online.init(frame_with_spot(270, 60, 10, 12), (10, 12, 5, 5))
     assert online.update(frame_with_spot(40, 60, 12, 12))[1] == pytest.approx((12, 12, 5, 5))
+
+
+def test_a_loop_with_a_callback_follows_until_the_images_or_the_callback_end(online):
+    places = [(10, 12), (14, 20), (18, 22), (22, 24)]
+    images = [frame_with_spot(40, 60, *place) for place in places]
+    seen = []
+    follow(online, iter(images), (10, 12, 5, 5), lambda image, ok, box: seen.append((image, ok, box)))
+    assert len(seen) == 3 and all(image is given for (image, _, _), given in zip(seen, images[1:], strict=True))
+    assert [ok for _, ok, _ in seen] == [True] * 3
+    assert [box[:2] for _, _, box in seen] == [pytest.approx(place) for place in places[1:]]
+    seen.clear()
+    follow(online, images, (10, 12, 5, 5), lambda image, ok, box: seen.append(box) or len(seen) == 2)
+    assert len(seen) == 2
+    with pytest.raises(ValueError, match="no image came"):
+        follow(online, [], (10, 12, 5, 5), lambda *_: None)
+
+
+def test_the_callback_may_change_the_target(online):
+    def on_frame(image, ok, box):
+        if box[0] == pytest.approx(14):
+            online.init(image, (14, 20, 9, 7))
+
+    follow(online, [frame_with_spot(40, 60, x, 20) for x in (10, 14, 18)], (10, 20, 5, 5), on_frame)
+    assert online.box == pytest.approx((16, 19, 9, 7))  # the spot of 5 x 5 in the middle
+
+
+def test_a_key_makes_a_start_independent_of_those_before():
+    def boxes(before):
+        online = OnlineTracker(trivial_tracker.make(trivial_tracker.Config(jitter=3.0)), trivial_tracker.params())
+        image = frame_with_spot(40, 60, 10, 12)
+        for _ in range(before):
+            online.init(image, (10, 12, 5, 5))
+        online.init(image, (10, 12, 5, 5), key=jax.random.key(7))
+        return online.update(image)[1]
+
+    assert boxes(0) == boxes(2) != pytest.approx((10, 12, 5, 5))
+
+
+def test_a_tracker_by_name():
+    assert isinstance(load_online("dimp_tiny", None, ["search_area_scale=4.5"]), OnlineTracker)
+    with pytest.raises(ValueError, match="no field 'search'"):
+        load_online("dimp_tiny", None, ["search=4.5"])
+    with pytest.raises(ValueError, match="nobody"):
+        load_online("nobody", None, [])

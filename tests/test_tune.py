@@ -92,7 +92,7 @@ def test_settings_of_a_real_tracker_in_one_call(tmp_path):
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, seed=0)
     together = track(chosen, sequence)
     compiled = run.Compiled.of(make(settings.substitute(config, dict(zip(fields, chosen[1])))))
-    alone = run.track_sequence(compiled, params, sequence, run.sequence_key(jax.random.key(0), sequence)).boxes
+    alone = run.track_sequence(compiled, params, sequence, run.sequence_key(jax.random.key(0), sequence.name)).boxes
     np.testing.assert_allclose(together[1], alone, atol=1e-2)
     assert np.abs(together[0] - together[1])[-1].max() > 0.1
 
