@@ -73,12 +73,13 @@ class Scores:
     table: dict[Setting, dict[str, float]] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Take what the file holds of these fields and sequences; ResultError where it is none of this program's."""
+        """Take what the file holds, but for sequences of other lengths; ResultError where it is not of this program."""
         try:
             stored = json.loads(self.path.read_text())
-            same = {name for name, count in self.frames.items() if stored["frames"].get(name) == count}
+            changed = {name for name, count in self.frames.items() if stored["frames"].get(name) != count}
             kept = {tuple(trial["values"]): trial["auc"] for trial in stored["trials"]}
-            self.table = {key: {n: v for n, v in auc.items() if n in same} for key, auc in kept.items()}
+            self.table = {key: {n: v for n, v in auc.items() if n not in changed} for key, auc in kept.items()}
+            self.frames = {**stored["frames"], **self.frames}
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -383,7 +384,8 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
     if not arguments.overwrite:
         scores.load()
     total = (search.trials + 1) * len(selected) if arguments.search == "random" else None
-    known, interval = sum(map(len, scores.table.values())), 0.5 if sys.stderr.isatty() else 30
+    known = sum(one.name in auc for auc in scores.table.values() for one in selected)
+    interval = 0.5 if sys.stderr.isatty() else 30
     progress = tqdm(total=total, initial=known, unit="run", mininterval=interval)
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, search.seed)
     with progress:

@@ -277,6 +277,10 @@ def test_a_sequence_that_changed_is_run_again(registry, data, tmp_path, monkeypa
     calls = spy(monkeypatch)
     assert command(tmp_path / "other", tmp_path, *SLOW, "--trials", "3") == 0
     assert {name for _, name in calls} == {"b"}
+    # those of a selection leave the others as they are
+    assert command(tmp_path / "other", tmp_path, *SLOW, "--trials", "4", "--sequences", "c,d") == 0
+    assert {name for _, name in calls} == {"b", "c", "d"}
+    assert sorted(len(trial["auc"]) for trial in stored(tmp_path, "trials")["trials"]) == [2, 4, 4, 4, 4]
 
 
 @pytest.mark.parametrize(
