@@ -6,8 +6,8 @@ All that is needed to run it is jax, numpy and flatbuffers:
 
     import json, jax, numpy as np
     from jax import export
-    file = np.load("dimp18.stablehlo")                     # arrays by name; json.loads(bytes(file["manifest"])) tells all
-    manifest = json.loads(bytes(file["manifest"]))
+    file = np.load("dimp18.stablehlo")
+    manifest = json.loads(bytes(file["manifest"]))         # names, shapes and dtypes of everything
     weights = [jax.device_put(file[name]) for name in manifest["weights"]]
     functions = [export.deserialize(bytearray(file[name])).call for name in ("init", "track")]
     init, track = jax.jit(functions[0]), jax.jit(functions[1], donate_argnums=1)
@@ -192,7 +192,7 @@ def _signature(exported: jax_export.Exported, arguments: tuple[str, ...], result
         tree = jax.tree.unflatten(tree, leaves)
         return dict(zip(names, tree if isinstance(tree, tuple) else (tree,), strict=True))
 
-    (positional, _), _ = exported.in_tree.children(), exported.in_tree
+    positional, _ = exported.in_tree.children()
     return {
         "arguments": {
             name: text
