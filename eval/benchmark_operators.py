@@ -279,9 +279,11 @@ def _work(operator: Operator, function: Callable, compiled: Any, inputs: tuple) 
         return roofline.work(jax.jit(lambda *inputs: function(*inputs)).lower(*inputs).compile())
 
 
-def _written_out(cond_fun, body_fun, state, args=(), *, max_steps: int, mode: str = "reverse"):
-    """`ops.loops.while_loop` that takes all of its steps, as many copies of the body."""
+def _written_out(cond_fun, body_fun, state, args=(), *, max_steps: int, mode: str = "reverse", iterates: bool = False):
+    """`ops.loops.while_loop` for the last state alone that takes all of its steps, as many copies of the body."""
     del cond_fun, mode
+    if iterates:
+        raise NotImplementedError("no operator here asks for the iterates")
     for _ in range(max_steps):
         state = body_fun(state, args)
     return state
@@ -312,7 +314,7 @@ def _torch_calls(operator: Operator, dtype: str) -> dict[str, tuple[Callable[[],
 
         def tensor(array, ours, theirs, layout=layout, inputs_axes=inputs_axes):
             inputs_axes.append((ours, theirs))
-            found = torch.from_numpy(_relayout(np.asarray(array), ours, theirs)).to(getattr(torch, dtype))
+            found = torch.from_numpy(_relayout(np.array(array), ours, theirs)).to(getattr(torch, dtype))
             found = found.to(memory_format=torch.channels_last) if layout and found.ndim == 4 else found.contiguous()
             return found.cuda() if on_gpu else found
 

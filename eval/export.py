@@ -11,10 +11,12 @@ All that is needed to run it is jax, numpy and flatbuffers:
     weights = [jax.device_put(file[name]) for name in manifest["weights"]]
     functions = [export.deserialize(bytearray(file[name])).call for name in ("init", "track")]
     init, track = jax.jit(functions[0]), jax.jit(functions[1], donate_argnums=1)
-    canvas, extent = np.zeros(manifest["canvas"], np.uint8), np.int32([height, width])
-    canvas[:height, :width] = image                        # uint8 RGB; the next frames the same way
-    state = init(weights, np.uint32([0, 0]), canvas, extent, np.float32([x, y, w, h]))
-    state, box, score, confidence, verdict = track(weights, state, canvas, extent)  # box: x, y, w, h
+    def frame(image):                                      # [h, w, 3] uint8 RGB
+        canvas = np.zeros(manifest["canvas"], np.uint8)    # a new one each time: jax may still read the one before
+        canvas[:image.shape[0], :image.shape[1]] = image
+        return canvas, np.int32(image.shape[:2])
+    state = init(weights, np.uint32([0, 0]), *frame(first), np.float32([x, y, w, h]))
+    state, box, score, confidence, verdict = track(weights, state, *frame(second))  # box: x, y, w, h
 """
 
 import argparse

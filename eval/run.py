@@ -239,7 +239,11 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.run", description="Run a tracker over a benchmark.")
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.run",
+        description="Run a tracker over a benchmark.",
+        epilog="example: python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results",
+    )
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")

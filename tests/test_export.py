@@ -36,18 +36,16 @@ READER = """
     weights = [jax.device_put(file[name]) for name in manifest["weights"]]
     functions = [export.deserialize(bytearray(file[name])).call for name in ("init", "track")]
     init, track = jax.jit(functions[0]), jax.jit(functions[1], donate_argnums=1)
-    canvas = np.zeros(manifest["canvas"], np.uint8)
-    height, width = clip["images"].shape[1:3]
-    extent = np.int32([height, width])
-    boxes = []
-    for index, image in enumerate(clip["images"]):
-        canvas[:height, :width] = image
-        if index == 0:
-            state = init(weights, np.uint32([0, 0]), canvas, extent, clip["box"])
-        else:
-            state, box, *_ = track(weights, state, canvas, extent)
-            boxes.append(np.asarray(box).tolist())
-    print(json.dumps(boxes))
+    def frame(image):
+        canvas = np.zeros(manifest["canvas"], np.uint8)
+        canvas[:image.shape[0], :image.shape[1]] = image
+        return canvas, np.int32(image.shape[:2])
+    first, *rest = clip["images"]
+    state, boxes = init(weights, np.uint32([0, 0]), *frame(first), clip["box"]), []
+    for image in rest:
+        state, box, *_ = track(weights, state, *frame(image))
+        boxes.append(box)
+    print(json.dumps(np.array(boxes).tolist()))
 """
 
 

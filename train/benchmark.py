@@ -29,6 +29,7 @@ import numpy as np
 from eval import roofline, settings
 from eval.datasets import DatasetError
 from eval.flops import count_flops
+from eval.results import ResultError, write_atomically
 from eval.sequences import SequenceError
 from eval.timing import compile_timed, interleaved
 from ops.correlation import correlate
@@ -524,7 +525,9 @@ def step_table(report: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Time and memory of training.", epilog="example: python -m train.benchmark step --json step.json"
+        prog="python -m train.benchmark",
+        description="Time and memory of training.",
+        epilog="example: python -m train.benchmark step --config train/configs/siamfc_smoke.py --json step.json",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -586,7 +589,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         print(step_table(result))
     if path:
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            write_atomically(path, json.dumps(result, indent=1) + "\n")
+        except ResultError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     if (result.get("loss_difference") or 0) > LOSS_TOLERANCE:
         print(f"error: the losses differ by more than {LOSS_TOLERANCE}: not the same function", file=sys.stderr)
         return 1
