@@ -419,10 +419,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
     """The report; SettingError if no operator is left."""
-    chosen = [one for one in operators(sizes) if not options.only or any(part in one.name for part in options.only)]
+    known = operators(sizes)
+    chosen = [one for one in known if not options.only or any(part in one.name for part in options.only)]
     chosen = [one for one in chosen if options.dtype == "float32" or not one.solver]  # solvers stay in float32
     if not chosen:
-        names = "; ".join(one.name for one in operators(sizes))
+        names = "; ".join(one.name for one in known)
         raise settings.SettingError(f"--only {','.join(options.only)}: no operator has that in its name: {names}")
     rows, reached = {}, []
     for operator in chosen:

@@ -23,7 +23,7 @@ def small_yardsticks(monkeypatch):
     monkeypatch.setattr(roofline, "matrix_product", lambda dtype: roofline.Yardstick(lambda: jnp.ones(8), 64.0))
 
 
-def test_a_run_has_every_row_and_pytorch_computes_the_same(monkeypatch):
+def test_a_run_has_every_row_and_pytorch_computes_the_same():
     options = argparse.Namespace(only=[], dtype="float32", repeats=1)
     report = benchmark_operators.run(options, SMALL)
     kinds = {(row["operator"], row["kind"]) for row in report["rows"].values()}
@@ -48,9 +48,13 @@ def test_the_work_of_a_solver_grows_with_its_steps():
     assert first > 0 and second == pytest.approx(first, rel=0.1)
 
 
-def test_the_command_writes_its_files(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def small_run(monkeypatch):
     whole_run = benchmark_operators.run
     monkeypatch.setattr(benchmark_operators, "run", lambda options: whole_run(options, SMALL))
+
+
+def test_the_command_writes_its_files(small_run, tmp_path, capsys):
     paths = {name: tmp_path / f"report.{name}" for name in ("json", "markdown", "plot")}
     files = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     command = ["--only", "DiMP", "--dtype", "bfloat16", "--repeats", "1", "--device", "cpu", *files]
@@ -97,7 +101,7 @@ def test_reports_are_compared_row_by_row(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("options", [["--device", "nothing"], ["--only", "nothing"]])
-def test_mistakes_are_one_line(options, capsys):
+def test_mistakes_are_one_line(options, small_run, capsys):
     assert benchmark_operators.main(options) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
