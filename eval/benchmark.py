@@ -47,13 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
     entry = trackers.get(options.tracker)
-    if options.first_box:
-        enable_compilation_cache()
-        _first_box(entry, options)
-        return 0
     try:
         if options.compare:
             print(benchmark_report.compare(*options.compare))
+            return 0
+        if options.first_box:
+            enable_compilation_cache()
+            with benchmark_report.on_device(options.device):
+                _first_box(entry, options)
             return 0
         report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
         with benchmark_report.on_device(options.device):
@@ -269,6 +270,7 @@ def _start_seconds(options) -> dict[str, float]:
     """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
     command = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
     command += ["--height", str(options.height), "--width", str(options.width)]
+    command += ["--device", options.device] if options.device else []
     model = trackers.get(options.tracker).model
     seconds = {}
     with tempfile.TemporaryDirectory() as cache:

@@ -319,7 +319,7 @@ def _torch_calls(operator: Operator, dtype: str) -> dict[str, tuple[Callable[[],
             return found.cuda() if on_gpu else found
 
         function, inputs, out = operator.peer(tensor)
-        axes = inputs_axes[-len(inputs) :]
+        axes = inputs_axes[-len(inputs) :]  # constants are converted before
 
         def forward(function=function, inputs=inputs):
             with torch.no_grad():

@@ -62,6 +62,16 @@ def test_rows_are_compared_with_the_backbone_and_the_yardsticks_of_their_round()
     assert rows["refine"]["median_ms"] == pytest.approx(18e3)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--device", "nothing"], ["--beside", "siamfc"], ["--weights", "nothing"], ["--compare", "nothing", "nothing"]],
+)
+def test_mistakes_are_one_line(options, capsys):
+    assert benchmark.main(["--no_restart", *options]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+
+
 def test_run(tmp_path, capsys, monkeypatch):
     small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
     monkeypatch.setattr(roofline, "yardsticks", lambda: small)
