@@ -1,12 +1,12 @@
 """How fast a tracker is: `python -m eval.benchmark --tracker dimp18 --json dimp18.json`.
 
 Measures on procedural frames, with the given weights or random ones (random ones see no target, so that no frame
-learns; what learning costs is a row of its own): compile time and run time apart, the stages of a frame, many
-targets at once, and what a second start takes with the compilation cache.
+learns; what learning costs is a row of its own): compile time and run time apart, the stages of a frame beside the
+roofline, many targets at once, and what a second start takes with the compilation cache. The operators have a command
+of their own, `eval.benchmark_operators`, and so has training, `train.benchmark`.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -14,69 +14,94 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import settings
+from eval import benchmark_report, plots, roofline, settings
 from eval.compilation import enable_compilation_cache
 from eval.flops import count_flops
 from eval.frames import to_canvas, xywh_to_box
+from eval.results import ResultError
 from eval.synthetic import ClipConfig, clip
+from eval.timing import compile_timed, interleaved
 from trackers import base
 from trackers.nets import filter_bank, models, resnet
 from trackers.templates import Matcher
-from trackers.weights import files
+from trackers.weights import WeightsError, files
 
 Compiled = Callable[..., Any]
+
+
+class Part(NamedTuple):
+    """A row: what is timed, and the work of one call."""
+
+    call: Callable[[], Any]
+    work: roofline.Work | None  # None: not counted
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
     entry = trackers.get(options.tracker)
-    if options.first_box:
-        enable_compilation_cache()
-        _first_box(entry, options)
-        return 0
-    report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
-    report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
-    report |= measure(entry, options)
-    report |= {"config": settings.plain(entry.config), "versions": settings.versions()}
-    print(table(report))
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
+    try:
+        if options.compare:
+            print(benchmark_report.compare(*options.compare))
+            return 0
+        if options.first_box:
+            enable_compilation_cache()
+            with benchmark_report.on_device(options.device):
+                _first_box(entry, options)
+            return 0
+        report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
+        with benchmark_report.on_device(options.device):
+            report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
+            report |= measure(entry, options)
+        report |= {"config": settings.plain(entry.config), "versions": settings.versions()}
+        report["versions"]["device"] = report.pop("device")
+        print(table(report))
+        benchmark_report.write(report, table(report), options)
+        if options.plot:
+            plots.plot_roofline(options.plot, report["rows"], report["peaks"], options.tracker)
+    except (ResultError, WeightsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one tracker in one run: seconds, milliseconds, frames per second, bytes."""
     if options.beside and trackers.get(options.beside).model != entry.model:
-        raise SystemExit(f"error: --beside {options.beside}: it has other networks than {options.tracker}")
+        raise ResultError(f"--beside {options.beside}: it has other networks than {options.tracker}")
     params = _params(options)
     first, second, box = _scene(options)
     tracker = entry.make(entry.config)
     key = jax.random.key(0)
 
-    init, init_compile = _compile(tracker.init, params, key, first, box)
+    init, init_compile = compile_timed(tracker.init, params, key, first, box)
     state = jax.block_until_ready(init(params, key, first, box))
-    init_seconds = _interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
-    track, track_compile = _compile(tracker.track, params, state, second, donate=(1,))
+    init_seconds = interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
+    track, track_compile = compile_timed(tracker.track, params, state, second, donate=(1,))
     memory = track.memory_analysis()
-    flops = count_flops(tracker.track, params, state, second)
-    calls = {"frame": (_stepper(track, params, _copy(state), second), flops)}
+    work = _work(tracker.track, track, params, state, second)
+    parts = {"frame": Part(_stepper(track, params, _copy(state), second), work)}
     if options.beside:
-        calls |= _frame_beside(options.beside, params, key, first, second, box)
-    calls |= _part_calls(entry, params, state, second)
+        parts |= _frame_beside(options.beside, params, key, first, second, box)
+    parts |= _parts(entry, params, state, second)
+    sticks = roofline.yardsticks()
+    seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
+    rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
+    targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
     return {
+        "device": jnp.zeros(()).device.device_kind,
         "compile_s": {"init": init_compile, "track": track_compile},
         "init_s": float(np.median(init_seconds)),
-        "stages": _timed(calls, options.repeats),
-        "targets": [_targets(tracker, track, params, state, second, n, options.repeats) for n in options.targets],
+        "rows": rows | {f"{row['count']} targets, one call": row.pop("row") for row in targets},
+        "peaks": roofline.peaks(sticks, seconds),
+        "targets": targets,
         "peak_memory_bytes": {
             "track_temporary": memory.temp_size_in_bytes,
             "track_arguments": memory.argument_size_in_bytes,
@@ -85,23 +110,28 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     }
 
 
-def _frame_beside(name: str, params, key, first, second, box) -> dict[str, tuple[Callable[[], Any], int]]:
+def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
+    """FLOPs of products and convolutions, loop bodies as often as they run; bytes as XLA counts them, bodies once."""
+    return roofline.Work(count_flops(function, *args), roofline.work(compiled).bytes)
+
+
+def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]:
     """A frame of another tracker with the same parameters, in the same rounds: what a wrapper adds to its host."""
     other = trackers.get(name)
     tracker = other.make(other.config)
     state = jax.jit(tracker.init)(params, key, first, box)
-    flops = count_flops(tracker.track, params, state, second)
-    track, _ = _compile(tracker.track, params, state, second, donate=(1,))
-    return {f"frame of {name}": (_stepper(track, params, state, second), flops)}
+    track, _ = compile_timed(tracker.track, params, state, second, donate=(1,))
+    work = _work(tracker.track, track, params, state, second)
+    return {f"frame of {name}": Part(_stepper(track, params, state, second), work)}
 
 
-def _part_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any], int]]:
-    """`{name: (call, FLOPs)}`: each part of a frame jitted on its own, fed with what the parts before it return."""
+def _parts(entry, params, state, frame) -> dict[str, Part]:
+    """Each part of a frame jitted on its own, fed with what the parts before it return."""
     calls = {}
 
     def add(name: str, function: Callable, *args):
-        compiled, _ = _compile(function, *args)
-        calls[name] = (lambda: compiled(*args), count_flops(function, *args))
+        compiled, _ = compile_timed(function, *args)
+        calls[name] = Part(lambda: compiled(*args), _work(function, compiled, *args))
         return compiled(*args)
 
     parts = entry.make_parts(entry.config)
@@ -118,11 +148,11 @@ def _part_calls(entry, params, state, frame) -> dict[str, tuple[Callable[[], Any
     location = add("localize", parts.localize, state, frame, region, features)
     refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
-    update, _ = _compile(parts.update, params, refined, region, features, seen, box, donate=(1,))
+    update, _ = compile_timed(parts.update, params, refined, region, features, seen, box, donate=(1,))
     once = {"update, no step": 1, "update, scheduled steps": entry.config.train_skipping}
     for name, number in once.items():
         start = _copy(refined)._replace(frame_number=jnp.int32(number))
-        calls[name] = (_updater(update, params, start, region, features, seen, box), 0)
+        calls[name] = Part(_updater(update, params, start, region, features, seen, box), None)
     return calls
 
 
@@ -136,42 +166,51 @@ def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
     return lambda params, images: network.apply(params["backbone"], normalize(images))
 
 
-def _timed(calls: dict[str, tuple[Callable[[], Any], int]], repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of every row, and how they compare with its FLOPs at the rate of the row "backbone".
+def _rows(
+    works: dict[str, roofline.Work | None], sticks: dict[str, roofline.Yardstick], seconds: dict[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds of every row, its share of the roofline, and its FLOPs at the rate of the row "backbone".
 
-    `over_ideal` is the median over the rounds, each row against the backbone of its own round; None for a row
-    without FLOPs. A row far above 1 is bound by memory or by many small operations, not by arithmetic.
+    seconds: of all rows and yardsticks, round by round. `over_ideal` is the median over the rounds, each row against
+    the backbone of its own round; None for a row without FLOPs. A row far above 1 is bound by memory or by many small
+    operations, not by arithmetic.
     """
-    seconds = _interleaved({name: call for name, (call, _) in calls.items()}, repeats)
-    ideal = seconds["backbone"] / calls["backbone"][1]  # seconds per FLOP, round by round
-    return {
-        name: {
-            "median_ms": 1e3 * float(np.median(seconds[name])),
-            "p95_ms": 1e3 * float(np.percentile(seconds[name], 95)),
-            "min_ms": 1e3 * float(np.min(seconds[name])),
+    ideal = seconds["backbone"] / works["backbone"].flops  # seconds per FLOP, round by round
+    rows = {}
+    for name, work in works.items():
+        each, (flops, moved) = seconds[name], work or roofline.Work(0, 0)
+        rows[name] = {
+            "median_ms": 1e3 * float(np.median(each)),
+            "p95_ms": 1e3 * float(np.percentile(each, 95)),
+            "min_ms": 1e3 * float(np.min(each)),
             "flops": flops,
-            "over_ideal": float(np.median(seconds[name] / (ideal * flops))) if flops else None,
+            "bytes": moved,
+            "over_ideal": float(np.median(each / (ideal * flops))) if flops else None,
         }
-        for name, (_, flops) in calls.items()
-    }
+        rows[name] |= roofline.share(name, work, sticks, seconds) if work else {"roofline_share": None, "bound": None}
+    return rows
 
 
-def _targets(tracker, track: Compiled, params, state, frame, count: int, repeats: int) -> dict[str, float]:
-    """Frames per second of `count` targets of one video: one call, beside as many calls of one."""
+def _targets(tracker, track: Compiled, params, state, frame, count: int, sticks, repeats: int) -> dict[str, Any]:
+    """Frames per second of `count` targets of one video: one call, beside as many calls of one; and the call's row."""
     group = base.many(tracker, count)
     states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), state)
     targets = base.Targets(states, jnp.ones(count, bool))
-    together, _ = _compile(group.track, params, targets, frame, donate=(1,))
-    calls = {
+    together, _ = compile_timed(group.track, params, targets, frame, donate=(1,))
+    work = _work(group.track, together, params, targets, frame)
+    calls = {name: stick.call for name, stick in sticks.items()} | {
         "together": _stepper(together, params, targets, frame),
         "alone": _stepper(track, params, _copy(state), frame),
     }
-    seconds = {name: float(np.median(s)) for name, s in _interleaved(calls, max(3, repeats // count)).items()}
+    seconds = interleaved(calls, max(3, repeats // count), warm_up=2)
+    both, alone = float(np.median(seconds["together"])), float(np.median(seconds["alone"]))
+    row = {"median_ms": 1e3 * both, "min_ms": 1e3 * float(np.min(seconds["together"])), **work._asdict()}
     return {
         "count": count,
-        "one_call_fps": 1 / seconds["together"],
-        "separate_calls_fps": 1 / (seconds["alone"] * count),
-        "speedup": seconds["alone"] * count / seconds["together"],
+        "one_call_fps": 1 / both,
+        "separate_calls_fps": 1 / (alone * count),
+        "speedup": alone * count / both,
+        "row": row | roofline.share("together", work, sticks, seconds),
     }
 
 
@@ -187,27 +226,6 @@ def _params(options) -> base.Params:
     if options.weights:
         return jax.device_put(trackers.load_params(options.tracker, options.weights))
     return trackers.init_params(options.tracker, jax.random.key(0))
-
-
-def _compile(function: Callable, *args, donate: tuple[int, ...] = ()) -> tuple[Compiled, float]:
-    """The executable and the seconds to trace and compile it."""
-    start = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
-    return compiled, time.perf_counter() - start
-
-
-def _interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each call, `[repeats]`, after two that are not counted.
-
-    All calls take turns, so that a disturbance of the machine meets all alike.
-    """
-    seconds = {name: [] for name in calls}
-    for _ in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(each[2:]) for name, each in seconds.items()}
 
 
 def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
@@ -252,6 +270,7 @@ def _start_seconds(options) -> dict[str, float]:
     """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
     command = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
     command += ["--height", str(options.height), "--width", str(options.width)]
+    command += ["--device", options.device] if options.device else []
     model = trackers.get(options.tracker).model
     seconds = {}
     with tempfile.TemporaryDirectory() as cache:
@@ -271,16 +290,24 @@ def _start_seconds(options) -> dict[str, float]:
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = [f"{report['tracker']} on {report['versions']['device']}, jax {report['versions']['jax']}", ""]
-    lines += ["| what | median ms | p95 ms | min ms | GFLOP | over ideal |", "|---|---|---|---|---|---|"]
-    for name, row in report["stages"].items():
+    lines += ["| what | median ms | p95 ms | min ms | GFLOP | over ideal | roofline share | bound |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for name, row in report["rows"].items():
+        if "p95_ms" not in row:
+            continue  # of several targets, which have a table of their own
         times = f"{row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['min_ms']:.1f}"
         work = f"{row['flops'] / 1e9:.2f} | {row['over_ideal']:.2f}" if row["flops"] else " | "
-        lines.append(f"| {name} | {times} | {work} |")
-    lines += ["", "Ideal: the FLOPs at the rate that the backbone reaches alone, round by round.", ""]
-    lines += ["| targets | one call, frames/s | separate calls, frames/s | speedup |", "|---|---|---|---|"]
+        lines.append(f"| {name} | {times} | {work} | {_share(row)} |")
+    peaks = report["peaks"]
+    product, copy = (f"{peaks[f'{unit}_per_second'] / 1e9:.1f}" for unit in ("flops", "bytes"))
+    lines += ["", "Ideal: the FLOPs at the rate that the backbone reaches alone, round by round."]
+    lines += [f"Roofline: a matrix product of {product} GFLOP/s and a copy of {copy} GB/s."]
+    lines += ["", "| targets | one call, frames/s | separate calls, frames/s | speedup | roofline share | bound |"]
+    lines += ["|---|---|---|---|---|---|"]
     for row in report["targets"]:
         rates = f"{row['one_call_fps']:.2f} | {row['separate_calls_fps']:.2f} | {row['speedup']:.2f}"
-        lines.append(f"| {row['count']} | {rates} |")
+        shares = _share(report["rows"][f"{row['count']} targets, one call"])
+        lines.append(f"| {row['count']} | {rates} | {shares} |")
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")
@@ -291,15 +318,20 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"peak memory: {peak}"])
 
 
+def _share(row: dict[str, Any]) -> str:
+    return " | " if row["roofline_share"] is None else f"{row['roofline_share']:.2f} | {row['bound']}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmark",
         description="Compile time, run time by stage, frames per second and memory of a tracker.",
         epilog="example: python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
     parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
     parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
     parser.add_argument("--weights", help="safetensors file; random weights without")
-    parser.add_argument("--json", help="write all figures to this file")
+    benchmark_report.add_options(parser)
     parser.add_argument("--repeats", type=int, default=30, help="timed frames (default 30)")
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=640)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eval import settings
+from eval.results import ResultError, write_atomically
 from eval.timing import time_function
 from ops.correlation import depthwise_correlate
 
@@ -86,7 +87,11 @@ def main(argv: list[str] | None = None) -> int:
     report = {"channels": options.channels, "rows": rows, "versions": settings.versions()}
     print(table(report))
     if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
+        try:
+            write_atomically(options.json, json.dumps(report, indent=2) + "\n")
+        except ResultError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -137,10 +142,11 @@ def _energy(correlate: Correlate, search: Array, template: Array) -> Array:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmark_correlation",
         description="Run time of the ways to compute a depthwise correlation.",
         epilog="example: python -m eval.benchmark_correlation --batches 1,8,28 --json correlation.json",
     )
-    parser.add_argument("--json", help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
     parser.add_argument("--seconds", type=float, default=2.0, help="stop the calls of a row after this (default 2)")
     parser.add_argument("--channels", type=int, default=256, help="of the features (default 256)")

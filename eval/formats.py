@@ -320,7 +320,11 @@ def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], n
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m eval.formats", description="Convert or pack result files.")
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.formats",
+        description="Convert or pack result files.",
+        epilog="example: python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
+    )
     parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
     parser.add_argument("--to", required=True, choices=FORMATS, help="format to write")
     parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")

@@ -1,6 +1,7 @@
 """Figures as files; no window is ever opened."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,6 +26,33 @@ def plot_track(
     axes.set(xlabel="frame", ylim=(-0.02, 1.02), xlim=(0, max(len(frames) - 1, 1)), title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    save(figure, Path(path))
+
+
+def plot_roofline(path: Path | str, rows: dict[str, dict[str, Any]], peaks: dict[str, float], title: str = "") -> None:
+    """PNG of GFLOP/s over FLOPs per byte: a point for each row with both counts, below the roof of the device.
+
+    rows: of a benchmark report, with `flops`, `bytes` and `median_ms`. peaks: `eval.roofline.peaks`. ResultError,
+    leaving nothing, where the file cannot be written.
+    """
+    figure = new_figure(9, 6)
+    axes = figure.add_subplot()
+    points = {
+        name: (row["flops"] / row["bytes"], row["flops"] / row["median_ms"] / 1e6)
+        for name, row in rows.items()
+        if row.get("flops") and row.get("bytes")
+    }
+    ridge = peaks["flops_per_second"] / peaks["bytes_per_second"]
+    reach = [ridge, *(intensity for intensity, _ in points.values())]
+    intensities = np.geomspace(min(reach) / 3, max(reach) * 3, 200)
+    roof = np.minimum(intensities * peaks["bytes_per_second"], peaks["flops_per_second"]) / 1e9
+    axes.loglog(intensities, roof, color="0.4", label="measured copy and matrix product")
+    for number, (name, (intensity, rate)) in enumerate(points.items()):
+        marker = "osD^vP"[number // 10 % 6]
+        axes.loglog(intensity, rate, marker, color=f"C{number % 10}", label=name)
+    axes.set(xlabel="FLOPs per byte", ylabel="GFLOP/s", title=title)
+    axes.grid(alpha=0.3, which="both")
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     save(figure, Path(path))
 
 

@@ -145,7 +145,11 @@ def latex_text(report: Report) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.report", description="A report of results as one HTML page.")
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.report",
+        description="A report of results as one HTML page.",
+        epilog="example: python -m eval.report results/* --data_dir SEQUENCES --out report",
+    )
     parser.add_argument(
         "results", nargs="+", metavar="[NAME=]RESULTS", help="folders of results, .json files of scores"
     )

@@ -278,7 +278,11 @@ def _config(tracker: str) -> siamrpn.Config:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval.siamese_findings", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.siamese_findings",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m eval.siamese_findings heads --out heads.json",
+    )
     commands = parser.add_subparsers(required=True)
     bias, each, heads = (
         commands.add_parser(name, help=text)

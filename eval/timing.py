@@ -1,4 +1,4 @@
-"""How long a jitted function takes: compilation and calls apart."""
+"""How long jitted functions take: compilation and calls apart, alone or in turns."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +10,34 @@ import numpy as np
 WARM_UP_CALLS = 1
 
 
+def compile_timed(
+    function: Callable, *arguments: Any, donate: tuple[int, ...] = ()
+) -> tuple[Callable[..., Any], float]:
+    """The executable and the seconds to trace and compile it."""
+    start = time.perf_counter()
+    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    return compiled, time.perf_counter() - start
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
+    """Seconds of each call, `[repeats]`, after `warm_up` that are not counted.
+
+    All calls take turns, so that a disturbance of the machine meets all alike.
+    """
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats + warm_up):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(each[warm_up:]) for name, each in seconds.items()}
+
+
 def time_function(
     function: Callable, arguments: Sequence[Any], repeats: int = 20, budget: float = 2.0
 ) -> dict[str, float]:
     """`compile_s`, and `median_ms` and `min_ms` of `calls` calls: no more than `repeats`, and none after `budget` s."""
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - start
+    compiled, compile_seconds = compile_timed(function, *arguments)
     for _ in range(WARM_UP_CALLS):
         jax.block_until_ready(compiled(*arguments))
     seconds: list[float] = []

@@ -304,6 +304,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m eval.track",
         description="Track targets through a video, an image folder or a camera. Without --video: a demo.",
+        epilog="example: python -m eval.track --video clip.mp4 --box 120,80,40,60 --out tracked.webm",
     )
     add = parser.add_argument
     add("--tracker", default=DEFAULT_TRACKER, help="name in the registry of trackers (default: %(default)s)")

@@ -107,6 +107,39 @@ def test_a_training_step(config, tmp_path, monkeypatch, capsys):
     assert "| scan, 20 steps |" in capsys.readouterr().out
 
 
+def test_a_training_step_of_a_siamese_tracker(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark.jax, "jit", partial(jax.jit, compiler_options=quick.compiler_options()))
+    monkeypatch.setattr(benchmark.roofline, "MATRIX_SIDE", 64)
+    config, path = tmp_path / "pairs.py", tmp_path / "step.json"
+    config.write_text(
+        textwrap.dedent("""
+        from dataclasses import replace
+        from eval.datasets import SYNTHETIC, SyntheticConfig
+        from eval.synthetic import ClipConfig
+        from train import program
+        from train.configs import siamfc_smoke
+
+        def get_config():
+            config = siamfc_smoke.get_config()
+            clips = SyntheticConfig(num_clips=1, clip=ClipConfig(height=96, width=128, num_frames=8))
+            search = replace(config.loader.search, size=143)
+            return replace(
+                config,
+                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                loader=replace(config.loader, batch_size=1, search=search),
+            )
+        """)
+    )
+    options = ["--steps", "1", "--repeats", "1", "--samples", "2", "--json", str(path)]
+    assert benchmark.main(["step", "--config", str(config), "--data_dir", str(tmp_path), *options]) == 0
+    report = json.loads(path.read_text())
+    assert [row["name"] for row in report["programs"]] == ["prepare", "forward", "forward + backward", "step"]
+    assert report["programs"][3]["crops_per_second"] == pytest.approx(2 / report["programs"][3]["median_s"])
+    assert report["loop"]["crops_per_second"] == pytest.approx(2 * report["loop"]["samples_per_second"])
+    assert min(report["loader"]["ms_per_sample"].values()) > 0 and report["loss_difference"] is None
+    assert "losses of the ways" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments", [["--config", "nothing.py"], ["--set", "loop.nothing=1"], ["--set", "loader.batch_size=0"]]
 )

@@ -203,7 +203,7 @@ def make_stages(config: Config) -> Stages:
         scheduled = (number - 1) % config.train_skipping == 0
         steps = jnp.where(hard, config.hard_negative_cg_steps, jnp.where(scheduled, config.cg_steps, 0))
         filter = gauss_newton(
-            _filter_residuals,
+            filter_residuals,
             state.filter,
             (memory.samples["features"], memory.samples["labels"], memory.weights, *_regularization(config)),
             num_steps=jnp.minimum(steps, 1),
@@ -243,7 +243,7 @@ def _regularization(config: Config) -> tuple[Array, Array]:
     return jnp.asarray(config.filter_reg, jnp.float32), jnp.asarray(config.mlu_alpha, jnp.float32)
 
 
-def _filter_residuals(filter, features, labels, weights, filter_reg, alpha):
+def filter_residuals(filter, features, labels, weights, filter_reg, alpha):
     """Eq. 5 of the paper for fixed projection: residuals whose sum of squares is the loss."""
     scores = correlate_same(features, filter)
     return safe_sqrt(weights)[:, None, None] * (mlu(scores, alpha) - labels), jnp.sqrt(filter_reg) * filter
@@ -265,7 +265,7 @@ def _learn_first(key: Array, samples: Array, labels: Array, config: Config) -> t
 
     def residuals(learned, samples, labels, weights, projection_reg, filter_reg, alpha):
         projected = samples @ learned["projection"]
-        errors = _filter_residuals(learned["filter"], projected, labels, weights, filter_reg, alpha)
+        errors = filter_residuals(learned["filter"], projected, labels, weights, filter_reg, alpha)
         return *errors, jnp.sqrt(projection_reg) * learned["projection"]
 
     def precondition(residual, samples, labels, weights, projection_reg, filter_reg, alpha):

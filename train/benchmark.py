@@ -9,11 +9,12 @@ needs of memory. Nothing is compiled through the cache on disk: compile times ar
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import settings
+from eval import roofline, settings
 from eval.datasets import DatasetError
 from eval.flops import count_flops
+from eval.results import ResultError, write_atomically
 from eval.sequences import SequenceError
+from eval.timing import compile_timed, interleaved
 from ops.correlation import correlate
 from ops.least_squares import descent_step, squared_norm
 from trackers.nets import models
@@ -42,7 +45,7 @@ from trackers.nets.dimp_classifier import (
     residuals,
 )
 from trackers.templates import EXEMPLAR_SIZE
-from train import atom, data, dimp, loop, memtrack, program, samplers
+from train import atom, clip_data, data, dimp, loop, memtrack, program, samplers, siamese_data, siamfc, siamrpn
 
 Array = jax.Array
 Params = Any
@@ -50,8 +53,6 @@ Compiled = Callable[..., Any]
 
 SMOKE = Path(__file__).parent / "configs" / "dimp_smoke.py"
 LOSS_TOLERANCE = 1e-4  # relative; the ways to unroll compute the same loss
-GEMM_SIZE = 2048  # rows and columns
-GEMM_SECONDS = 0.05  # a call takes at least as long, so that what it costs to start one does not count
 
 
 @dataclass(frozen=True)
@@ -125,27 +126,6 @@ VARIANTS = {  # each called as `optimize_filter`
     "scan": partial(scan_filter, checkpoint=False),
     "scan, checkpoint": partial(scan_filter, checkpoint=True),
 }
-
-
-def compile_timed(function: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[Compiled, float]:
-    """The executable and the seconds to trace and compile it."""
-    start = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
-    return compiled, time.perf_counter() - start
-
-
-def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each call, `[repeats]`, after one that is not counted.
-
-    All calls take turns, so that a disturbance of the machine meets all alike.
-    """
-    seconds = {name: [] for name in calls}
-    for _ in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(each[1:]) for name, each in seconds.items()}
 
 
 def make_problem(options: OptimizerOptions) -> tuple[dict[str, Any], Array]:
@@ -292,7 +272,8 @@ def run_step(config: program.Config, data_dir: Path, options: StepOptions) -> di
     report = {"config": settings.plain(config), "options": asdict(options)} | _environment()
     report["loader"] = profile_loader(config, data_dir, options.samples)
     report |= measure_programs(loss, config, params, batch, options)
-    report["loop"] = measure_loop(loss, config, params, data_dir, options.steps)
+    crops = crops_of(batch) // config.loader.batch_size
+    report["loop"] = measure_loop(loss, config, params, data_dir, options.steps, crops)
     (step,) = (row for row in report["programs"] if row["name"] == "step")
     # With one device: how much longer a step of the loop takes than its program with the data at hand.
     report["loop"]["over_step"] = report["loop"]["step_s"] / step["median_s"]
@@ -301,10 +282,15 @@ def run_step(config: program.Config, data_dir: Path, options: StepOptions) -> di
 
 def _loss_of(config: program.Config) -> Callable:
     """`(params, batch, loss_config)` that the config is for."""
-    for module in (atom, dimp):
+    for module in (atom, dimp, siamfc, siamrpn, memtrack):
         if isinstance(config.loss, module.LossConfig):
             return module.loss
-    raise settings.SettingError(f"its loss is a {type(config.loss).__module__} one, not ATOM's or DiMP's")
+    raise settings.SettingError(f"its loss, a {type(config.loss).__name__}, is of no command of train")
+
+
+def crops_of(batch: dict[str, Array]) -> int:
+    """Crops of a batch: its images are `[several, B, h, w, 3]`."""
+    return sum(math.prod(leaf.shape[:2]) for name, leaf in batch.items() if name.endswith("_images"))
 
 
 def profile_loader(config: program.Config, data_dir: Path, samples: int) -> dict[str, Any]:
@@ -328,15 +314,17 @@ def profile_loader(config: program.Config, data_dir: Path, samples: int) -> dict
     timed_datasets = [one._replace(frames=_Frames(timed("read", one.frames.__getitem__))) for one in datasets]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    load = program.samples_of(config.loss.model).load
+    crop_functions = ((data, "search_crop"), (siamese_data, "pair_crop"), (clip_data, "pair_crop"))
     try:
-        data.load_sample(datasets, mixture, config.loader, 0)  # files are opened at the first read
-        with (
-            mock.patch.object(data, "decode", timed("decode", data.decode)),
-            mock.patch.object(data, "search_crop", timed("crop", data.search_crop)),
-        ):
+        load(datasets, mixture, config.loader, 0)  # files are opened at the first read
+        with ExitStack() as patches:
+            patches.enter_context(mock.patch.object(data, "decode", timed("decode", data.decode)))
+            for module, name in crop_functions:
+                patches.enter_context(mock.patch.object(module, name, timed("crop", getattr(module, name))))
             start = time.perf_counter()
             for index in range(samples):
-                data.load_sample(timed_datasets, mixture, config.loader, index)
+                load(timed_datasets, mixture, config.loader, index)
             total = time.perf_counter() - start
     finally:
         cv2.setNumThreads(threads)
@@ -368,7 +356,7 @@ def measure_programs(
     """
     device = jax.devices()[0]
     params, batch = jax.device_put((params, batch), device)
-    prepare = partial(data.prepare, config=config.prepare)
+    prepare = partial(program.samples_of(config.loss.model).augment, config=config.prepare)
     key = jax.random.key(config.loop.seed)
     learned = loop.trained(params, config.optimizer)
     of_dimp = isinstance(config.loss, dimp.LossConfig)
@@ -410,10 +398,10 @@ def measure_programs(
                     filter_steps=steps,
                 )
 
-    gemm, gemm_flops = _matrix_product(device)
-    seconds = interleaved({"gemm": gemm} | calls, options.repeats)
-    gemm_rates = gemm_flops / seconds["gemm"]
-    crops = sum(len(batch[f"{part}_images"]) for part in ("train", "test")) * config.loader.batch_size
+    gemm = roofline.matrix_product()
+    seconds = interleaved({"gemm": gemm.call} | calls, options.repeats)
+    gemm_rates = gemm.amount / seconds["gemm"]
+    crops = crops_of(batch)
     for row in rows:
         each = seconds[row["name"]]
         row["median_s"], row["p90_s"] = float(np.median(each)), float(np.percentile(each, 90))
@@ -424,7 +412,7 @@ def measure_programs(
             row["loss"] = float(calls[row["name"]]()[0][0])
     return {
         "programs": rows,
-        "gemm": {"size": GEMM_SIZE, "flops_per_second": float(np.median(gemm_rates))},
+        "gemm": {"size": roofline.MATRIX_SIDE, "flops_per_second": float(np.median(gemm_rates))},
         "loss_difference": _loss_difference(rows, options.filter_steps) if of_dimp else None,
     }
 
@@ -440,21 +428,6 @@ def _runner(step: Compiled, state: loop.TrainState, batch: dict[str, Array]) -> 
     return call
 
 
-def _matrix_product(device: jax.Device) -> tuple[Callable[[], Array], int]:
-    """A call that multiplies square float32 matrices, at the precision of the networks, and its FLOPs."""
-    left, right = jax.device_put(jax.random.normal(jax.random.key(0), (2, GEMM_SIZE, GEMM_SIZE)), device)
-    right = right / GEMM_SIZE**0.5  # so that repeated products keep their size
-    repeated = jax.jit(lambda count, left, right: jax.lax.fori_loop(0, count, lambda _, product: product @ right, left))
-    jax.block_until_ready(repeated(1, left, right))
-    count, seconds = 1, 0.0
-    while seconds < GEMM_SECONDS:
-        count *= 2 if seconds else 1
-        start = time.perf_counter()
-        jax.block_until_ready(repeated(count, left, right))
-        seconds = time.perf_counter() - start
-    return partial(repeated, count, left, right), 2 * GEMM_SIZE**3 * count
-
-
 def _loss_difference(rows: Sequence[dict[str, Any]], filter_steps: Sequence[int]) -> float:
     """The largest relative difference of a loss from that by the while loop with as many steps."""
     losses = {(row["variant"], row["filter_steps"]): row["loss"] for row in rows if "variant" in row}
@@ -463,17 +436,17 @@ def _loss_difference(rows: Sequence[dict[str, Any]], filter_steps: Sequence[int]
 
 
 def measure_loop(
-    loss: Callable, config: program.Config, params: Params, data_dir: Path, steps: int
+    loss: Callable, config: program.Config, params: Params, data_dir: Path, steps: int, crops: int
 ) -> dict[str, float]:
     """The loop of `train.loop.fit` on all devices, with its loader: seconds of a step, and the share spent on waiting
     for a batch, during which the devices have nothing to do.
 
     Counted are `steps` steps after those whose batches were made while the step was compiled, and not the last step,
-    which writes a checkpoint.
+    which writes a checkpoint. crops: of a sample.
     """
     skipped = 1 + max(config.loader.buffer, config.loader.threads) * max(config.loader.workers, 1)
     config = replace(config, loop=replace(config.loop, steps=skipped + steps + 1))
-    prepare = partial(data.prepare, config=config.prepare)
+    prepare = partial(program.samples_of(config.loss.model).augment, config=config.prepare)
     with closing(program.open_batches(config, data_dir)) as batches, tempfile.TemporaryDirectory() as folder:
         timed = _TimedBatches(batches)
         of_config = partial(loss, config=config.loss)
@@ -482,12 +455,11 @@ def measure_loop(
     seconds = asked[skipped + steps] - asked[skipped]
     waited = np.sum(given[skipped:-1] - asked[skipped:-1])
     samples = config.loader.batch_size * steps / seconds
-    sampling = config.loader.sampling
     return {
         "step_s": float(seconds / steps),
         "data_wait_share": float(waited / seconds),
         "samples_per_second": float(samples),
-        "crops_per_second": float(samples * (sampling.train_frames + sampling.test_frames)),
+        "crops_per_second": float(samples * crops),
     }
 
 
@@ -553,7 +525,9 @@ def step_table(report: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Time and memory of training.", epilog="example: python -m train.benchmark step --json step.json"
+        prog="python -m train.benchmark",
+        description="Time and memory of training.",
+        epilog="example: python -m train.benchmark step --config train/configs/siamfc_smoke.py --json step.json",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -615,7 +589,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         print(step_table(result))
     if path:
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            write_atomically(path, json.dumps(result, indent=1) + "\n")
+        except ResultError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     if (result.get("loss_difference") or 0) > LOSS_TOLERANCE:
         print(f"error: the losses differ by more than {LOSS_TOLERANCE}: not the same function", file=sys.stderr)
         return 1

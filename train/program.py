@@ -431,7 +431,11 @@ def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = 
 
 
 def _main(name, loss, loss_config, argv) -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m train.{name}", description=f"Train {name}: see train/configs.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m train.{name}",
+        description=f"Train {name}: see train/configs.",
+        epilog=f"example: python -m train.{name} --config train/configs/{name}_smoke.py --out runs/smoke",
+    )
     parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m eval.datasets`")
