@@ -305,8 +305,12 @@ def _cut(sequence: Sequence, frames: int | None) -> Sequence:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    summary, example, *text = __doc__.split("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m eval.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.tune",
+        description="\n\n".join([summary, *text]),
+        epilog=f"example:\n\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     run.add_arguments(parser)

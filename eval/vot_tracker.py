@@ -87,7 +87,9 @@ def registry_entry(name: str, command: list[str]) -> str:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.vot_tracker", description="A tracker for the VOT toolkit, to be started by it."
+        prog="python -m eval.vot_tracker",
+        description="A tracker for the VOT toolkit, to be started by it.",
+        epilog="example: python -m eval.vot_tracker --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
     )
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")

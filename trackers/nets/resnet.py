@@ -8,8 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from trackers.nets.convolution import convolve
-
 Array = jax.Array
 
 BATCH_NORM_EPSILON = 1e-5
@@ -101,9 +99,16 @@ class ResNet(nn.Module):
 
 
 def conv(
-    name: str, features: int, size: int, stride: int = 1, *, padding: int | None = None, dilation: int = 1
+    name: str,
+    features: int,
+    size: int,
+    stride: int = 1,
+    *,
+    padding: int | None = None,
+    dilation: int = 1,
+    convolution=None,
 ) -> nn.Module:
-    """A bias-free convolution with symmetric padding, `size // 2` unless given."""
+    """A bias-free convolution with symmetric padding, `size // 2` unless given. convolution: None for XLA's own."""
     border = size // 2 if padding is None else padding
     return nn.Conv(
         features,
@@ -113,7 +118,7 @@ def conv(
         kernel_dilation=dilation,
         use_bias=False,
         kernel_init=conv_init,
-        conv_general_dilated=convolve,
+        conv_general_dilated=convolution,
         name=name,
     )
 
