@@ -1,6 +1,9 @@
-"""What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard."""
+"""What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard, programs that
+were compiled are shared by all processes."""
 
+import os
 import signal
+import tempfile
 
 import jax
 import numpy as np
@@ -9,6 +12,16 @@ import pytest
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it
+
+
+def pytest_configure(config):
+    """A folder of compiled programs, gone with the run unless the environment names one."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="compiled-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name  # for the workers, which start after this
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture
