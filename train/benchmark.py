@@ -3,8 +3,8 @@
 `step` measures a training run of any config: the loader alone on one core, the programs of a step beside a matrix
 product, DiMP's loss with its optimizer unrolled in three ways, and the loop as it is. `optimizer` measures the gradient
 through DiMP's optimizer alone. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan`
-with `jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what it
-needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
+with `jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what
+it needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
 """
 
 import argparse
