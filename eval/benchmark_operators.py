@@ -246,10 +246,11 @@ def _scalars(tensor: Callable, values) -> list:
     return [tensor(np.asarray(value), "", "") for value in values]
 
 
-def measure(operator: Operator, dtype: str, repeats: int) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+def measure(
+    operator: Operator, dtype: str, repeats: int, sticks: dict[str, roofline.Yardstick]
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Rows "name, forward" and "name, gradient" by name, and what the yardsticks reached."""
     inputs = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), operator.inputs)
-    sticks = roofline.yardsticks(dtype)
     calls, rows, asked = {name: stick.call for name, stick in sticks.items()}, {}, {}
     gradient = jax.grad(_energy(operator.function), operator.learned)
     for kind, function in (("forward", operator.function), ("gradient", gradient)):
@@ -425,9 +426,9 @@ def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
     if not chosen:
         names = "; ".join(one.name for one in known)
         raise settings.SettingError(f"--only {','.join(options.only)}: no operator has that in its name: {names}")
-    rows, reached = {}, []
+    rows, reached, sticks = {}, [], roofline.yardsticks(options.dtype)
     for operator in chosen:
-        more, peaks = measure(operator, options.dtype, options.repeats)
+        more, peaks = measure(operator, options.dtype, options.repeats, sticks)
         rows |= more
         reached.append(peaks)
     versions = settings.versions()

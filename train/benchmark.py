@@ -1,10 +1,10 @@
 """How fast training is: `python -m train.benchmark step --config train/configs/dimp_tiny.py --json step.json`.
 
-`step` measures a training run: the loader alone on one core, the programs of a step beside a matrix product, DiMP's
-loss with its optimizer unrolled in three ways, and the loop as it is. `optimizer` measures the gradient through DiMP's
-optimizer alone. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan` with
-`jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what it
-needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
+`step` measures a training run of any config: the loader alone on one core, the programs of a step beside a matrix
+product, DiMP's loss with its optimizer unrolled in three ways, and the loop as it is. `optimizer` measures the gradient
+through DiMP's optimizer alone. The three ways: the differentiable while loop of `ops.loops`, `lax.scan`, and `lax.scan`
+with `jax.checkpoint` around the step. `clip` compiles MemTrack's gradient for clips of several lengths, and says what
+it needs of memory. Nothing is compiled through the cache on disk: compile times are those of a first run.
 """
 
 import argparse
@@ -303,9 +303,9 @@ def profile_loader(config: program.Config, data_dir: Path, samples: int) -> dict
     seconds = dict.fromkeys(("read", "decode", "crop"), 0.0)
 
     def timed(stage, function):
-        def call(*args):
+        def call(*args, **options):
             start = time.perf_counter()
-            result = function(*args)
+            result = function(*args, **options)
             seconds[stage] += time.perf_counter() - start
             return result
 
