@@ -9,7 +9,6 @@ line names.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 import trackers
-from eval import metrics, sequences, settings, synthetic
+from eval import metrics, settings
+from eval.clips import Clip, drawn_clip, read_clip
 from eval.compilation import enable_compilation_cache
 from eval.frames import box_to_xywh, to_canvas, xywh_to_box
 from eval.plots import new_figure, save
@@ -34,16 +34,6 @@ from trackers.weights import WeightsError
 SHOWN = 6  # frames with their attention
 FACTORS = ("write nothing", "into the slots read", "into an unused slot")
 COLORS = ("0.8", "tab:blue", "tab:orange")
-HIDDEN = 0.5  # a clip is drawn again until less than this share of its target is seen in some frame
-
-
-class Clip(NamedTuple):
-    """A video of T frames with one target."""
-
-    name: str
-    image: Callable[[int], np.ndarray]  # frame number -> [H, W, 3] uint8 RGB
-    boxes: np.ndarray  # [T, 4] x, y, w, h; nan where it is not known
-    visibility: np.ndarray  # [T] in 0..1
 
 
 class Trace(NamedTuple):
@@ -171,27 +161,6 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
     axes.set(xlim=(max(x, -0.5), min(x + w, image.shape[1] - 0.5)), xticks=[], yticks=[])
     axes.set(ylim=(min(y + h, image.shape[0] - 0.5), max(y, -0.5)))
     axes.set_title(f"frame {index}", fontsize="small")
-
-
-def drawn_clip(count: int, first_seed: int = 0) -> Clip:
-    """A synthetic clip of `count` frames in which most of the target is hidden in some frame."""
-    config = synthetic.ClipConfig(num_frames=count)
-    for seed in range(first_seed, first_seed + 100):
-        scene = synthetic.make_scene(config, seed)
-        examples = [synthetic.render(scene, t)._replace(image=None) for t in range(count)]
-        visibility = np.array([example.visibility for example in examples])
-        if visibility.min() < HIDDEN < visibility[0] and visibility[-1] > HIDDEN:
-            break
-    boxes = np.stack([example.box for example in examples])
-    return Clip(f"drawn, seed {seed}", lambda t: synthetic.render(scene, t).image, boxes, visibility)
-
-
-def read_clip(data_dir: Path, name: str, count: int) -> Clip:
-    """The first frames of a sequence in the layout `folder`. SequenceError."""
-    (found,) = sequences.read_dataset("folder", data_dir, [name])
-    visible = found.visible.astype(float) if found.cover is None else found.cover / 8
-    boxes = np.where(found.visible[:, None], found.boxes, np.nan)
-    return Clip(name, lambda t: sequences.read_image(found.frames[t]), boxes[:count], visible[:count])
 
 
 def main(argv: list[str] | None = None) -> int:
