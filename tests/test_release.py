@@ -342,7 +342,7 @@ def folded(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return result
 
 
-LIMITS = {"dimp_tiny": 12e6, "dimp18_heads": 18e6}  # bytes
+LIMITS = {"dimp_tiny": 12e6, "dimp18_heads": 18e6, "siamfc": 5e6, "siamrpnpp_mobilenetv2_heads": 16e6}  # bytes
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -358,11 +358,12 @@ def test_released_files_are_whole_small_and_described(name):
     assert "/" not in metadata["info"]["config"]["validation"]["data_dir"]  # no path of somebody's machine
 
 
-def test_the_released_dimp_tiny_tracks():
-    """A clip that it was not trained on, the one that the demo shows."""
-    images, boxes, _ = zip(*synthetic.clip(synthetic.ClipConfig(num_frames=40), seed=0))
-    entry = trackers.get("dimp_tiny")
-    online = OnlineTracker(entry.make(entry.config), trackers.load_params("dimp_tiny", None))
+@pytest.mark.parametrize(("name", "frames"), [("dimp_tiny", 40), ("siamfc", 20)])
+def test_the_released_weights_track(name, frames):
+    """A clip that they were not trained on, the one that the demo shows."""
+    images, boxes, _ = zip(*synthetic.clip(synthetic.ClipConfig(num_frames=frames), seed=0))
+    entry = trackers.get(name)
+    online = OnlineTracker(entry.make(entry.config), trackers.load_params(name, None))
     online.init(images[0], boxes[0])
     found = [online.update(image)[1] for image in images[1:]]
     assert metrics.overlaps(np.stack(found), np.stack(boxes[1:])).mean() > 0.6

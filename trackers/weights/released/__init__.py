@@ -3,7 +3,11 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-HEADS = {"dimp18": "dimp18_heads", "atom": "dimp18_heads"}  # model -> file; ATOM and DiMP share the IoU-Net
+HEADS = {  # model -> file
+    "dimp18": "dimp18_heads",
+    "atom": "dimp18_heads",  # the same IoU-Net
+    "siamrpnpp_mobilenetv2_1.0": "siamrpnpp_mobilenetv2_heads",
+}
 
 
 def path(model: str) -> Path | None:
