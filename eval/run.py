@@ -444,10 +444,14 @@ def _tracker(arguments: argparse.Namespace) -> Entrant:
     """A tracker of the registry; SettingError for an unknown name, weights that do not fit, and a bad --set."""
     entry, params = load_tracker(arguments.tracker, arguments.weights)
     config = settings.configure(entry.config, arguments.set)
-    tracker = entry.make(config)
+    return tracker_entrant(arguments.tracker, entry.make(config), config, params, seed=arguments.seed)
+
+
+def tracker_entrant(name: str, tracker: Tracker, config: Any, params: Params, *, seed: int = 0) -> Entrant:
+    """Any tracker, of the registry or not, that was made of the dataclass `config`."""
     compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
     made_from = {"config": settings.plain(config), "weights": settings.params_hash(params)}
-    params, base_key = jax.device_put(params), jax.random.key(arguments.seed)
+    params, base_key = jax.device_put(params), jax.random.key(seed)
 
     def track(sequence: Sequence, **options) -> TrackResult:
         return track_sequence(compiled, params, sequence, sequence_key(base_key, sequence.name), **options)
@@ -466,7 +470,7 @@ def _tracker(arguments: argparse.Namespace) -> Entrant:
             "compile_seconds": round(sum(one.compile_seconds for one in (*compiled, lanes.start, lanes.track)), 3),
         }
 
-    return Entrant(arguments.tracker, made_from, settings.versions(), track, together, session, speed)
+    return Entrant(name, made_from, settings.versions(), track, together, session, speed)
 
 
 def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:

@@ -28,7 +28,7 @@ def test_opens_on_colab_and_installs_from_the_projects_address(path):
     colab = f"https://colab.research.google.com/github/{OWNER_AND_NAME}/blob/main/{path.relative_to(ROOT)}"
     assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({colab})" in notebook.cells[0].source
     install, *others = code_of(notebook)
-    assert re.search(rf'%pip install .*"jaxtrack(\[train\])? @ git\+{re.escape(URL)}"', install.source)
+    assert re.search(rf'%pip install .*"jaxtrack(\[[a-z,]+\])? @ git\+{re.escape(URL)}"', install.source)
     for cell in (notebook.cells[0], *notebook.cells[1:]):
         if cell is not install:
             rest = cell.source.replace(colab, "")
@@ -65,6 +65,6 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     outputs = [output for cell in code_of(notebook) for output in cell.outputs]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     drawn = re.compile(r"^figure.*plt\.subplots", re.MULTILINE)  # not those that stand below an if
-    assert pictures == sum(bool(drawn.search(cell.source)) for cell in code_of(notebook))
+    assert pictures >= sum(bool(drawn.search(cell.source)) for cell in code_of(notebook))
     warned = [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
     assert not warned
