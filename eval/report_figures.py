@@ -6,11 +6,16 @@ import re
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from eval import metrics, plots
 
-# Distinguishable to the color-blind (Okabe and Ito, Paul Tol), darkest last.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#555555")
+# The first eight are distinguishable to the color-blind (Okabe and Ito, Paul Tol).
+PALETTE = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#555555"),
+    *("#332288", "#999933", "#44AA99", "#AA4499", "#CC3311", "#BBBBBB"),
+)
+MOST_INSIDE = 5  # trackers in a legend that stands within its axes
 TRUTH_COLOR = "#FFFFFF"
 
 
@@ -52,14 +57,29 @@ def _new(width: float, height: float, columns: int = 1):
 
 
 def _curves(report, name: str, title: str, label: str, thresholds: np.ndarray, score: str) -> Figure:
-    figure, axes = _new(4.6, 4.0)
+    figure, axes = _new(4.6, _height(report))
     for index, entry in enumerate(report.entries):
         if entry.curves:
             text = f"{entry.name} [{entry.mean(score):.3f}]"
             axes.plot(thresholds, getattr(entry.curves, name), color=color_of(index), linewidth=1.8, label=text)
     axes.set(title=title, xlabel=label, ylabel="share of frames", ylim=(0, 1.01), xlim=(0, thresholds[-1]))
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    _legend(axes)
     return figure
+
+
+def _legend(axes) -> None:
+    """Within the axes where there is room, else below them."""
+    count = len(axes.get_legend_handles_labels()[0])
+    if count <= MOST_INSIDE:
+        axes.legend(fontsize=8, frameon=False, loc="best")
+    else:
+        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+
+
+def _height(report) -> float:
+    """Inches of a figure with a legend of all trackers."""
+    below = len(report.entries) > MOST_INSIDE
+    return 4.0 + (0.18 * len(report.entries) if below else 0)
 
 
 def _speed(report) -> Figure:
@@ -70,14 +90,15 @@ def _speed(report) -> Figure:
             axes.annotate(entry.name, (entry.fps, entry.mean("auc")), (6, 5), textcoords="offset points", fontsize=8)
     axes.set(title="Speed against accuracy", xlabel="frames/s (log)", ylabel="success AUC", xscale="log")
     axes.margins(x=0.35, y=0.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", labelsize=8)
     return figure
 
 
 def _calibration(report) -> Figure:
-    figure, (reliability, roc) = _new(8.6, 4.0, 2)
+    figure, (reliability, roc) = _new(8.6, _height(report), 2)
     for axes in (reliability, roc):
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
         axes.set(xlim=(0, 1), ylim=(0, 1.01))
@@ -106,7 +127,7 @@ def _calibration(report) -> Figure:
     reliability.set(title="Reliability", xlabel="confidence", ylabel="share of boxes with IoU > 0.5")
     roc.set(title="ROC of the confidence", xlabel="wrong boxes kept", ylabel="right boxes kept")
     for axes in (reliability, roc):
-        axes.legend(fontsize=8, frameon=False, loc="best")
+        _legend(axes)
     return figure
 
 
