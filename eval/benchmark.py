@@ -339,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first_box", action="store_true", help="only track one frame (used for the second start)")
     parser.add_argument(
         "--targets",
-        type=lambda text: [int(count) for count in text.split(",")],
+        type=benchmark_report.numbers,
         default=[1, 4, 16],
         help="numbers of targets (default 1,4,16)",
     )

@@ -6,7 +6,6 @@ so that a disturbance of the machine meets all alike.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -21,10 +20,10 @@ import jax
 import numpy as np
 
 import trackers
-from eval import metrics, parallel, settings
+from eval import benchmark_report, metrics, parallel, settings
 from eval.compilation import enable_compilation_cache
 from eval.lanes import Lanes, Start, track_in_lanes
-from eval.results import ResultError, TrackResult, write_atomically
+from eval.results import ResultError, TrackResult
 from eval.run import Compiled, track_sequence
 from eval.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
 from eval.synthetic import ClipConfig, clip
@@ -146,8 +145,7 @@ def main(argv: list[str] | None = None) -> int:
             report = {"tracker": options.tracker, "sequences": len(sequences), "rows": rows}
             report["versions"] = settings.versions()
             print(table(report))
-            if options.json:
-                write_atomically(options.json, json.dumps(report, indent=2) + "\n")
+            benchmark_report.write(report, table(report), options)
         except (SequenceError, ResultError, WeightsError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -170,14 +168,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3, help="timed passes of each way (default 3)")
-    parser.add_argument("--workers", type=_numbers, default=[2], help="threads (default 2)")
-    parser.add_argument("--batches", type=_numbers, default=[2, 4, 8], help="sequences in one call (default 2,4,8)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--workers", type=benchmark_report.numbers, default=[2], help="threads (default 2)")
+    parser.add_argument(
+        "--batches", type=benchmark_report.numbers, default=[2, 4, 8], help="sequences in one call (default 2,4,8)"
+    )
+    benchmark_report.add_files(parser)
     return parser
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ convolutions of their own in ours.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from eval import settings
+from eval import benchmark_report, settings
 from eval.compilation import enable_compilation_cache
-from eval.results import ResultError, write_atomically
+from eval.results import ResultError
 from eval.timing import time_function
 from trackers.nets.convolution import convolve
 
@@ -104,12 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for batch in options.batches for layer in LAYERS for row in measure(layer, batch, options)]
     report = {"rows": rows, "versions": settings.versions()}
     print(table(report))
-    if options.json:
-        try:
-            write_atomically(options.json, json.dumps(report, indent=2) + "\n")
-        except ResultError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+    try:
+        benchmark_report.write(report, table(report), options)
+    except ResultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -119,12 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Run time of XLA's convolution and of ours.",
         epilog="example: python -m eval.benchmark_convolution --batches 1,8 --json convolution.json",
     )
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    benchmark_report.add_files(parser)
     parser.add_argument("--repeats", type=int, default=10, help="timed calls (default 10)")
     parser.add_argument("--seconds", type=float, default=3.0, help="stop the calls of a row after this (default 3)")
     parser.add_argument(
         "--batches",
-        type=lambda text: [int(count) for count in text.split(",")],
+        type=benchmark_report.numbers,
         default=[1, 8],
         help="images in one call (default 1,8)",
     )

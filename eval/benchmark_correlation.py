@@ -6,19 +6,17 @@ are what else it could be. A gradient is that of the sum of squares in both argu
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import settings
-from eval.results import ResultError, write_atomically
+from eval import benchmark_report, settings
+from eval.results import ResultError
 from eval.timing import time_function
 from ops.correlation import depthwise_correlate
 
@@ -86,12 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     ]
     report = {"channels": options.channels, "rows": rows, "versions": settings.versions()}
     print(table(report))
-    if options.json:
-        try:
-            write_atomically(options.json, json.dumps(report, indent=2) + "\n")
-        except ResultError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+    try:
+        benchmark_report.write(report, table(report), options)
+    except ResultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -146,13 +143,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Run time of the ways to compute a depthwise correlation.",
         epilog="example: python -m eval.benchmark_correlation --batches 1,8,28 --json correlation.json",
     )
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    benchmark_report.add_files(parser)
     parser.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
     parser.add_argument("--seconds", type=float, default=2.0, help="stop the calls of a row after this (default 2)")
     parser.add_argument("--channels", type=int, default=256, help="of the features (default 256)")
     parser.add_argument(
         "--batches",
-        type=lambda text: [int(count) for count in text.split(",")],
+        type=benchmark_report.numbers,
         default=[1, 8, 28],
         help="pairs in one call (default 1,8,28)",
     )

@@ -11,11 +11,21 @@ import jax
 from eval.results import ResultError, write_atomically
 
 
+def numbers(text: str) -> list[int]:
+    """Of an option: 1,4,16."""
+    return [int(number) for number in text.split(",")]
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """--json and --markdown, which `write` reads."""
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--device, --json, --markdown, --plot and --compare."""
     parser.add_argument("--device", help="cpu, gpu or tpu (default: JAX's own choice)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    add_files(parser)
     parser.add_argument("--plot", type=Path, help="draw the roofline into this PNG")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two reports, row by row"
