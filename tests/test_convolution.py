@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from eval import benchmark_convolution
+from trackers.nets import convolution
 from trackers.nets.convolution import convolve
 
 # images, strides, padding, kernel dilation, groups, and the kernel's side where it is not 3
@@ -25,6 +26,7 @@ CASES = {
     "pointwise": (2, (1, 1), "VALID", (1, 1), 1, 1),
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
+WINOGRAD = ("one image", "groups, dilated", "dilated, one image")  # by its tiles, too, however small the images are
 TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 
@@ -46,9 +48,13 @@ def close(actual, expected):
     assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def case(request):
-    count, strides, padding, dilation, groups, *other = request.param
+@pytest.fixture(params=[*CASES, *(f"{name}, in tiles" for name in WINOGRAD)])
+def case(request, monkeypatch):
+    name = request.param.removesuffix(", in tiles")
+    if name != request.param:
+        monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
+        monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 1)
+    count, strides, padding, dilation, groups, *other = CASES[name]
     side = other[0] if other else 3
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(count, 11, 12, 4)), jnp.float32)
@@ -88,6 +94,19 @@ def test_many_targets(case):
         close(jax.grad(total(ours), argument)(many, kernel), jax.grad(total(expected), argument)(many, kernel))
     alone = jax.vmap(jax.grad(lambda images: jnp.sum(ours(images, kernel) ** 2)))(many)
     close(alone, jax.grad(total(expected))(many, kernel))
+
+
+@pytest.mark.parametrize("dtype, pays", [("float32", True), ("float64", True), ("bfloat16", False)])
+def test_where_tiles_pay(dtype, pays):
+    """Large maps of many channels at stride 1, not in half precision."""
+
+    def asked(size, channels, strides=(1, 1), dilation=(1, 1)):
+        images = jax.ShapeDtypeStruct((1, size, size, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), dtype)
+        return convolution._winograd_pays(images, kernel, strides, dilation)
+
+    assert asked(18, 32) == pays and asked(24, 32, dilation=(4, 4)) == pays
+    assert not (asked(17, 32) or asked(18, 31) or asked(18, 32, (2, 2)) or asked(18, 32, dilation=(1, 2)))
 
 
 def test_in_a_layer():

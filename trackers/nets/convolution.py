@@ -3,8 +3,9 @@
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
 in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
 dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, 1x1 kernels
-are matrix products and dilated ones a product for each of their cells, large kernels get a border that is cut off
-again, and the kernel's gradient is one product with the unfolded image.
+are matrix products, 3x3 kernels Winograd's products for tiles and dilated ones, where that does not pay, a product for
+each of their cells, large kernels get a border that is cut off again, and the kernel's gradient is one product with the
+unfolded image.
 """
 
 from functools import partial
@@ -14,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from trackers.nets import winograd
+
 Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
+WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, 32  # least number of places and of channels for which its transforms pay
 
 
 def convolve(
@@ -108,11 +112,21 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
+    if _winograd_pays(images, kernel, strides, dilation):
+        return winograd.convolve(images, kernel, dilation[0], precision)
     if dilation != (1, 1):
         return _one_by_one(products, images, kernel)
     if min(kernel.shape[:2]) > 3 and strides == (1, 1):
         return _one_by_one(partial(_cut, precision=precision), images, kernel)
     return _one_by_one(partial(_plain, strides=strides, dilation=dilation, precision=precision), images, kernel)
+
+
+def _winograd_pays(images: Array, kernel: Array, strides, dilation) -> bool:
+    if kernel.shape[:2] != (3, 3) or strides != (1, 1) or dilation[0] != dilation[1]:
+        return False
+    places = len(images) * np.prod(np.array(images.shape[1:3]) - 2 * np.array(dilation))
+    precise = images.dtype in (jnp.float32, jnp.float64)  # its sums of large numbers are not for fewer bits
+    return precise and places >= WINOGRAD_OUTPUTS and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
 
 
 def _products(images: Array, kernel: Array, strides, dilation, precision) -> Array:
