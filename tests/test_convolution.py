@@ -26,7 +26,7 @@ CASES = {
     "pointwise": (2, (1, 1), "VALID", (1, 1), 1, 1),
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
-WINOGRAD = ("one image", "groups, dilated", "dilated, one image")  # by its tiles, too, however small the images are
+WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
 TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 

@@ -2,10 +2,10 @@
 
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
 in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
-dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, 1x1 kernels
-are matrix products, 3x3 kernels Winograd's products for tiles and dilated ones, where that does not pay, a product for
-each of their cells, large kernels get a border that is cut off again, and the kernel's gradient is one product with the
-unfolded image.
+dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, and 1x1
+kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones are
+a product for each of their cells, and large ones get a border that is cut off again. The kernel's gradient is one
+product with the unfolded image.
 """
 
 from functools import partial
@@ -112,8 +112,11 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
+    tiles = partial(winograd.convolve, dilation=dilation[0], precision=precision)
+    if _winograd_pays(images[:1], kernel, strides, dilation):
+        return _one_by_one(tiles, images, kernel)
     if _winograd_pays(images, kernel, strides, dilation):
-        return winograd.convolve(images, kernel, dilation[0], precision)
+        return tiles(images, kernel)
     if dilation != (1, 1):
         return _one_by_one(products, images, kernel)
     if min(kernel.shape[:2]) > 3 and strides == (1, 1):
@@ -122,9 +125,10 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
 
 
 def _winograd_pays(images: Array, kernel: Array, strides, dilation) -> bool:
-    if kernel.shape[:2] != (3, 3) or strides != (1, 1) or dilation[0] != dilation[1]:
+    size = kernel.shape[0]
+    if kernel.shape[1] != size or size not in winograd.POINTS or strides != (1, 1) or dilation[0] != dilation[1]:
         return False
-    places = len(images) * np.prod(np.array(images.shape[1:3]) - 2 * np.array(dilation))
+    places = len(images) * np.prod(np.array(images.shape[1:3]) - (size - 1) * np.array(dilation))
     precise = images.dtype in (jnp.float32, jnp.float64)  # its sums of large numbers are not for fewer bits
     return precise and places >= WINOGRAD_OUTPUTS and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
 

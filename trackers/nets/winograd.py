@@ -1,8 +1,8 @@
-"""3x3 convolution with 16 multiplications for four outputs instead of 36: Winograd's minimal filtering F(2 x 2, 3 x 3).
+"""Convolution of 3x3 and 5x5 kernels with fewer multiplications: Winograd's minimal filtering.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: kernel and image are transformed so
-that a tile of 2 x 2 outputs is 16 products, which are matrix products over the channels. The transforms are sums of a
-few shifted arrays. (Tiles of 4 x 4 need fewer still, but their transforms of the kernel cost what they save.)
+that a tile of 2 x 2 outputs is 16 products instead of 36 (3x3) or 36 instead of 100 (5x5). These are matrix products
+over the channels; the transforms are sums of a few shifted arrays.
 """
 
 import jax
@@ -12,49 +12,68 @@ from jax import lax
 
 Array = jax.Array
 
-OUTPUTS, SIDE = 2, 4  # of a side of a tile: its outputs, and what they see
-# one dimension: BACK @ ((OF_KERNEL @ kernel) * (OF_IMAGE @ image)), eqs. 2 to 6
-OF_IMAGE = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
-OF_KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
-BACK = ((1, 1, 1, 0), (0, 1, -1, -1))
+OUTPUTS = 2  # of a side of a tile: for 4 the transforms of the kernel cost as much as the products save
+POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0)}  # of the interpolation, before infinity, by kernel size
 
 
 def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Array:
-    """Convolution without padding at stride 1: `[N, H, W, C]`, `[3, 3, C, D]` -> `[N, h, w, D]`.
+    """Convolution without padding at stride 1: `[N, H, W, C]`, `[r, r, C, D]` -> `[N, h, w, D]`, r in `POINTS`.
 
-    The plain sum but for rounding: a relative L2 error of about 1e-6 in float32.
+    The plain sum but for rounding: a relative L2 error of about 1e-6 (r = 3) or 2e-6 in float32.
     """
-    height, width = (size - 2 * dilation for size in images.shape[1:3])
+    height, width = (size - dilation * (kernel.shape[0] - 1) for size in images.shape[1:3])
     found = _tiled(_phases(images, dilation), kernel, -(-height // dilation), -(-width // dilation), precision)
     return _interleave(found, len(images), dilation)[:, :height, :width]
 
 
+def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Toom's and Cook's matrices in one dimension: (`[n, n]` of an image, `[n, r]` of a kernel, `[2, n]` to outputs).
+
+    The outputs y_k = sum_j kernel_j image_(k + j) are back @ ((of_kernel @ kernel) * (of_image @ image)), n = r + 1.
+    """
+    points = np.array(POINTS[size])
+    side = OUTPUTS + size - 1
+    of_image, of_kernel, back = np.zeros((side, side)), np.zeros((side, size)), np.zeros((OUTPUTS, side))
+    for row, point in enumerate(points):
+        others = np.delete(points, row)
+        of_image[row, :-1] = np.polynomial.polynomial.polyfromroots(others)
+        of_kernel[row] = point ** np.arange(size) / np.prod(point - others)
+        back[:, row] = point ** np.arange(OUTPUTS)
+    of_image[-1] = np.polynomial.polynomial.polyfromroots(points)
+    of_kernel[-1, -1] = back[-1, -1] = 1
+    return of_image, of_kernel, back
+
+
 def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> Array:
     """`[N, H, W, C]` -> `[N, height, width, D]`; where the images end too early they are continued with zeros."""
-    count, rows, columns = len(images), -(-height // OUTPUTS), -(-width // OUTPUTS)
-    missing = [max(OUTPUTS * tiles + 2 - size, 0) for tiles, size in zip((rows, columns), images.shape[1:3])]
+    of_image, of_kernel, back = transforms(kernel.shape[0])
+    side, count, rows, columns = len(of_image), len(images), -(-height // OUTPUTS), -(-width // OUTPUTS)
+    needed = (OUTPUTS * (rows - 1) + side, OUTPUTS * (columns - 1) + side)
+    missing = [max(stop - size, 0) for stop, size in zip(needed, images.shape[1:3])]
     images = jnp.pad(images, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
 
-    def shifted(array: Array, axis: int, tiles: int) -> list[Array]:
-        return [
-            lax.slice_in_dim(array, start, start + OUTPUTS * (tiles - 1) + 1, OUTPUTS, axis) for start in range(SIDE)
-        ]
+    def along(axis: int, array: Array) -> list[Array]:
+        """The transform of all tiles in one dimension."""
+        stop = needed[axis - 1] - side + 1
+        shifted = [lax.slice_in_dim(array, start, start + stop, OUTPUTS, axis) for start in range(side)]
+        return _combine(of_image, shifted)
 
-    places = [
-        place.reshape(count * rows * columns, -1)
-        for strip in _combine(OF_IMAGE, shifted(images, 1, rows))
-        for place in _combine(OF_IMAGE, shifted(strip, 2, columns))
+    # a product for each of the n x n places: stacked into one, XLA would copy them in and out
+    strips = lax.optimization_barrier(along(1, images))  # else it computes each of them again for every column
+    places = [place.reshape(count * rows * columns, -1) for strip in strips for place in along(2, strip)]
+    weights = [weight for row in _combine(of_kernel, list(kernel)) for weight in _combine(of_kernel, list(row))]
+    products = [
+        jnp.dot(place, weight, precision=precision).reshape(count, rows, columns, -1)
+        for place, weight in zip(places, weights, strict=True)
     ]
-    weights = [weight for row in _combine(OF_KERNEL, list(kernel)) for weight in _combine(OF_KERNEL, list(row))]
-    over_channels = (((2,), (1,)), ((0,), (0,)))
-    products = lax.dot_general(jnp.stack(places), jnp.stack(weights), over_channels, precision=precision)
-    products = products.reshape(SIDE, SIDE, count, rows, columns, -1)
-    outputs = [jnp.stack(_combine(BACK, list(strip)), 3) for strip in _combine(BACK, list(products))]
+    by_column = [_combine(back, products[column::side]) for column in range(side)]  # [n][2]
+    by_column = lax.optimization_barrier(by_column)
+    outputs = [jnp.stack(_combine(back, list(row)), 3) for row in zip(*by_column)]
     whole = jnp.stack(outputs, 2)  # [N, rows, 2, columns, 2, D]
     return whole.reshape(count, rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width]
 
 
-def _combine(matrix: tuple, arrays: list[Array]) -> list[Array]:
+def _combine(matrix: np.ndarray, arrays: list[Array]) -> list[Array]:
     """`matrix` times the vector of `arrays`, zeros and ones not multiplied."""
 
     def term(factor, array):
@@ -64,7 +83,7 @@ def _combine(matrix: tuple, arrays: list[Array]) -> list[Array]:
 
 
 def _phases(images: Array, step: int) -> Array:
-    """`[N, H, W, C]` -> `[step^2 N, H / step, W / step, C]`, every step-th row and column, continued with 0."""
+    """`[N, H, W, C]` -> `[step^2 N, H / step, W / step, C]`, every step-th row and column, continued with zeros."""
     if step == 1:
         return images
     count, height, width, channels = images.shape
