@@ -3,8 +3,8 @@
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
 in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
 dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, and 1x1
-kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones are
-a product for each of their cells, and large ones get a border that is cut off again. The kernel's gradient is one
+kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones
+are a product for each of their cells, and large ones get a border that is cut off again. The kernel's gradient is one
 product with the unfolded image.
 """
 
