@@ -2,11 +2,13 @@
 
 Measures on procedural frames, with the given weights or random ones (random ones see no target, so that no frame
 learns; what learning costs is a row of its own): compile time and run time apart, the stages of a frame beside the
-roofline, many targets at once, and what a second start takes with the compilation cache. The operators have a command
-of their own, `eval.benchmark_operators`, and so has training, `train.benchmark`.
+roofline, many targets at once, what a second start takes with the compilation cache and, for the Siamese trackers, the
+same networks in PyTorch (`--torch`). Trackers compute in float32; `--dtype` adds the backbone in another type. The
+operators have a command of their own, `eval.benchmark_operators`, and so has training, `train.benchmark`.
 """
 
 import argparse
+import importlib.util
 import os
 import resource
 import subprocess
@@ -21,19 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import benchmark_report, plots, roofline, settings
+from eval import benchmark_report, plots, roofline, settings, torch_siamese
 from eval.compilation import enable_compilation_cache
 from eval.flops import count_flops
 from eval.frames import to_canvas, xywh_to_box
 from eval.results import ResultError
 from eval.synthetic import ClipConfig, clip
 from eval.timing import compile_timed, interleaved
-from trackers import base
+from trackers import base, templates
 from trackers.nets import filter_bank, models, resnet
 from trackers.templates import Matcher
 from trackers.weights import WeightsError, files
 
 Compiled = Callable[..., Any]
+DTYPES = ("float32", "bfloat16")
+IN_TORCH = "networks alone in PyTorch"  # a row
 
 
 class Part(NamedTuple):
@@ -74,6 +78,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one tracker in one run: seconds, milliseconds, frames per second, bytes."""
+    if options.torch:
+        _check_torch(entry)
+    if options.dtype != "float32" and entry.model is None:
+        raise ResultError(f"--dtype {options.dtype}: {options.tracker} has no network")
     if options.beside and trackers.get(options.beside).model != entry.model:
         raise ResultError(f"--beside {options.beside}: it has other networks than {options.tracker}")
     params = _params(options)
@@ -90,12 +98,15 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     parts = {"frame": Part(_stepper(track, params, _copy(state), second), work)}
     if options.beside:
         parts |= _frame_beside(options.beside, params, key, first, second, box)
-    parts |= _parts(entry, params, state, second)
+    parts |= _parts(entry, params, state, second, options.dtype)
+    if options.torch:
+        parts[IN_TORCH] = _networks_in_torch(entry, params, state, first, second, box)
     sticks = roofline.yardsticks()
     seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
     rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
     targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
     return {
+        "over_torch": float(np.median(seconds["frame"] / seconds[IN_TORCH])) if options.torch else None,
         "device": jnp.zeros(()).device.device_kind,
         "compile_s": {"init": init_compile, "track": track_compile},
         "init_s": float(np.median(init_seconds)),
@@ -108,6 +119,15 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
             "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         },
     }
+
+
+def _check_torch(entry: trackers.Entry) -> None:
+    if entry.model not in models.SIAMESE_MODELS:
+        raise ResultError("--torch: only the Siamese trackers have their networks in PyTorch here")
+    if importlib.util.find_spec("torch") is None:
+        raise ResultError("--torch: PyTorch is not installed (pip install torch)")
+    if jnp.zeros(()).device.platform != "cpu":
+        raise ResultError("--torch: compares on a CPU only; give --device cpu")
 
 
 def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
@@ -125,8 +145,8 @@ def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]
     return {f"frame of {name}": Part(_stepper(track, params, state, second), work)}
 
 
-def _parts(entry, params, state, frame) -> dict[str, Part]:
-    """Each part of a frame jitted on its own, fed with what the parts before it return."""
+def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
+    """Each part of a frame jitted on its own, fed with what the parts before it return, the backbone in `dtype` too."""
     calls = {}
 
     def add(name: str, function: Callable, *args):
@@ -134,16 +154,21 @@ def _parts(entry, params, state, frame) -> dict[str, Part]:
         calls[name] = Part(lambda: compiled(*args), _work(function, compiled, *args))
         return compiled(*args)
 
+    def add_backbone(images: jax.Array) -> None:
+        add("backbone", _backbone(entry), params, images)
+        if dtype != "float32":
+            add(f"backbone, {dtype}", _backbone(entry), jax.tree.map(lambda leaf: leaf.astype(dtype), params), images)
+
     parts = entry.make_parts(entry.config)
     if isinstance(parts, Matcher):
         region = add("crop", parts.region, frame, state.box, state.fill)
-        add("backbone", _backbone(entry), params, region.image)
+        add_backbone(region.image)
         features = add("features", parts.features, params, region.image)
         response = add("match", parts.match, params, state.template, features)
         add("decode", parts.decode, response, state.box)
         return calls
     region = add("crop", parts.crop, state, frame)
-    add("backbone", _backbone(entry), params, region.image)
+    add_backbone(region.image)
     features = add("features", parts.features, params, region.image)
     location = add("localize", parts.localize, state, frame, region, features)
     refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
@@ -156,14 +181,37 @@ def _parts(entry, params, state, frame) -> dict[str, Part]:
     return calls
 
 
+def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Part:
+    """Features and match of a frame; neither crop nor decode, which a frame of ours has."""
+    import torch
+
+    matcher = entry.make_parts(entry.config)
+    template, search = torch_siamese.network(entry.model, params)
+
+    def tensor(images):
+        return torch.from_numpy(np.moveaxis(np.array(images), 3, 1).copy())
+
+    exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
+    kept, crops = template(tensor(exemplar)), tensor(matcher.region(second, state.box, state.fill).image)
+    return Part(lambda: jax.block_until_ready([maps.numpy() for maps in search(kept, crops)]), None)
+
+
 def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
-    """`(params, crops) -> taps`: the part of `features` whose rate is the yardstick of a frame."""
+    """`(params, crops) -> taps`: the part of `features` whose rate is the yardstick of a frame.
+
+    It computes in the type of the parameters.
+    """
     if entry.model is None:
         return lambda params, images: filter_bank.extract(params["backbone"], images)
     network = models.networks(entry.model)["backbone"]
     raw = (*models.SIAMESE_MODELS, *models.MEMORY_MODELS)
     normalize = jnp.asarray if entry.model in raw else resnet.normalize
-    return lambda params, images: network.apply(params["backbone"], normalize(images))
+
+    def taps(params, images):
+        dtype = jax.tree.leaves(params["backbone"])[0].dtype
+        return network.apply(params["backbone"], normalize(images).astype(dtype))
+
+    return taps
 
 
 def _rows(
@@ -308,6 +356,8 @@ def table(report: dict[str, Any]) -> str:
         rates = f"{row['one_call_fps']:.2f} | {row['separate_calls_fps']:.2f} | {row['speedup']:.2f}"
         shares = _share(report["rows"][f"{row['count']} targets, one call"])
         lines.append(f"| {row['count']} | {rates} | {shares} |")
+    if report["over_torch"]:
+        lines += ["", f"A frame takes {report['over_torch']:.2f} of the time of its networks alone in PyTorch."]
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")
@@ -330,6 +380,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
     parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
+    parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
     parser.add_argument("--weights", help="safetensors file; random weights without")
     benchmark_report.add_options(parser)
     parser.add_argument("--repeats", type=int, default=30, help="timed frames (default 30)")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import trackers
 from eval import benchmark, roofline, timing
 from eval.flops import count_flops
 
@@ -64,7 +65,14 @@ def test_rows_are_compared_with_the_backbone_and_the_yardsticks_of_their_round()
 
 @pytest.mark.parametrize(
     "options",
-    [["--device", "nothing"], ["--beside", "siamfc"], ["--weights", "nothing"], ["--compare", "nothing", "nothing"]],
+    [
+        ["--device", "nothing"],
+        ["--beside", "siamfc"],
+        ["--weights", "nothing"],
+        ["--compare", "nothing", "nothing"],
+        ["--torch"],  # no Siamese tracker
+        ["--tracker", "atom_filterbank", "--dtype", "bfloat16"],  # no network
+    ],
 )
 def test_mistakes_are_one_line(options, capsys):
     assert benchmark.main(["--no_restart", *options]) == 1
@@ -89,3 +97,18 @@ def test_run(tmp_path, capsys, monkeypatch):
     assert stages["2 targets, one call"]["flops"] == pytest.approx(2 * stages["frame"]["flops"], rel=0.1)
     assert all(stages[name]["roofline_share"] > 0 for name in ("frame", "backbone", "2 targets, one call"))
     assert "| backbone |" in capsys.readouterr().out
+
+
+def test_a_row_for_the_backbone_in_another_type(monkeypatch):
+    small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
+    monkeypatch.setattr(roofline, "yardsticks", lambda: small)
+    options = benchmark._parser().parse_args(
+        ["--tracker", "dimp_tiny", "--dtype", "bfloat16", "--repeats", "1", "--height", "96", "--width", "96"]
+    )
+    options.targets = []
+    rows = benchmark.measure(trackers.get("dimp_tiny"), options)["rows"]
+    assert rows["backbone, bfloat16"]["flops"] == rows["backbone"]["flops"] > 0
+    params = trackers.init_params("dimp_tiny", jax.random.key(0))
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    taps = jax.eval_shape(benchmark._backbone(trackers.get("dimp_tiny")), half, jnp.zeros((1, 64, 64, 3)))
+    assert {tap.dtype for tap in taps.values()} == {jnp.dtype(jnp.bfloat16)}
