@@ -53,22 +53,27 @@ def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> 
     images = jnp.pad(images, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
 
     def along(axis: int, array: Array) -> list[Array]:
-        """The transform of all tiles in one dimension."""
-        stop = needed[axis - 1] - side + 1
-        shifted = [lax.slice_in_dim(array, start, start + stop, OUTPUTS, axis) for start in range(side)]
+        """The transform of all tiles in one dimension, `axis` of `[.., H, W, C]`."""
+        tiles = columns if axis == -2 else rows
+        stop = OUTPUTS * (tiles - 1) + 1
+        shifted = [lax.slice_in_dim(array, at, at + stop, OUTPUTS, array.ndim + axis) for at in range(side)]
         return _combine(of_image, shifted)
 
-    # a product for each of the n x n places: stacked into one, XLA would copy them in and out
-    strips = lax.optimization_barrier(along(1, images))  # else it computes each of them again for every column
-    places = [place.reshape(count * rows * columns, -1) for strip in strips for place in along(2, strip)]
-    weights = [weight for row in _combine(of_kernel, list(kernel)) for weight in _combine(of_kernel, list(row))]
+    # Stacked by rows [n, ...], apart by columns: a product of n matrices for each of the n columns. One product of all
+    # n^2 would have to be copied in and out, and n^2 of their own take several times as long to compile.
+    strips = jnp.stack(along(-3, images))
+    of_rows = jnp.stack(_combine(of_kernel, list(kernel)))  # [n, r, C, D]
+    strips, of_rows = lax.optimization_barrier((strips, of_rows))  # else they are computed again for every column
+    places = [place.reshape(side, count * rows * columns, -1) for place in along(-2, strips)]
+    weights = _combine(of_kernel, list(jnp.moveaxis(of_rows, 1, 0)))
+    over_channels = (((2,), (1,)), ((0,), (0,)))
     products = [
-        jnp.dot(place, weight, precision=precision).reshape(count, rows, columns, -1)
+        lax.dot_general(place, weight, over_channels, precision=precision)
         for place, weight in zip(places, weights, strict=True)
     ]
-    by_column = [_combine(back, products[column::side]) for column in range(side)]  # [n][2]
-    by_column = lax.optimization_barrier(by_column)
-    outputs = [jnp.stack(_combine(back, list(row)), 3) for row in zip(*by_column)]
+    by_column = lax.optimization_barrier(_combine(back, products))  # 2 x [n, T, D]
+    by_row = [_combine(back, list(one.reshape(side, count, rows, columns, -1))) for one in by_column]
+    outputs = [jnp.stack(one, 3) for one in zip(*by_row)]
     whole = jnp.stack(outputs, 2)  # [N, rows, 2, columns, 2, D]
     return whole.reshape(count, rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width]
 
