@@ -1,7 +1,7 @@
 """The networks of the Siamese trackers in PyTorch, with our parameters: what `eval.benchmark --torch` sets ours beside.
 
-As the peers write them: channels first, batch normalization and activation as layers of their own. PyTorch is imported
-only when they are asked for.
+As the peers write them: channels first, batch normalization and activation as layers of their own. With channels last,
+and in a process without JAX, PyTorch can be faster (RESULTS.md). It is imported only when they are asked for.
 """
 
 from collections.abc import Callable
@@ -180,8 +180,7 @@ class _UpChannel:
     def search(self, kept, taps):
         from torch.nn.functional import conv2d
 
-        maps = (conv2d(_conv(taps[0], self.variables, f"{name}_search"), kept[name]) for name in ("cls", "loc"))
-        cls, loc = maps
+        cls, loc = (conv2d(_conv(taps[0], self.variables, f"{name}_search"), kept[name]) for name in ("cls", "loc"))
         return cls, _conv(loc, self.variables, "loc_adjust")
 
 

@@ -67,8 +67,7 @@ SIAMRPN_VOT_ENSEMBLE = Config(_siamrpn(_BIG, 0.0584502, 0.353687), 9, 11, "ensem
 _ONE_SIZE = {"model": "siamrpn", "small_instance_size": None}
 SIAMRPN = replace(SIAMRPN_OTB_DYNAMIC, host=replace(SIAMRPN_OTB_DYNAMIC.host, **_ONE_SIZE))
 SIAMRPN_ENSEMBLE = replace(SIAMRPN_OTB_ENSEMBLE, host=replace(SIAMRPN_OTB_ENSEMBLE.host, **_ONE_SIZE))
-# Ours, not tuned: the host's own numbers, and a memory so small that it takes less than half of the host's time, since
-# each template goes through all of a head's levels
+# Ours, not tuned: the host's own numbers, and a small memory, since each template goes through all of a head's levels
 MOBILENETV2 = replace(SIAMRPN_VOT_DYNAMIC, short_slots=2, long_slots=3, host=siamrpn.MOBILENETV2)
 MOBILENETV2_1_0 = replace(MOBILENETV2, host=siamrpn.MOBILENETV2_1_0)
 

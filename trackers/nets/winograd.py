@@ -12,7 +12,7 @@ from jax import lax
 
 Array = jax.Array
 
-OUTPUTS = 2  # of a side of a tile: for 4 the transforms of the kernel cost as much as the products save
+OUTPUTS = 2  # of a side of a tile: for 4 the transforms of a kernel of many channels cost what the products save
 POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0)}  # of the interpolation, before infinity, by kernel size
 
 
