@@ -357,7 +357,8 @@ def table(report: dict[str, Any]) -> str:
         shares = _share(report["rows"][f"{row['count']} targets, one call"])
         lines.append(f"| {row['count']} | {rates} | {shares} |")
     if report["over_torch"]:
-        lines += ["", f"A frame takes {report['over_torch']:.2f} of the time of its networks alone in PyTorch, in this process, channels first."]
+        ratio = f"{report['over_torch']:.2f} of the time of its networks alone in PyTorch"
+        lines += ["", f"A frame takes {ratio}, in this process, channels first."]
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")
