@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -24,9 +25,9 @@ import numpy as np
 
 import trackers
 from eval import benchmark_report, plots, roofline, settings, torch_siamese
-from eval.compilation import enable_compilation_cache
 from eval.flops import count_flops
 from eval.frames import to_canvas, xywh_to_box
+from eval.process import enable_compilation_cache, keep_freed_memory
 from eval.results import ResultError
 from eval.synthetic import ClipConfig, clip
 from eval.timing import compile_timed, interleaved
@@ -37,7 +38,7 @@ from trackers.weights import WeightsError, files
 
 Compiled = Callable[..., Any]
 DTYPES = ("float32", "bfloat16")
-IN_TORCH = "networks alone in PyTorch"  # a row
+IN_TORCH = "networks alone in PyTorch"  # rows, for each layout
 
 
 class Part(NamedTuple):
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
     entry = trackers.get(options.tracker)
+    keep_freed_memory()
     try:
         if options.compare:
             print(benchmark_report.compare(*options.compare))
@@ -99,14 +101,14 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     if options.beside:
         parts |= _frame_beside(options.beside, params, key, first, second, box)
     parts |= _parts(entry, params, state, second, options.dtype)
-    if options.torch:
-        parts[IN_TORCH] = _networks_in_torch(entry, params, state, first, second, box)
     sticks = roofline.yardsticks()
-    seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
+    with _networks_in_torch(entry, params, state, first, second, box, options.torch) as in_torch:
+        parts |= in_torch
+        seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
     rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
     targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
     return {
-        "over_torch": float(np.median(seconds["frame"] / seconds[IN_TORCH])) if options.torch else None,
+        "over_torch": {name: float(np.median(seconds["frame"] / seconds[name])) for name in in_torch},
         "device": jnp.zeros(()).device.device_kind,
         "compile_s": {"init": init_compile, "track": track_compile},
         "init_s": float(np.median(init_seconds)),
@@ -181,19 +183,16 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
     return calls
 
 
-def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Part:
-    """Features and match of a frame; neither crop nor decode, which a frame of ours has."""
-    import torch
-
-    matcher = entry.make_parts(entry.config)
-    template, search = torch_siamese.network(entry.model, params)
-
-    def tensor(images):
-        return torch.from_numpy(np.moveaxis(np.array(images), 3, 1).copy())
-
+@contextmanager
+def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box, asked: bool) -> Iterator[dict]:
+    """Rows of features and match of a frame; neither crop nor decode, which a frame of ours has. None if not asked."""
+    if not asked:
+        yield {}
+        return
+    crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
     exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
-    kept, crops = template(tensor(exemplar)), tensor(matcher.region(second, state.box, state.fill).image)
-    return Part(lambda: jax.block_until_ready([maps.numpy() for maps in search(kept, crops)]), None)
+    with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:
+        yield {f"{IN_TORCH}, {layout}": Part(call, None) for layout, call in calls.items()}
 
 
 def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
@@ -357,8 +356,8 @@ def table(report: dict[str, Any]) -> str:
         shares = _share(report["rows"][f"{row['count']} targets, one call"])
         lines.append(f"| {row['count']} | {rates} | {shares} |")
     if report["over_torch"]:
-        ratio = f"{report['over_torch']:.2f} of the time of its networks alone in PyTorch"
-        lines += ["", f"A frame takes {ratio}, in this process, channels first."]
+        ratios = (f"{ratio:.2f} ({name})" for name, ratio in report["over_torch"].items())
+        lines += ["", f"A frame over PyTorch in a process of its own: {', '.join(ratios)}."]
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")

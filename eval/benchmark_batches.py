@@ -21,8 +21,8 @@ import numpy as np
 
 import trackers
 from eval import benchmark_report, metrics, parallel, settings
-from eval.compilation import enable_compilation_cache
 from eval.lanes import Lanes, Start, track_in_lanes
+from eval.process import prepare_process
 from eval.results import ResultError, TrackResult
 from eval.run import Compiled, track_sequence
 from eval.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
@@ -131,7 +131,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     entry = trackers.get(options.tracker)
     with tempfile.TemporaryDirectory() as folder:
         try:

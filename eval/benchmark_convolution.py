@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from eval import benchmark_report, settings
-from eval.compilation import enable_compilation_cache
+from eval.process import prepare_process
 from eval.results import ResultError
 from eval.timing import time_function
 from trackers.nets.convolution import convolve
@@ -98,7 +98,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     rows = [row for batch in options.batches for layer in LAYERS for row in measure(layer, batch, options)]
     report = {"rows": rows, "versions": settings.versions()}
     print(table(report))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eval import benchmark_report, settings
+from eval.process import keep_freed_memory
 from eval.results import ResultError
 from eval.timing import time_function
 from ops.correlation import depthwise_correlate
@@ -76,6 +77,7 @@ CANDIDATES: dict[str, Correlate] = {
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write JSON if asked; the exit status."""
     options = _parser().parse_args(argv)
+    keep_freed_memory()
     rows = [
         row
         for size, template_size in SIZES

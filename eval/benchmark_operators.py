@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eval import benchmark_report, plots, roofline, settings, torch_operators
+from eval.process import keep_freed_memory
 from eval.results import ResultError
 from eval.timing import compile_timed, interleaved
 from ops import least_squares
@@ -402,6 +403,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, print a table, write what is asked for; the exit status."""
     options = _parser().parse_args(argv)
+    keep_freed_memory()
     try:
         if options.compare:
             print(benchmark_report.compare(*options.compare))

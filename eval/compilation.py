@@ -1,29 +1,13 @@
-"""Compilation on the host: the cache on disk, and compiling ahead so that its time is kept apart."""
+"""Compiling ahead, so that its time is kept apart."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from trackers.base import Frame
-
-
-def enable_compilation_cache() -> Path:
-    """Keep compiled programs on disk, so that only the first run on a machine compiles; returns the folder.
-
-    The folder is `$JAX_COMPILATION_CACHE_DIR` or `~/.cache/jaxtrack/xla` (below `$XDG_CACHE_HOME` where set);
-    JAX warns and goes on where it cannot be written. Programs that compile in under half a second are not
-    kept.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or base / "jaxtrack" / "xla")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return folder
 
 
 class CompiledPerCanvas:

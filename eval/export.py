@@ -36,8 +36,8 @@ from jax import export as jax_export
 
 import trackers
 from eval import settings
-from eval.compilation import enable_compilation_cache
 from eval.frames import canvas_size, to_canvas
+from eval.process import prepare_process
 from eval.results import ResultError, write_atomically
 from eval.run import INTERRUPTED
 from eval.synthetic import ClipConfig, clip
@@ -309,7 +309,7 @@ def describe(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Export a tracker, or describe a file; the exit status."""
     arguments = _parser().parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     try:
         if arguments.describe:
             print(describe(arguments.describe))

@@ -21,9 +21,9 @@ from matplotlib.patches import Rectangle
 import trackers
 from eval import metrics, settings
 from eval.clips import Clip, drawn_clip, read_clip
-from eval.compilation import enable_compilation_cache
 from eval.frames import box_to_xywh, to_canvas, xywh_to_box
 from eval.plots import new_figure, save
+from eval.process import prepare_process
 from eval.results import ResultError
 from eval.run import INTERRUPTED, Compiled
 from eval.sequences import SequenceError
@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the drawn clip")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
     arguments = parser.parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     try:
         if (arguments.data_dir is None) != (arguments.sequence is None):
             raise settings.SettingError("--data_dir and --sequence: give both, or none for a drawn clip")

@@ -27,11 +27,12 @@ from tqdm import tqdm
 
 import trackers
 from eval import metrics, parallel, restarted, results, sequences, settings
-from eval.compilation import CompiledPerCanvas, enable_compilation_cache
+from eval.compilation import CompiledPerCanvas
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
 from eval.guest import Guest, GuestError, GuestProcess
 from eval.lanes import AloneError, Lanes, Progress, Start, track_in_lanes
 from eval.parallel import Stopped
+from eval.process import prepare_process
 from eval.results import Report, ResultError, TrackResult
 from eval.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
@@ -380,7 +381,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    enable_compilation_cache()
+    prepare_process()
     problems: list[SequenceError] = []
     try:
         _check(arguments)

@@ -25,8 +25,8 @@ import numpy as np
 
 import trackers
 from eval import metrics, plots, results, sequences, settings
-from eval.compilation import enable_compilation_cache
 from eval.frames import to_canvas, xywh_to_box
+from eval.process import prepare_process
 from eval.run import Compiled, track_sequence
 from eval.timing import time_function
 from ops.boxes import Box
@@ -219,7 +219,7 @@ def plot_levels(
 def main(argv: list[str] | None = None) -> int:
     """The exit status; one line on stderr for what is wrong."""
     arguments = _parser().parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     try:
         print(arguments.run(arguments))
     except (sequences.SequenceError, results.ResultError, settings.SettingError, ValueError, OSError) as error:

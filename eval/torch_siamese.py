@@ -1,15 +1,21 @@
 """The networks of the Siamese trackers in PyTorch, with our parameters: what `eval.benchmark --torch` sets ours beside.
 
-As the peers write them: channels first, batch normalization and activation as layers of their own. With channels last,
-and in a process without JAX, PyTorch can be faster (RESULTS.md). It is imported only when they are asked for.
+As the peers write them, batch normalization and activation as layers of their own; with channels first, as the peers
+have them, or last, which is faster for some. PyTorch is imported only when it is asked for, and timed in a process of
+its own: beside JAX in one process it is slower.
 """
 
-from collections.abc import Callable
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
+from eval.process import keep_freed_memory
+from eval.results import ResultError
 from trackers.nets import alexnet, mobilenet, models, resnet
 from trackers.nets.dilated_resnet import LAYERS as RESNET_LAYERS
 from trackers.nets.dilated_resnet import DilatedResNet50
@@ -20,14 +26,64 @@ Tensor = Any
 Variables = Any  # of one part, as nested dicts of tensors
 
 
-def network(model: str, params: Any) -> tuple[Callable[[Tensor], Any], Callable[[Any, Tensor], tuple[Tensor, ...]]]:
-    """`(template, search)` of `model`, one of `trackers.nets.models.SIAMESE_MODELS`.
+LAYOUTS = ("channels first", "channels last")
+
+
+@contextmanager
+def timed(model: str, params: Any, exemplar: Any, crops: Any) -> Iterator[dict[str, Callable[[], float]]]:
+    """A function for each of `LAYOUTS` that runs the network on the crops, in another process, and returns its seconds.
+
+    exemplar: `[1, 127, 127, 3]`, crops: `[N, H, W, 3]` RGB 0..255.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    arguments = (theirs, model, *jax.tree.map(np.asarray, (params, exemplar, crops)))
+    process = context.Process(target=_serve, args=arguments, daemon=True)
+    process.start()
+    theirs.close()
+
+    def ask(layout: str) -> float:
+        try:
+            ours.send(layout)
+            return ours.recv()
+        except (EOFError, OSError) as error:
+            raise ResultError("the process of PyTorch has ended; its own message is above") from error
+
+    try:
+        yield {layout: lambda layout=layout: ask(layout) for layout in LAYOUTS}
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(connection: Any, model: str, params: Any, exemplar: np.ndarray, crops: np.ndarray) -> None:
+    """Runs what `timed` asks for until it closes the connection."""
+    keep_freed_memory()  # as our own process does
+    calls = {}
+    for layout in LAYOUTS:
+        template, search = network(model, params, layout)
+        kept, images = (_images(array, layout) for array in (exemplar, crops))
+        calls[layout] = search, template(kept), images
+    while True:
+        try:
+            search, kept, images = calls[connection.recv()]
+        except EOFError:
+            return
+        start = time.perf_counter()
+        search(kept, images)
+        connection.send(time.perf_counter() - start)
+
+
+def network(
+    model: str, params: Any, layout: str = LAYOUTS[0]
+) -> tuple[Callable[[Tensor], Any], Callable[[Any, Tensor], tuple[Tensor, ...]]]:
+    """`(template, search)` of `model`, one of `trackers.nets.models.SIAMESE_MODELS`, in one of `LAYOUTS`.
 
     template: crops `[1, 3, 127, 127]` RGB 0..255 -> what the head keeps of them. search: (that, crops `[N, 3, H, W]`)
     -> maps `[N, C, S, S]` of the head, in our order of channels.
     """
     parts = models.networks(model)
-    tensors = {part: _tensors(variables) for part, variables in params.items()}
+    tensors = {part: _tensors(variables, layout) for part, variables in params.items()}
 
     def taps(images: Tensor) -> tuple[Tensor, ...]:
         found = _backbone(parts["backbone"], images, tensors["backbone"])
@@ -54,15 +110,31 @@ def network(model: str, params: Any) -> tuple[Callable[[Tensor], Any], Callable[
     return template, search
 
 
-def _tensors(variables: Any) -> Variables:
+def _tensors(variables: Any, layout: str) -> Variables:
     """Convolution kernels `[h, w, C, D]` become `[D, C, h, w]`."""
     import torch
 
     def one(leaf):
         array = np.array(leaf)
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array)
+        if array.ndim != 4:
+            return torch.from_numpy(array)
+        return _laid_out(torch.from_numpy(array.transpose(3, 2, 0, 1)), layout)
 
     return jax.tree.map(one, variables)
+
+
+def _images(array: np.ndarray, layout: str) -> Tensor:
+    """`[N, H, W, 3]` becomes `[N, 3, H, W]`."""
+    import torch
+
+    return _laid_out(torch.from_numpy(np.moveaxis(array, 3, 1)), layout)
+
+
+def _laid_out(tensor: Tensor, layout: str) -> Tensor:
+    import torch
+
+    last = layout == "channels last"
+    return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _conv(x, variables, name, stride=1, padding=0, dilation=1, groups=1):

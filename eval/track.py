@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 import trackers
 from eval import metrics, settings, synthetic, video
-from eval.compilation import enable_compilation_cache
 from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
 from eval.online import check_box
 from eval.plots import plot_track
+from eval.process import prepare_process
 from eval.results import write_atomically
 from eval.run import INTERRUPTED, Compiled
 from eval.video import VERDICT_NAMES, Source, VideoError, VideoWriter
@@ -346,7 +346,7 @@ def _natural(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     video.silence_opencv()
-    enable_compilation_cache()
+    prepare_process()
     try:
         return _track(arguments)
     except (ValueError, OSError) as error:

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval import metrics, results, run, sequences, settings, tune_batch, tune_search
-from eval.compilation import enable_compilation_cache
+from eval.process import prepare_process
 from eval.results import ResultError
 from eval.sequences import Sequence, SequenceError
 from eval.settings import SettingError
@@ -367,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_search(arguments, make, config, search: Search, params, selected: list[Sequence], folder: Path) -> None:
     """The search: its files, its progress and its printed end."""
-    enable_compilation_cache()
+    prepare_process()
     withheld = [sequence.name for sequence in selected if not sequence.scored]
     if withheld:
         raise SettingError(f"{withheld[0]}: the benchmark withholds the boxes, so there is nothing to tune on")

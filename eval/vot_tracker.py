@@ -24,8 +24,8 @@ from typing import Any
 
 import jax
 
-from eval.compilation import enable_compilation_cache
 from eval.online import OnlineTracker, load_online
+from eval.process import prepare_process
 from eval.sequences import read_image
 
 TIMEOUT = 300  # seconds the toolkit waits for an answer: the first holds the compilation
@@ -102,7 +102,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    enable_compilation_cache()
+    prepare_process()
     name = arguments.name or arguments.tracker
     try:
         online = load_online(arguments.tracker, arguments.weights, arguments.set)

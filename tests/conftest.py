@@ -9,6 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from eval.process import keep_freed_memory
+
+keep_freed_memory()
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it

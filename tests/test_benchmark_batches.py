@@ -18,7 +18,7 @@ def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(benchmark_batches.trackers, "get", lambda name: entry)
     monkeypatch.setattr(benchmark_batches.trackers, "load_params", lambda name, weights: trivial_tracker.params())
-    monkeypatch.setattr(benchmark_batches, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(benchmark_batches, "prepare_process", lambda: None)
 
 
 def test_run(registry, tmp_path, capsys):

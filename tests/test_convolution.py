@@ -27,6 +27,7 @@ CASES = {
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
 WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
+UNFOLDED = ("strided", "groups, strided, padded", "dilated, uneven steps")  # also unfolded, in several strips
 TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 
@@ -48,10 +49,13 @@ def close(actual, expected):
     assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
 
 
-@pytest.fixture(params=[*CASES, *(f"{name}, in tiles" for name in WINOGRAD)])
+@pytest.fixture(params=[*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; unfolded" for name in UNFOLDED)])
 def case(request, monkeypatch):
-    name = request.param.removesuffix(", in tiles")
-    if name != request.param:
+    name, _, way = request.param.partition("; ")
+    monkeypatch.setattr(convolution, "UNFOLDED_CHANNELS", 4 if way == "unfolded" else 0)
+    if way == "unfolded":
+        monkeypatch.setattr(convolution, "UNFOLDED_BYTES", 2000)
+    if way == "tiles":
         monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
         monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 1)
     count, strides, padding, dilation, groups, *other = CASES[name]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.compilation import CompiledPerCanvas, enable_compilation_cache
+from eval.compilation import CompiledPerCanvas
 from eval.frames import box_to_xywh, canvas_size, newest, read_ahead, to_canvas, xywh_to_box
 from ops.boxes import Box, from_xywh, to_xywh
 from trackers.base import Frame
@@ -172,17 +172,3 @@ def test_threads_wait_for_one_compilation():
     for worker in workers:
         worker.join()
     assert len(traces) == 1
-
-
-def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    try:
-        assert enable_compilation_cache() == tmp_path / "jaxtrack" / "xla"
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
-        assert enable_compilation_cache() == tmp_path / "own"
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before[0])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])

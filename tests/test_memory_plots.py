@@ -16,7 +16,7 @@ from trackers.weights import files
 
 @pytest.fixture
 def weights(narrow, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(memory_plots, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(memory_plots, "prepare_process", lambda: None)
     monkeypatch.setattr(jax, "jit", partial(jax.jit, compiler_options=compiler_options()))
     files.save(tmp_path / "memtrack.safetensors", start(), model="memtrack")
     return tmp_path / "memtrack.safetensors"

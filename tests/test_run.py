@@ -51,7 +51,7 @@ def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__, raising=False)
     monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
-    monkeypatch.setattr(run, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(run, "prepare_process", lambda: None)
 
 
 def command(data: Path, out: Path, *more: str) -> int:

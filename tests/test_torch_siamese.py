@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from eval import torch_siamese
+from eval.results import ResultError
 from trackers.nets import models, siamese
 
 torch = pytest.importorskip("torch", reason="PyTorch is only there to be compared with")
@@ -23,10 +24,26 @@ def test_same_maps(model):
     def maps(params, exemplar, crops):
         return network.correlate(params, network.embed(params, exemplar), network.features(params, crops).search)
 
-    template, search = torch_siamese.network(model, params)
-    exemplar_, crops_ = (torch.from_numpy(images.transpose(0, 3, 1, 2).copy()) for images in (exemplar, crops))
-    theirs = search(template(exemplar_), crops_)
     ours = jax.tree.leaves(jax.jit(maps)(params, exemplar, crops))
-    for mine, other in zip(ours, theirs, strict=True):
-        other = np.moveaxis(other.numpy(), 1, 3).reshape(mine.shape)
-        assert np.linalg.norm(mine - other) <= TOLERANCE * np.linalg.norm(other)
+    for layout in torch_siamese.LAYOUTS:
+        template, search = torch_siamese.network(model, params, layout)
+        exemplar_, crops_ = (torch.from_numpy(images.transpose(0, 3, 1, 2).copy()) for images in (exemplar, crops))
+        for mine, other in zip(ours, search(template(exemplar_), crops_), strict=True):
+            other = np.moveaxis(other.numpy(), 1, 3).reshape(mine.shape)
+            assert np.linalg.norm(mine - other) <= TOLERANCE * np.linalg.norm(other)
+
+
+def test_timed_in_a_process_of_its_own():
+    params = models.init_variables("siamrpnpp_alexnet", jax.random.key(0))
+    images = [np.zeros((1, size, size, 3), np.float32) for size in (127, 191)]
+    with torch_siamese.timed("siamrpnpp_alexnet", params, *images) as calls:
+        assert list(calls) == list(torch_siamese.LAYOUTS)
+        assert all(0 < call() < 60 for call in calls.values())
+
+
+def test_failure_in_that_process_is_said():
+    params = models.init_variables("siamrpnpp_alexnet", jax.random.key(0))
+    too_small = [np.zeros((1, 20, 20, 3), np.float32)] * 2
+    with torch_siamese.timed("siamrpnpp_alexnet", params, *too_small) as calls:
+        with pytest.raises(ResultError, match="has ended"):
+            calls[torch_siamese.LAYOUTS[0]]()

@@ -28,7 +28,7 @@ CONFIGS = Path(dimp.__file__).parent / "configs"
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(program, "prepare_process", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ NARROW = {
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(program, "prepare_process", lambda: None)
 
 
 @pytest.fixture

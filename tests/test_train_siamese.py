@@ -37,7 +37,7 @@ COMMANDS = {"siamfc": siamfc, "siamrpn": siamrpn}
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(program, "prepare_process", lambda: None)
 
 
 NARROW = {  # the same networks with few channels

@@ -29,6 +29,7 @@ import numpy as np
 from eval import roofline, settings
 from eval.datasets import DatasetError
 from eval.flops import count_flops
+from eval.process import keep_freed_memory
 from eval.results import ResultError, write_atomically
 from eval.sequences import SequenceError
 from eval.timing import compile_timed, interleaved
@@ -572,6 +573,7 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run a benchmark, print a table, write JSON if asked; the exit status."""
     arguments = vars(_parser().parse_args(argv))
+    keep_freed_memory()
     command, path = arguments.pop("command"), arguments.pop("json")
     if command == "optimizer":
         result = run_optimizer(OptimizerOptions(**arguments | {"steps": tuple(arguments["steps"])}))

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 import trackers
 from eval import datasets, parallel, settings
-from eval.compilation import enable_compilation_cache
 from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
+from eval.process import prepare_process
 from eval.sequences import SequenceError
 from trackers import siamrpn
 from trackers.nets import models
@@ -443,7 +443,7 @@ def _main(name, loss, loss_config, argv) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
     arguments = parser.parse_args(argv)
-    enable_compilation_cache()
+    prepare_process()
     for noisy in ("absl", "asyncio"):  # where Orbax's threads leave the tracebacks of what `checkpoint` says in a line
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     out = arguments.out or Path("runs") / arguments.config.stem

@@ -4,8 +4,8 @@ XLA's CPU backend reaches the rate of a matrix product for one image, but half o
 in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
 dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, and 1x1
 kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones
-are a product for each of their cells, and large ones get a border that is cut off again. The kernel's gradient is one
-product with the unfolded image.
+are a product for each of their cells, and large ones get a border that is cut off again. Of images of few channels
+a few rows at a time are unfolded for one product. The kernel's gradient is one product with the unfolded image.
 """
 
 from functools import partial
@@ -21,6 +21,7 @@ Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, 32  # least number of places and of channels for which its transforms pay
+UNFOLDED_CHANNELS, UNFOLDED_BYTES = 4, 2**21  # most channels of an image that is unfolded, and size of a strip of it
 
 
 def convolve(
@@ -112,6 +113,8 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
+    if kernel.shape[2] <= UNFOLDED_CHANNELS:
+        return _one_by_one(partial(_unfolded, strides=strides, dilation=dilation, precision=precision), images, kernel)
     tiles = partial(winograd.convolve, dilation=dilation[0], precision=precision)
     if _winograd_pays(images[:1], kernel, strides, dilation):
         return _one_by_one(tiles, images, kernel)
@@ -143,6 +146,36 @@ def _products(images: Array, kernel: Array, strides, dilation, precision) -> Arr
     )
 
 
+def _unfolded(images: Array, kernel: Array, strides, dilation, precision) -> Array:
+    """`_plain` of one image as a matrix product for every few rows, unfolded along x all at once, along y for each."""
+    (size_y, size_x), outputs = kernel.shape[:2], kernel.shape[3]
+    height, width = _outputs(images.shape[1:3], kernel.shape[:2], strides, dilation)
+    strips = -(-height * width * kernel[..., 0].size * kernel.dtype.itemsize // UNFOLDED_BYTES)
+    rows = -(-height // strips)
+    size = (rows - 1) * strides[0] + (size_y - 1) * dilation[0] + 1
+    missing = size + (strips - 1) * rows * strides[0] - images.shape[1]
+    image = jnp.pad(images[0], ((0, max(missing, 0)), (0, 0), (0, 0)))
+    along_x = jnp.concatenate(_steps(image, 1, size_x, width, strides[1], dilation[1]), -1)
+    along_x = lax.optimization_barrier(along_x)  # else it is unfolded again for every row of the kernel
+    weights = kernel.reshape(-1, outputs)
+
+    def strip(at):
+        part = lax.dynamic_slice_in_dim(along_x, at * rows * strides[0], size)
+        columns = jnp.concatenate(_steps(part, 0, size_y, rows, strides[0], dilation[0]), -1)
+        product = lax.dot(columns.reshape(rows * width, -1), weights, precision=precision)
+        return product.reshape(rows, width, outputs)
+
+    return lax.map(strip, jnp.arange(strips)).reshape(1, strips * rows, width, outputs)[:, :height]
+
+
+def _steps(array: Array, axis: int, count: int, length: int, stride: int, dilation: int) -> list[Array]:
+    """What each of `count` cells of a kernel sees along one axis: `length` places."""
+    return [
+        lax.slice_in_dim(array, start, start + (length - 1) * stride + 1, stride, axis)
+        for start in range(0, count * dilation, dilation)
+    ]
+
+
 def _cut(images: Array, kernel: Array, precision) -> Array:
     """`_plain` as the middle of a convolution with padding: for some sizes XLA takes a third of the time for that."""
     (height, width), out = kernel.shape[:2], np.array(images.shape[1:3]) - kernel.shape[:2] + 1
@@ -161,12 +194,15 @@ def _one_by_one(convolution, images: Array, kernel: Array) -> Array:
 
 def _taps(images: Array, size, strides, dilation) -> list[Array]:
     """What each cell of a kernel of `size` sees, row by row: `[N, h, w, C]`, one place for each output."""
-    extent = [(n - 1) * step + 1 for n, step in zip(size, dilation)]
-    out = [(n - over) // step + 1 for n, over, step in zip(images.shape[1:3], extent, strides)]
-    taps = []
-    for y in range(size[0]):
-        for x in range(size[1]):
-            start = (0, y * dilation[0], x * dilation[1], 0)
-            limit = [at + (n - 1) * step + 1 for at, n, step in zip(start[1:3], out, strides)]
-            taps.append(lax.slice(images, start, (images.shape[0], *limit, images.shape[3]), (1, *strides, 1)))
-    return taps
+    height, width = _outputs(images.shape[1:3], size, strides, dilation)
+    return [
+        tap
+        for row in _steps(images, 1, size[0], height, strides[0], dilation[0])
+        for tap in _steps(row, 2, size[1], width, strides[1], dilation[1])
+    ]
+
+
+def _outputs(size, kernel_size, strides, dilation) -> list[int]:
+    """Height and width of what a convolution without padding makes of an image of `size`."""
+    extent = [(n - 1) * step + 1 for n, step in zip(kernel_size, dilation)]
+    return [(n - over) // step + 1 for n, over, step in zip(size, extent, strides)]

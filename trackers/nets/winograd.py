@@ -12,14 +12,15 @@ from jax import lax
 
 Array = jax.Array
 
-OUTPUTS = 2  # of a side of a tile: for 4 the transforms of a kernel of many channels cost what the products save
-POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0)}  # of the interpolation, before infinity, by kernel size
+# By the kernel's size. For 3, tiles of 4 x 4 outputs would have kernels whose transform costs what the products save.
+OUTPUTS = {3: 2, 5: 4}  # of a side of a tile
+POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # of the interpolation, before infinity
 
 
 def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Array:
     """Convolution without padding at stride 1: `[N, H, W, C]`, `[r, r, C, D]` -> `[N, h, w, D]`, r in `POINTS`.
 
-    The plain sum but for rounding: a relative L2 error of about 1e-6 (r = 3) or 2e-6 in float32.
+    The plain sum but for rounding: a relative L2 error of about 1e-6 (r = 3) or 2e-6 (r = 5) in float32.
     """
     height, width = (size - dilation * (kernel.shape[0] - 1) for size in images.shape[1:3])
     found = _tiled(_phases(images, dilation), kernel, -(-height // dilation), -(-width // dilation), precision)
@@ -27,18 +28,19 @@ def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Arr
 
 
 def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Toom's and Cook's matrices in one dimension: (`[n, n]` of an image, `[n, r]` of a kernel, `[2, n]` to outputs).
+    """Toom's and Cook's matrices in one dimension: (`[n, n]` of an image, `[n, r]` of a kernel, `[m, n]` to outputs).
 
-    The outputs y_k = sum_j kernel_j image_(k + j) are back @ ((of_kernel @ kernel) * (of_image @ image)), n = r + 1.
+    The m outputs y_k = sum_j kernel_j image_(k + j) are back @ ((of_kernel @ kernel) * (of_image @ image)), and
+    n = m + r - 1.
     """
-    points = np.array(POINTS[size])
-    side = OUTPUTS + size - 1
-    of_image, of_kernel, back = np.zeros((side, side)), np.zeros((side, size)), np.zeros((OUTPUTS, side))
+    points, outputs = np.array(POINTS[size]), OUTPUTS[size]
+    side = outputs + size - 1
+    of_image, of_kernel, back = np.zeros((side, side)), np.zeros((side, size)), np.zeros((outputs, side))
     for row, point in enumerate(points):
         others = np.delete(points, row)
         of_image[row, :-1] = np.polynomial.polynomial.polyfromroots(others)
         of_kernel[row] = point ** np.arange(size) / np.prod(point - others)
-        back[:, row] = point ** np.arange(OUTPUTS)
+        back[:, row] = point ** np.arange(outputs)
     of_image[-1] = np.polynomial.polynomial.polyfromroots(points)
     of_kernel[-1, -1] = back[-1, -1] = 1
     return of_image, of_kernel, back
@@ -47,16 +49,17 @@ def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> Array:
     """`[N, H, W, C]` -> `[N, height, width, D]`; where the images end too early they are continued with zeros."""
     of_image, of_kernel, back = transforms(kernel.shape[0])
-    side, count, rows, columns = len(of_image), len(images), -(-height // OUTPUTS), -(-width // OUTPUTS)
-    needed = (OUTPUTS * (rows - 1) + side, OUTPUTS * (columns - 1) + side)
+    (outputs, side), count = back.shape, len(images)
+    rows, columns = -(-height // outputs), -(-width // outputs)
+    needed = (outputs * (rows - 1) + side, outputs * (columns - 1) + side)
     missing = [max(stop - size, 0) for stop, size in zip(needed, images.shape[1:3])]
     images = jnp.pad(images, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
 
     def along(axis: int, array: Array) -> list[Array]:
         """The transform of all tiles in one dimension, `axis` of `[.., H, W, C]`."""
         tiles = columns if axis == -2 else rows
-        stop = OUTPUTS * (tiles - 1) + 1
-        shifted = [lax.slice_in_dim(array, at, at + stop, OUTPUTS, array.ndim + axis) for at in range(side)]
+        stop = outputs * (tiles - 1) + 1
+        shifted = [lax.slice_in_dim(array, at, at + stop, outputs, array.ndim + axis) for at in range(side)]
         return _combine(of_image, shifted)
 
     # Stacked by rows [n, ...], apart by columns: a product of n matrices for each of the n columns. One product of all
@@ -71,11 +74,10 @@ def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> 
         lax.dot_general(place, weight, over_channels, precision=precision)
         for place, weight in zip(places, weights, strict=True)
     ]
-    by_column = lax.optimization_barrier(_combine(back, products))  # 2 x [n, T, D]
+    by_column = lax.optimization_barrier(_combine(back, products))  # m x [n, T, D]
     by_row = [_combine(back, list(one.reshape(side, count, rows, columns, -1))) for one in by_column]
-    outputs = [jnp.stack(one, 3) for one in zip(*by_row)]
-    whole = jnp.stack(outputs, 2)  # [N, rows, 2, columns, 2, D]
-    return whole.reshape(count, rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width]
+    whole = jnp.stack([jnp.stack(one, 3) for one in zip(*by_row)], 2)  # [N, rows, m, columns, m, D]
+    return whole.reshape(count, rows * outputs, columns * outputs, -1)[:, :height, :width]
 
 
 def _combine(matrix: np.ndarray, arrays: list[Array]) -> list[Array]:
