@@ -238,6 +238,28 @@ def test_targets_of_a_clip_are_where_their_boxes_say():
     jax.tree.map(np.testing.assert_array_equal, again, clips[5])
 
 
+def test_templates_slip_off_the_target_for_a_while():
+    datasets = (dataset(),)
+    mixture = samplers.mix(datasets, [1], CLIP)
+    slips = clip_data.SlipConfig(probability=0.5, shift=(8.0, 12.0), stretch=0.2)
+    still = replace(SMALL, template=PairCropConfig(size=31, shift=0.0, stretch=0.0))
+    slipping, patterns = replace(still, slips=slips), set()
+    for index in range(40):
+        clip = clip_data.load_clip(datasets, mixture, slipping, index)
+        boxes = clip["template_boxes"]
+        away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - 15, axis=1)
+        off = away > 1
+        assert not off[0] and np.count_nonzero(np.diff(off)) <= 2
+        side = np.sqrt(np.prod(boxes[:, 2:] + boxes[:, 2:].sum(1, keepdims=True) / 2, 1))  # 31 at the target's own scale
+        np.testing.assert_allclose(side[~off], 31, atol=0.01)
+        assert (np.ptp(side[off]) < 0.01 if off.any() else True) and (abs(side / 31 - 1) < 0.26).all()
+        assert ((away[off] > 8 / 1.2 - 0.01) & (away[off] < 12 / 0.8 + 0.01)).all()
+        patterns.add(tuple(off))
+    assert len(patterns) == 7  # never, from step 1, 2 or 3 on for as long as there are steps
+    plain = [clip_data.load_clip(datasets, mixture, SMALL, 3) for _ in range(2)]
+    jax.tree.map(np.testing.assert_array_equal, *plain)
+
+
 def test_what_the_device_adds():
     """Mirrored are all crops of a clip or none, colors are each crop's own, and nothing hides the first template."""
     datasets = (dataset(),)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import data, samplers
-from train.siamese_data import PairCropConfig, draw_view, pair_crop
+from train.siamese_data import PairCropConfig, View, draw_view, pair_crop
 
 if TYPE_CHECKING:
     from eval.datasets import TrackingDataset
@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 Array = jax.Array
 TEMPLATE = PairCropConfig(size=127, shift=8.0, stretch=0.1)
 SEARCH = PairCropConfig(size=255, shift=4.0, stretch=0.05)
+
+
+@dataclass(frozen=True)
+class SlipConfig:
+    """Templates of a tracker that has slipped off the target for a while; the target's place is known all the same.
+
+    From a step after the first up to a later one, or the end, both drawn evenly, all templates of a clip are cut out
+    beside the target, in one direction and distance.
+    """
+
+    probability: float = 0.0  # of a clip
+    shift: tuple[float, float] = (16.0, 48.0)  # range of the distance, in pixels of a template's crop
+    stretch: float = 0.3  # the template's scale is off by a factor of 1 - stretch to 1 + stretch
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class ClipLoaderConfig:
     exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
     context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
     parts: data.PartConfig = field(default_factory=data.PartConfig)
+    slips: SlipConfig = SlipConfig()
     sampling: samplers.FrameSampling = samplers.MEMTRACK  # of mode "clip"; `frames.relative_sides` is not looked at
     seed: int = 0
     batch_size: int = 8  # clips of a batch, all processes together
@@ -79,6 +93,7 @@ def load_clip(
     boxes = {record: dataset.table.boxes[record] for record in records}
     if config.parts.probability and dataset.table.lengths[sample.sequence] == 1:
         boxes = {record: data.random_part(rng, box, config.parts) for record, box in boxes.items()}
+    slip = _draw_slip(rng, config.slips, len(sample.train_frames))
     out = {"sample_ids": np.int64(index)}
     for name, crop, frames in (
         ("template", config.template, sample.train_frames),
@@ -87,13 +102,34 @@ def load_clip(
         seen = []
         for step, record in enumerate(frames.tolist()):
             view = draw_view(rng, crop)
-            if name == "template" and step == 0:
-                view = view._replace(shift=np.zeros(2))
+            if name == "template":
+                view = _slipped(view, slip, step) if step else view._replace(shift=np.zeros(2))
             scale = {"exemplar_size": config.exemplar_size, "context": config.context}
             seen.append(pair_crop(images[record], boxes[record], view, crop.size, **scale))
         out[f"{name}_images"] = np.stack([cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image, _ in seen])
         out[f"{name}_boxes"] = np.stack([box for _, box in seen])
     return out
+
+
+class _Slip(NamedTuple):
+    steps: range
+    shift: np.ndarray  # [2] pixels of the template's crop
+    stretch: float
+
+
+def _draw_slip(rng: np.random.Generator, config: SlipConfig, steps: int) -> _Slip | None:
+    if not config.probability or rng.uniform() >= config.probability or steps < 2:
+        return None
+    first = rng.integers(1, steps)
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(*config.shift)
+    shift = distance * np.array([np.cos(angle), np.sin(angle)])
+    return _Slip(range(first, rng.integers(first + 1, steps + 1)), shift, 1 + config.stretch * rng.uniform(-1, 1))
+
+
+def _slipped(view: View, slip: _Slip | None, step: int) -> View:
+    if slip is None or step not in slip.steps:
+        return view
+    return view._replace(shift=view.shift + slip.shift, stretch=view.stretch * slip.stretch)
 
 
 def prepare(key: Array, batch: dict[str, Array], config: ClipPrepareConfig) -> dict[str, Array]:

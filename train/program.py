@@ -236,6 +236,8 @@ def _check_clips(config: Config, wrong: Callable[..., settings.SettingError]) ->
     if sampling.train_frames % config.loss.chunk:
         text = f"a divisor of loader.sampling.train_frames={sampling.train_frames}, the steps of a clip"
         raise wrong("loss.chunk", config.loss.chunk, text)
+    if not 0 <= config.loader.slips.shift[0] <= config.loader.slips.shift[1]:
+        raise wrong("loader.slips.shift", config.loader.slips.shift, "(least, greatest)")
     _check_interpolations(config, wrong)
 
 
