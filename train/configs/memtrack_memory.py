@@ -14,7 +14,7 @@ from dataclasses import replace
 from train import clip_data, loop
 from train.configs import memtrack_photos
 
-STEPS = 12  # of a clip
+STEPS = 8  # of a clip
 
 
 def get_config():
