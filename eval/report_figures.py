@@ -17,6 +17,7 @@ PALETTE = (
 )
 MOST_INSIDE = 5  # trackers in a legend that stands within its axes
 TRUTH_COLOR = "#FFFFFF"
+LINE_POINTS = 9  # from the name of a point to the next
 
 
 def color_of(index: int) -> str:
@@ -84,17 +85,32 @@ def _height(report) -> float:
 
 def _speed(report) -> Figure:
     figure, axes = _new(4.6, 4.0)
-    for index, entry in enumerate(report.entries):
-        if entry.fps and entry.mean("auc") is not None:
-            axes.plot(entry.fps, entry.mean("auc"), "o", color=color_of(index), markersize=8)
-            axes.annotate(entry.name, (entry.fps, entry.mean("auc")), (6, 5), textcoords="offset points", fontsize=8)
+    shown = [(i, one) for i, one in enumerate(report.entries) if one.fps and one.mean("auc") is not None]
+    for index, entry in shown:
+        axes.plot(entry.fps, entry.mean("auc"), "o", color=color_of(index), markersize=8)
     axes.set(title="Speed against accuracy", xlabel="frames/s (log)", ylabel="success AUC", xscale="log")
     axes.margins(x=0.35, y=0.2)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", labelsize=8)
+    _name_points(axes, [(entry.name, entry.fps, entry.mean("auc")) for _, entry in shown])
     return figure
+
+
+def _name_points(axes, points: list[tuple[str, float, float]]) -> None:
+    """Names right above their points, or lower where they would be on another one's name."""
+    axes.autoscale_view()
+    to_points = 72 / axes.figure.dpi
+    places = axes.transData.transform([(x, y) for _, x, y in points]) * to_points
+    taken: list[tuple[float, float, float]] = []  # left end, right end, height
+    for (name, x, y), (left, height) in sorted(zip(points, places), key=lambda one: -one[0][2]):
+        left, right, lowered = left + 6, left + 6 + 5 * len(name), height + 5
+        for start, end, other in sorted(taken, key=lambda one: -one[2]):
+            if left < end and start < right and abs(other - lowered) < LINE_POINTS:
+                lowered = other - LINE_POINTS
+        taken.append((left, right, lowered))
+        axes.annotate(name, (x, y), (6, lowered - height), textcoords="offset points", fontsize=8)
 
 
 def _calibration(report) -> Figure:

@@ -250,7 +250,8 @@ def test_templates_slip_off_the_target_for_a_while():
         away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - 15, axis=1)
         off = away > 1
         assert not off[0] and np.count_nonzero(np.diff(off)) <= 2
-        side = np.sqrt(np.prod(boxes[:, 2:] + boxes[:, 2:].sum(1, keepdims=True) / 2, 1))  # 31 at the target's own scale
+        # 31 at the own scale of the target
+        side = np.sqrt(np.prod(boxes[:, 2:] + boxes[:, 2:].sum(1, keepdims=True) / 2, 1))
         np.testing.assert_allclose(side[~off], 31, atol=0.01)
         assert (np.ptp(side[off]) < 0.01 if off.any() else True) and (abs(side / 31 - 1) < 0.26).all()
         assert ((away[off] > 8 / 1.2 - 0.01) & (away[off] < 12 / 0.8 + 0.01)).all()
