@@ -1,6 +1,6 @@
 """What MemTrack's memory does over a video, as a picture: attention, confidence, gates, slots.
 
-    python -m eval.memory_plots --weights memtrack.safetensors --out memory.png
+    python -m eval.memory_plots --out memory.png
     python -m eval.memory_plots --weights memtrack.safetensors --data_dir SEQUENCES --sequence NAME --out memory.png
 
 Without a sequence a clip is drawn in which the target passes behind something. Exit code 0; 1 on an error, which one
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog=f"Examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--weights", type=Path, required=True, help="safetensors file of the model memtrack")
+    parser.add_argument("--weights", type=Path, help="safetensors file (default: those that come with the package)")
     parser.add_argument("--out", type=Path, default=Path("memory.png"), help="PNG to write (default: memory.png)")
     parser.add_argument("--data_dir", type=Path, help="folder of sequences (layout `folder`)")
     parser.add_argument("--sequence", help="one of them")

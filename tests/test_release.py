@@ -342,7 +342,13 @@ def folded(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return result
 
 
-LIMITS = {"dimp_tiny": 12e6, "dimp18_heads": 18e6, "siamfc": 5e6, "siamrpnpp_mobilenetv2_heads": 16e6}  # bytes
+LIMITS = {  # bytes
+    "dimp_tiny": 12e6,
+    "dimp18_heads": 18e6,
+    "siamfc": 5e6,
+    "siamrpnpp_mobilenetv2_heads": 16e6,
+    "memtrack": 13e6,
+}
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -358,7 +364,7 @@ def test_released_files_are_whole_small_and_described(name):
     assert "/" not in metadata["info"]["config"]["validation"]["data_dir"]  # no path of somebody's machine
 
 
-@pytest.mark.parametrize(("name", "frames"), [("dimp_tiny", 40), ("siamfc", 20)])
+@pytest.mark.parametrize(("name", "frames"), [("dimp_tiny", 40), ("siamfc", 20), ("memtrack", 20)])
 def test_the_released_weights_track(name, frames):
     """A clip that they were not trained on, the one that the demo shows."""
     images, boxes, _ = zip(*synthetic.clip(synthetic.ClipConfig(num_frames=frames), seed=0))

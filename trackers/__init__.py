@@ -115,7 +115,6 @@ def load_params(name: str, weights: str | Path | None) -> Params:
     if weights is None:
         trained = "train.siamrpn" if model in models.SIAMESE_MODELS else "train.dimp"
         maker = "eval.convert" if model in models.PEER_MODELS else trained
-        maker = "train.memtrack" if model in models.MEMORY_MODELS else maker  # no peer's file was ever at hand
         raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
     metadata = files.read_metadata(weights)
     found = metadata["model"]
