@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -102,7 +102,8 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
         parts |= _frame_beside(options.beside, params, key, first, second, box)
     parts |= _parts(entry, params, state, second, options.dtype)
     sticks = roofline.yardsticks()
-    with _networks_in_torch(entry, params, state, first, second, box, options.torch) as in_torch:
+    torch_rows = _networks_in_torch(entry, params, state, first, second, box) if options.torch else nullcontext({})
+    with torch_rows as in_torch:
         parts |= in_torch
         seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
     rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
@@ -184,11 +185,8 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
 
 
 @contextmanager
-def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box, asked: bool) -> Iterator[dict]:
-    """Rows of features and match of a frame; neither crop nor decode, which a frame of ours has. None if not asked."""
-    if not asked:
-        yield {}
-        return
+def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Iterator[dict[str, Part]]:
+    """Rows of features and match of a frame; neither crop nor decode, which a frame of ours has."""
     crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
     exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
     with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:

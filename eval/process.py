@@ -37,9 +37,9 @@ def enable_compilation_cache() -> Path:
 def keep_freed_memory() -> None:
     """Let the process keep the memory that it has freed, up to its peak, for its next allocation.
 
-    A program on the CPU allocates its temporary arrays at every call. Where they are large (32 MiB, in a thread's arena
-    less), glibc gets them from the system and gives them back each time, and the system clears every page again: a
-    frame of a Siamese tracker took almost twice as long. Does nothing with another C library; an option that the
+    A program on the CPU allocates its temporary arrays at every call. Where they are large, glibc gets them from the
+    system and gives them back each time, and the system clears every page again: frames of Siamese trackers took up to
+    1.7 times as long. Does nothing with another C library; an option that the
     environment sets stays as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None

@@ -24,8 +24,6 @@ from trackers.nets.rpn import TEMPLATE_SIZE, DepthwiseRPN, SiamFCHead, UpChannel
 
 Tensor = Any
 Variables = Any  # of one part, as nested dicts of tensors
-
-
 LAYOUTS = ("channels first", "channels last")
 
 
@@ -75,7 +73,7 @@ def _serve(connection: Any, model: str, params: Any, exemplar: np.ndarray, crops
 
 
 def network(
-    model: str, params: Any, layout: str = LAYOUTS[0]
+    model: str, params: Any, layout: str
 ) -> tuple[Callable[[Tensor], Any], Callable[[Any, Tensor], tuple[Tensor, ...]]]:
     """`(template, search)` of `model`, one of `trackers.nets.models.SIAMESE_MODELS`, in one of `LAYOUTS`.
 

@@ -1,5 +1,6 @@
 """What every command does first: the folder of compiled programs, and memory that stays in the process."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
 
 
+glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="an option of glibc")
 PAGE_FAULTS = """
 import sys
 import resource
@@ -53,12 +55,12 @@ def page_faults(way: str) -> int:
     return int(out.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+@glibc
 def test_freed_memory_is_kept():
     assert page_faults("keep") < 2000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+@glibc
 def test_what_the_environment_sets_stays(monkeypatch):
     for variable in ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         monkeypatch.setenv(variable, "1000000")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from trackers.nets import winograd
+from trackers.nets import windows, winograd
 
 Array = jax.Array
 
@@ -155,25 +155,17 @@ def _unfolded(images: Array, kernel: Array, strides, dilation, precision) -> Arr
     size = (rows - 1) * strides[0] + (size_y - 1) * dilation[0] + 1
     missing = size + (strips - 1) * rows * strides[0] - images.shape[1]
     image = jnp.pad(images[0], ((0, max(missing, 0)), (0, 0), (0, 0)))
-    along_x = jnp.concatenate(_steps(image, 1, size_x, width, strides[1], dilation[1]), -1)
+    along_x = jnp.concatenate(windows.along(image, 1, size_x, width, strides[1], dilation[1]), -1)
     along_x = lax.optimization_barrier(along_x)  # else it is unfolded again for every row of the kernel
     weights = kernel.reshape(-1, outputs)
 
     def strip(at):
         part = lax.dynamic_slice_in_dim(along_x, at * rows * strides[0], size)
-        columns = jnp.concatenate(_steps(part, 0, size_y, rows, strides[0], dilation[0]), -1)
+        columns = jnp.concatenate(windows.along(part, 0, size_y, rows, strides[0], dilation[0]), -1)
         product = lax.dot(columns.reshape(rows * width, -1), weights, precision=precision)
         return product.reshape(rows, width, outputs)
 
     return lax.map(strip, jnp.arange(strips)).reshape(1, strips * rows, width, outputs)[:, :height]
-
-
-def _steps(array: Array, axis: int, count: int, length: int, stride: int, dilation: int) -> list[Array]:
-    """What each of `count` cells of a kernel sees along one axis: `length` places."""
-    return [
-        lax.slice_in_dim(array, start, start + (length - 1) * stride + 1, stride, axis)
-        for start in range(0, count * dilation, dilation)
-    ]
 
 
 def _cut(images: Array, kernel: Array, precision) -> Array:
@@ -197,8 +189,8 @@ def _taps(images: Array, size, strides, dilation) -> list[Array]:
     height, width = _outputs(images.shape[1:3], size, strides, dilation)
     return [
         tap
-        for row in _steps(images, 1, size[0], height, strides[0], dilation[0])
-        for tap in _steps(row, 2, size[1], width, strides[1], dilation[1])
+        for row in windows.along(images, 1, size[0], height, strides[0], dilation[0])
+        for tap in windows.along(row, 2, size[1], width, strides[1], dilation[1])
     ]
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ops.correlation import cross_correlate
+from trackers.nets import windows
 from trackers.nets.alexnet import MEMTRACK_BATCH_NORM, siamfc_init
 from trackers.nets.resnet import batch_norm
 
@@ -203,6 +204,6 @@ def window_means(features: Array, size: int) -> Array:
     """`[..., H, W, C]` -> the means of all windows of size x size cells, `[..., H - size + 1, W - size + 1, C]`."""
     for axis in (-3, -2):
         count = features.shape[axis] - size + 1
-        shifted = (jax.lax.slice_in_dim(features, i, i + count, axis=features.ndim + axis) for i in range(size))
+        shifted = windows.along(features, axis, size, count)
         features = sum(shifted) / size
     return features

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from trackers.nets import windows
+
 Array = jax.Array
 
 BATCH_NORM_EPSILON = 1e-5
@@ -152,8 +154,8 @@ def _max_pool(x: Array, axis: int, padding: int) -> Array:
     borders[axis] = (padding, padding)
     padded = jnp.pad(x, borders, constant_values=-jnp.inf) if padding else x
     size = (padded.shape[axis] - 3) // 2 + 1
-    shifted = [jax.lax.slice_in_dim(padded, i, i + 2 * size - 1, 2, axis) for i in range(3)]
-    return jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
+    first, second, third = windows.along(padded, axis, 3, size, 2)
+    return jnp.maximum(jnp.maximum(first, second), third)
 
 
 def _shortcut(x: Array, features: int, stride: int, train: bool) -> Array:

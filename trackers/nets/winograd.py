@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from trackers.nets import windows
+
 Array = jax.Array
 
-# By the kernel's size. For 3, tiles of 4 x 4 outputs would have kernels whose transform costs what the products save.
+# By the kernel's size. For 3, tiles of 4 x 4 outputs were no faster (RESULTS.md).
 OUTPUTS = {3: 2, 5: 4}  # of a side of a tile
 POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # of the interpolation, before infinity
 
@@ -58,9 +60,7 @@ def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> 
     def along(axis: int, array: Array) -> list[Array]:
         """The transform of all tiles in one dimension, `axis` of `[.., H, W, C]`."""
         tiles = columns if axis == -2 else rows
-        stop = outputs * (tiles - 1) + 1
-        shifted = [lax.slice_in_dim(array, at, at + stop, outputs, array.ndim + axis) for at in range(side)]
-        return _combine(of_image, shifted)
+        return _combine(of_image, windows.along(array, axis, side, tiles, outputs))
 
     # Stacked by rows [n, ...], apart by columns: a product of n matrices for each of the n columns. One product of all
     # n^2 would have to be copied in and out, and n^2 of their own take several times as long to compile.
