@@ -1,5 +1,5 @@
-"""What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard, programs that
-were compiled are shared by all processes."""
+"""What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard, programs are
+compiled with little optimization and shared by all processes."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eval.process import keep_freed_memory
+from tests.compilation import little_optimization
 
 keep_freed_memory()
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -18,11 +19,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what 
 
 
 def pytest_configure(config):
-    """A folder of compiled programs, gone with the run unless the environment names one."""
+    """What the workers, which start after this, find in their environment: how to compile, and a folder of compiled
+    programs, gone with the run unless the environment names one."""
+    if not hasattr(config, "workerinput"):
+        os.environ["XLA_FLAGS"] = little_optimization()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="compiled-")
         config.add_cleanup(folder.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name  # for the workers, which start after this
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

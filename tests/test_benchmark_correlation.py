@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from eval import benchmark_correlation
-from tests import quick
 
 
 @pytest.mark.parametrize("name", benchmark_correlation.CANDIDATES)
 def test_candidates_agree(name, rng):
     search, template = (jnp.asarray(rng.normal(size=(2, k, k, 4)), jnp.float32) for k in (6, 3))
     ours, other = (
-        quick.jit(lambda *pair, one=benchmark_correlation.CANDIDATES[key]: _both(one, *pair))(search, template)
+        jax.jit(lambda *pair, one=benchmark_correlation.CANDIDATES[key]: _both(one, *pair))(search, template)
         for key in ("depthwise_correlate", name)
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), other, ours)

@@ -8,8 +8,6 @@ import nbclient
 import nbformat
 import pytest
 
-from tests.quick import compiler_options
-
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
@@ -58,8 +56,6 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """In the short form, in an empty folder; the figures are there in the end."""
     monkeypatch.setenv("NOTEBOOK_SMOKE", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    flags = (f"--{name}={str(value).lower()}" for name, value in compiler_options().items())
-    monkeypatch.setenv("XLA_FLAGS", " ".join(flags))
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in code_of(notebook) for output in cell.outputs]

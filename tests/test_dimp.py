@@ -10,7 +10,6 @@ import pytest
 
 import trackers
 from eval.frames import to_canvas, xywh_to_box
-from tests.quick import jit
 from trackers import base, dimp
 from trackers.box_refinement import RefinementConfig
 from trackers.first_frame import AugmentationConfig
@@ -68,7 +67,7 @@ def runner():
         config = replace(CONFIG, scale_filter=changed, scale_filter_share=share)
         return base.run(dimp.make(config))(params, jax.random.key(0), frames, box)
 
-    return jit(run)
+    return jax.jit(run)
 
 
 @pytest.mark.parametrize("growth", [GROWTH, 1 / GROWTH])
@@ -86,7 +85,7 @@ def test_the_filter_has_its_share_of_the_area_and_no_say_in_place_and_shape():
     frames, box = clip(GROWTH)
     first_two = jax.tree.map(lambda leaf: leaf[:2], frames)
     without = base.run(dimp.make(replace(CONFIG, scale_filter=None)))
-    plain = jit(without)(params(), jax.random.key(0), first_two, box)
+    plain = jax.jit(without)(params(), jax.random.key(0), first_two, box)
     found = {share: runner()(params(), share, 0.6, 0.4, frames, box).box for share in (0.0, 0.5, 1.0)}
     for seen in found.values():
         np.testing.assert_allclose(seen.center[0], plain.box.center[0], atol=1e-3)
@@ -118,7 +117,7 @@ def test_a_lost_target_keeps_its_box_and_teaches_nothing():
         before = tracker.init(params, jax.random.key(0), first, box)
         return before, *tracker.track(params, before, second)
 
-    before, after, estimate = jit(both)(params(), box)
+    before, after, estimate = jax.jit(both)(params(), box)
     assert estimate.verdict == base.LOST
     for state in (after, estimate):
         jax.tree.map(np.testing.assert_array_equal, state.box, before.box)

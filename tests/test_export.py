@@ -18,7 +18,6 @@ from eval.results import ResultError
 from eval.synthetic import ClipConfig, clip
 from tests import test_properties, trivial_tracker
 from tests.disk import small_disk
-from tests.quick import compiler_options, jit
 
 pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the extra `export`")
 CANVAS = (96, 128)
@@ -68,8 +67,8 @@ def test_a_fresh_process_gives_the_same_boxes(name, drawn, tmp_path):
     flat = export.flatten(tracker, params, CANVAS)
     weights, key = jax.tree.leaves(params), jnp.zeros(2, jnp.uint32)
     frames = [to_canvas(image, CANVAS) for image in images]
-    state = jit(flat.init)(weights, key, *frames[0], box)
-    track, expected = jit(flat.track), []
+    state = jax.jit(flat.init)(weights, key, *frames[0], box)
+    track, expected = jax.jit(flat.track), []
     for frame in frames[1:]:
         state, at, *_ = track(weights, state, *frame)
         expected.append(np.asarray(at))
@@ -79,8 +78,6 @@ def test_a_fresh_process_gives_the_same_boxes(name, drawn, tmp_path):
 
 def _in_a_fresh_process(file, clip_file, folder):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # compiled in the same way as here: another order of additions grows to 1e-4 pixels within a few frames
-    environment["XLA_FLAGS"] = " ".join(f"--{name}={str(value).lower()}" for name, value in compiler_options().items())
     command = [sys.executable, "-P", "-c", textwrap.dedent(READER), str(file), str(clip_file)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ import pytest
 
 from tests import oracle
 from tests.golden import formula
-from tests.quick import jit
 from trackers.nets import models
 from trackers.nets.memory import MemoryController, read_weights, window_means, write
 
@@ -89,7 +88,7 @@ def run(dtype):
         start = apply(first, method="start")
         return start, jax.lax.scan(step, start, (written, searches))[1]
 
-    return jit(whole)(variables(dtype))
+    return jax.jit(whole)(variables(dtype))
 
 
 @pytest.mark.parametrize("dtype, relative", [(np.float64, 1e-10), (np.float32, 1e-5)])
@@ -184,7 +183,7 @@ def test_a_dropped_input_is_as_if_it_were_not_there(x64):
     first, search = given("T0", np.float64), given("search0", np.float64)
     start = apply(first, method="start")
 
-    @jit
+    @jax.jit
     def cell(search, kept):
         return apply(start, first, first, search, kept, method="step")[0].controls.cell
 
@@ -231,7 +230,7 @@ def test_the_gradient_through_sixteen_steps_against_finite_differences(x64):
         return jnp.sum(jax.lax.scan(body, apply(first, method="start"), (written, searches))[1])
 
     at = (variables(np.float64), searches, written)
-    both = jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
     gradient = both(*at)[1]
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * (np.std(leaf) or 0.1), at)

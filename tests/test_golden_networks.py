@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 from eval import convert
 from ops.least_squares import squared_norm
 from tests import oracle
+from tests.compilation import jit_as_for_users
 from tests.golden import formula
 from trackers.box_refinement import RefinementConfig, ascend
 from trackers.nets import resnet
@@ -77,7 +78,7 @@ def test_golden_taps_are_off_with_the_wrong_batch_normalization(trap, monkeypatc
     network = networks("atom")["backbone"]
     train = trap == "batch statistics"
     apply = partial(network.apply, train=train, mutable=["batch_stats"])
-    taps, _ = jax.jit(apply)(variables, normalized_images("atom", "test"))
+    taps, _ = jit_as_for_users(apply)(variables, normalized_images("atom", "test"))
     actual = _channels_first(taps["layer3"])[tuple(slice(None, None, int(s)) for s in _stride("layer3_test"))]
     assert oracle.relative_l2(actual, oracle.arrays("atom18")["layer3_test"]) > 1e-3
 
@@ -106,7 +107,7 @@ def test_golden_dimp_optimizer(weights, x64):
     """Ten bins of half a cell, three images of formula-defined features; see the formulas at `small_problem`."""
     stored = json.loads((oracle.HERE / "optimisers.json").read_text())
     expected = stored["dimp_opt" if weights is None else "dimp_opt_weighted"]
-    filters, losses, maps = jax.jit(partial(small_problem, weights=weights))(small_optimizer())
+    filters, losses, maps = jit_as_for_users(partial(small_problem, weights=weights))(small_optimizer())
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(filters[-1]), expected["f_sum"], rtol=1e-5)
     np.testing.assert_allclose(squared_norm(filters[-1]), expected["f_sq"], rtol=1e-5)
@@ -119,8 +120,8 @@ def test_golden_dimp_optimizer(weights, x64):
 def test_golden_dimp_meta_gradient(x64):
     """The gradient of the squared norm of the third iterate in what the optimizer has learned."""
     expected = json.loads((oracle.HERE / "optimisers.json").read_text())["dimp_meta_grad"]
-    loss = jax.jit(lambda optimizer: squared_norm(small_problem(optimizer, None)[0][-1]))
-    gradient = jax.grad(loss)(small_optimizer())
+    loss = lambda optimizer: squared_norm(small_problem(optimizer, None)[0][-1])  # noqa: E731
+    gradient = jit_as_for_users(jax.grad(loss))(small_optimizer())
     stored_names = {
         "log_step_length": "d_logstep",
         "filter_reg": "d_reg",
@@ -195,11 +196,11 @@ def classifier_outputs(model, layer3_train, layer3_test, dtype):
     stored = oracle.arrays(SCHEMAS[model])
     boxes = jnp.asarray(stored["in_train_boxes_xywh"], dtype)  # [frames, sequences, 4]
     weights = jnp.asarray(stored["in_sample_weight"], dtype)
-    extract = jax.jit(partial(classifier.apply, method="extract"))
+    extract = jit_as_for_users(partial(classifier.apply, method="extract"))
     train = _frames_and_sequences(extract(variables, layer3_train), boxes.shape[1])
     test = _frames_and_sequences(extract(variables, layer3_test), boxes.shape[1])
 
-    @jax.jit
+    @jit_as_for_users
     @partial(jax.vmap, in_axes=1)
     def learn(train, test, boxes, weights):
         """One sequence: the filters, the losses around every step, the scores of the test frames."""
@@ -242,16 +243,16 @@ def iou_outputs(model, params, taps):
     train, test = (
         [_frames_and_sequences(taps[kind][f"layer{i}"], sequences) for i in (2, 3)] for kind in taps
     )
-    modulation = jax.jit(partial(network.apply, method="modulation"))(variables, *train, train_boxes)
-    features = jax.jit(partial(network.apply, method="features"))(variables, *test)
+    modulation = jit_as_for_users(partial(network.apply, method="modulation"))(variables, *train, train_boxes)
+    features = jit_as_for_users(partial(network.apply, method="features"))(variables, *test)
     predict = partial(network.apply, method="predict")
 
-    @jax.jit
+    @jit_as_for_users
     def predicted_and_gradient(variables, modulation, features, boxes):
         predicted, pull = jax.vjp(lambda boxes: predict(variables, modulation, features, boxes), boxes)
         return predicted, pull(jnp.ones_like(predicted))[0]
 
-    @jax.jit
+    @jit_as_for_users
     def climb(variables, modulation, features, boxes):
         return ascend(partial(predict, variables, modulation, features), boxes, RefinementConfig())
 
@@ -283,7 +284,7 @@ def normalized_images(model, kind):
 
 @lru_cache
 def _taps_float32(model, kind):
-    return jax.jit(networks(model)["backbone"].apply)(
+    return jit_as_for_users(networks(model)["backbone"].apply)(
         parameters(model)["backbone"], normalized_images(model, kind)
     )
 
@@ -292,7 +293,7 @@ def _taps(model, kind, variables=None):
     if variables is None:
         return _taps_float32(model, kind)
     images = normalized_images(model, kind).astype(jnp.float64)
-    return jax.jit(networks(model)["backbone"].apply)(variables, images)
+    return jit_as_for_users(networks(model)["backbone"].apply)(variables, images)
 
 
 def _stride(key):

@@ -15,10 +15,11 @@ from ops.correlation import correlate_same
 from ops.crop import crop, mean_color
 from ops.prroi_pool import prroi_pool
 from tests import oracle
+from tests.compilation import jit_as_for_users
 from tests.golden import formula
 
 
-@partial(jax.jit, static_argnames=("bins", "inverse_scale"))
+@partial(jit_as_for_users, static_argnames=("bins", "inverse_scale"))
 def pool_and_pull_back(features, image_index, boxes, top, bins, inverse_scale):
     """Pooled values `[boxes, bins, bins, C]` and what the incoming gradient `top` becomes."""
 
@@ -79,7 +80,7 @@ def golden_image():
     return canvas, np.array([height, width], np.int32)
 
 
-jitted_crop = jax.jit(crop, static_argnames=("out_size", "border", "rounding"))
+jitted_crop = jit_as_for_users(crop, static_argnames=("out_size", "border", "rounding"))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_golden_sample_weights():
     rate, least, hard_rate = (float(match[i]) for i in (1, 4, 5))
     slots, initial, hard_negative = (int(match[i]) for i in (2, 3, 6))
     memory = sample_memory.create(slots, jnp.zeros((initial, 1)))
-    insert = jax.jit(partial(sample_memory.insert, initial=initial, min_initial_weight=least))
+    insert = jit_as_for_users(partial(sample_memory.insert, initial=initial, min_initial_weight=least))
     for step, (slot, weights, total) in enumerate(trace, start=1):
         memory = insert(memory, jnp.full(1, float(step)), hard_rate if step == hard_negative else rate)
         assert memory.last_slot == slot
@@ -272,7 +273,7 @@ def transformed():
         stored["aug_shift_yx"] if name in SHIFTED else translation if name == "translate" else [0, 0]
         for name in found
     ]
-    cut = jax.jit(transform_patch, static_argnames=("transforms", "out_size"))
+    cut = jit_as_for_users(transform_patch, static_argnames=("transforms", "out_size"))
     transforms = tuple(map(named_transform, found))
     patches = cut(patch, transforms, np.array(shifts, np.int32), out_size=int(out))
     return dict(zip(found, np.asarray(patches)))

@@ -14,6 +14,7 @@ import pytest
 
 from ops.correlation import correlate, correlate_same
 from ops.least_squares import gauss_newton, squared_norm, steepest_descent
+from tests.compilation import jit_as_for_users
 from tests.oracle import HERE, relative_l2
 
 STORED = json.loads((HERE / "optimisers.json").read_text())
@@ -121,7 +122,7 @@ def test_golden_dimp_parameters(precision):
 def test_golden_dimp_optimizer(precision, name, weights):
     dtype, tolerance = precision
 
-    @jax.jit
+    @jit_as_for_users
     def optimize(parameters, weights):
         last, filters = dimp_filters(parameters, weights)
         args = (parameters, features(dtype, 4), weights)
@@ -138,7 +139,7 @@ def test_golden_dimp_meta_gradient(precision):
     def loss(parameters):
         return squared_norm(dimp_filters(parameters, [1 / 3] * 3)[0])
 
-    actual = jax.jit(jax.grad(loss))(dimp_parameters(dtype))
+    actual = jit_as_for_users(jax.grad(loss))(dimp_parameters(dtype))
     keys = {
         "log_step_length": "d_logstep",
         "filter_reg": "d_reg",
@@ -181,7 +182,7 @@ def atom_precondition(residual, *_):
     return {"filter": residual["filter"] / 0.1, "projection": residual["projection"] / 1e-4}
 
 
-@partial(jax.jit, static_argnames="dtype")
+@partial(jit_as_for_users, static_argnames="dtype")
 def atom_first_frame(num_steps, dtype):
     args = (features(dtype, 6), atom_labels(dtype), jnp.full(IMAGES, 1 / 3, dtype))
     params = gauss_newton(
@@ -216,7 +217,7 @@ def test_golden_atom_update(precision):
     stored = STORED["atom_cg_pr"]
     params, _ = atom_first_frame(3, dtype)
 
-    @jax.jit
+    @jit_as_for_users
     def update(filter, projection):
         weights = jnp.asarray([0.5, 0.3, 0.2], dtype)
         args = (features(dtype, 6) @ projection, atom_labels(dtype), weights)

@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from eval import convert
-from tests import oracle, quick
+from tests import oracle
 from tests.golden import formula
 from trackers.nets import mobilenet, models, resnet, siamese
 from trackers.nets.mobilenet import MobileNetV2
@@ -136,7 +136,7 @@ def test_golden_taps_are_off_with_the_colors_of_the_peer(model):
 def test_golden_taps_are_off_with_another_dilation(monkeypatch):
     layers = [(*layer[:4], min(layer[4], 2)) for layer in mobilenet.LAYERS]
     monkeypatch.setattr(mobilenet, "LAYERS", tuple(layers))
-    taps = quick.jit(MobileNetV2(1.4).apply)(
+    taps = jax.jit(MobileNetV2(1.4).apply)(
         parameters("siamrpnpp_mobilenetv2")["backbone"], images("siamrpnpp_mobilenetv2", "z")
     )
     assert off("siamrpnpp_mobilenetv2", "backbone_z_level3", channels_first(taps[1])) < 1e-4
@@ -164,7 +164,7 @@ def test_the_three_functions_of_a_model_give_the_golden_scores():
     model = "siamrpnpp_alexnet"
     network = siamese.make(model)
 
-    @quick.jit
+    @jax.jit
     def run(params, z, x):
         return network.correlate(params, network.embed(params, z), network.features(params, x).search)
 
@@ -211,7 +211,7 @@ def test_templates_with_a_leading_axis_equal_vmap_and_a_loop(kind):
     head, z, x, variables = head_of(kind)
     apply = partial(head.apply, variables)
 
-    @quick.jit
+    @jax.jit
     def run(z, x):
         templates, search = apply(z, method="template"), apply(x, method="search")
         one = jax.tree.map(lambda leaf: leaf[0], search)
@@ -219,7 +219,7 @@ def test_templates_with_a_leading_axis_equal_vmap_and_a_loop(kind):
         return apply(templates, x, method="match"), apply(templates, search, method="correlate"), several
 
     ways = run(z, x)
-    loop = [quick.jit(apply)(jax.tree.map(lambda leaf, k=k: leaf[k : k + 1], z), x) for k in range(3)]
+    loop = [jax.jit(apply)(jax.tree.map(lambda leaf, k=k: leaf[k : k + 1], z), x) for k in range(3)]
     loop = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *loop)
     for way in ways:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), way, loop)
@@ -256,11 +256,11 @@ def test_training_moves_the_statistics():
     model = "siamrpnpp_alexnet"
     network, variables = models.networks(model)["backbone"], parameters(model)["backbone"]
     batch = jnp.concatenate([images(model, "z"), images(model, "z")[:, ::-1]])
-    train = quick.jit(partial(network.apply, train=True, mutable=["batch_stats"]))
+    train = jax.jit(partial(network.apply, train=True, mutable=["batch_stats"]))
     (trained,), new = train(variables, batch)
     before, after = variables["batch_stats"], new["batch_stats"]
     assert all(np.all(a != b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before)))
-    assert not np.allclose(trained, quick.jit(network.apply)(variables, batch)[0], atol=0.1)
+    assert not np.allclose(trained, jax.jit(network.apply)(variables, batch)[0], atol=0.1)
     # the last layer is a batch normalization: its output has the batch mean `bias`
     np.testing.assert_allclose(jnp.mean(trained, (0, 1, 2)), variables["params"]["bn5"]["bias"], atol=1e-3)
 
@@ -292,7 +292,7 @@ def test_imagenet_start_of_the_mobilenet(rng):
     assert dropped == ["conv_95_bias", "conv_95_weight", "gemm_104_bias"]
     image = jnp.asarray(rng.uniform(0, 255, (1, 63, 63, 3)), jnp.float32)
     capture = partial(MobileNetV2().apply, capture_intermediates=lambda module, _: module.name == "layer2_0")
-    _, captured = quick.jit(capture)(params["backbone"], image)
+    _, captured = jax.jit(capture)(params["backbone"], image)
 
     def conv(x, identifier, stride=1, padding=0):
         kernel = state[f"conv_{identifier}_weight"].astype(np.float32).transpose(2, 3, 1, 0)
@@ -381,7 +381,7 @@ def match(model):
 def heads(model):
     parts, params = models.networks(model), parameters(model)
 
-    @quick.jit
+    @jax.jit
     def run(params, z, x):
         found = {}
         if "neck" in parts:

@@ -17,7 +17,6 @@ from ops.boxes import Box
 from ops.score_maps import tukey_window
 from tests import oracle
 from tests.golden import formula
-from tests.quick import jit
 from trackers import siamfc, siamrpn, templates, thor
 from trackers.templates import Proposals
 
@@ -45,7 +44,7 @@ def test_golden_templates_and_windows(x64):
 
 @lru_cache
 def insertion(bound):
-    return jit(partial(insert, bound=bound))
+    return jax.jit(partial(insert, bound=bound))
 
 
 def insert(short, long, vector, refill, lower_bound, *, bound):
@@ -126,7 +125,7 @@ def memory_of(short_slots, slots, **changes):
 
 @lru_cache
 def decider(config):
-    return jit(partial(thor.decide, config=config))
+    return jax.jit(partial(thor.decide, config=config))
 
 
 def test_golden_choice_of_the_template(x64):
@@ -150,7 +149,7 @@ def test_golden_siamrpn_host(x64):
     sizes = oracle.settings()["thor"]
     slots, side = int(stored("rpn_eval_K")), sizes["rpn_map"]
     host = replace(thor.SIAMRPN_VOT_DYNAMIC.host, scale="whole", instance_size=127 + 8 * (side - 1))
-    decode = jit(jax.vmap(siamrpn.make_matcher(host).decode, (0, None)))
+    decode = jax.jit(jax.vmap(siamrpn.make_matcher(host).decode, (0, None)))
     for case, row in enumerate(stored("rpn_eval_Kst_mod_pos_sz_scale_outpos_outsz_score_islt")):
         short_slots, modulate, x, y, w, h, scale = row[:7]
 
@@ -176,7 +175,7 @@ def test_golden_siamfc_host(x64):
     slots, side, scales = int(stored("rpn_eval_K")), sizes["fc_map"], sizes["fc_scales"]
     host = replace(thor.SIAMFC_OTB_DYNAMIC.host, grid="thor", instance_size=127 + 8 * (side - 1), scales=scales)
     box = Box(jnp.array([90.0, 130.0]), jnp.array([40.0, 60.0]))
-    decode = jit(jax.vmap(siamfc.make_matcher(host).decode, (0, None)))
+    decode = jax.jit(jax.vmap(siamfc.make_matcher(host).decode, (0, None)))
     rows = stored("fc_eval_mod_posyx_szhw_score_scale_islt")
     for first_row in (0, 2):
         first_score = jnp.zeros(())

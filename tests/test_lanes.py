@@ -2,8 +2,6 @@
 
 import threading
 from collections import Counter
-from functools import partial
-from types import SimpleNamespace
 
 import cv2
 import jax
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import compilation
 from eval import lanes as lock_step
 from eval.lanes import AloneError, Lanes, Start, group_by_canvas, track_group
 from eval.results import TrackResult
@@ -20,7 +17,6 @@ from eval.run import Compiled, track_sequence
 from eval.sequences import Sequence, SequenceError
 from eval.synthetic import ClipConfig, clip
 from tests import trivial_tracker
-from tests.quick import compiler_options
 from tests.test_properties import small
 from trackers.base import Tracker
 
@@ -65,13 +61,12 @@ def counted(tracker: Tracker) -> tuple[Tracker, Counter]:
     return Tracker(init, track), traces
 
 
-def test_dimp_in_two_lanes_does_what_it_does_alone(tmp_path, monkeypatch):
+def test_dimp_in_two_lanes_does_what_it_does_alone(tmp_path):
     """Three clips of other lengths, so that a lane takes a second one while the other is in the middle of its own.
 
     Boxes to 0.01 px, confidence to 1e-3: a batched convolution sums in another order, and the optimizers that learn the
     filter and refine the box carry the last bits on; a wrong key, frame or lane moves a box by pixels.
     """
-    monkeypatch.setattr(compilation, "jax", SimpleNamespace(jit=partial(jax.jit, compiler_options=compiler_options())))
     tracker, traces = counted(trackers.get("dimp_tiny").make(small("dimp_tiny")))
     params = jax.device_put(trackers.load_params("dimp_tiny", None))
     starts = starts_of([draw(tmp_path, name, count, speed=3.0) for name, count in (("a", 6), ("b", 3), ("c", 4))])

@@ -1,15 +1,11 @@
 """`python -m eval.memory_plots`: a picture of a drawn clip and of a sequence, and what it refuses."""
 
-from functools import partial
-
 import cv2
-import jax
 import numpy as np
 import pytest
 
 from eval import memory_plots
 from eval.memory_plots import Trace
-from tests.quick import compiler_options
 from tests.test_train_memtrack import narrow, start  # noqa: F401, a fixture
 from trackers.weights import files
 
@@ -17,7 +13,6 @@ from trackers.weights import files
 @pytest.fixture
 def weights(narrow, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(memory_plots, "prepare_process", lambda: None)
-    monkeypatch.setattr(jax, "jit", partial(jax.jit, compiler_options=compiler_options()))
     files.save(tmp_path / "memtrack.safetensors", start(), model="memtrack")
     return tmp_path / "memtrack.safetensors"
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ops.crop import mean_color
-from tests.quick import jit
-from tests.test_properties import assert_same_boxes, at, box_of, frames_of, little_optimization, scene  # noqa: F401
+from tests.test_properties import assert_same_boxes, at, box_of, frames_of, scene
 from tests.test_train_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
 from trackers import base, memtrack, siamfc, templates
 from trackers.validation import validate
@@ -43,7 +42,7 @@ def run(tracker: base.Tracker, params):
     images, xywh = scene()
     frames, box = frames_of(images), box_of(xywh)
 
-    @jit
+    @jax.jit
     def whole(params, frames, box):
         def step(state, frame):
             state, estimate = tracker.track(params, state, frame)
@@ -108,7 +107,7 @@ def test_equal_scales_give_what_one_scale_gives():
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_jit_equals_eager(little_optimization):  # noqa: F811
+def test_jit_equals_eager():
     images, xywh = scene()
     tracker, frames = memtrack.make(CONFIG), frames_of(images)
     state = tracker.init(params(), jax.random.key(0), at(frames, 0), box_of(xywh))

@@ -9,14 +9,13 @@ import pytest
 
 from ops import template_memory
 from ops.template_memory import BELOW_BOUND, NOT_BETTER
-from tests.quick import jit
 
 SLOTS, LENGTH = 4, 12
 
 
 @lru_cache
 def insertion(bound="ensemble"):
-    return jit(partial(template_memory.insert_long_term, bound=bound))
+    return jax.jit(partial(template_memory.insert_long_term, bound=bound))
 
 
 def fill(vectors, *, bound="ensemble", lower_bound=-10.0, gamma=1.0, slots=SLOTS):
@@ -73,7 +72,7 @@ def test_determinants_are_those_of_a_new_factorization(rng, dtype, tolerance, x6
 def test_the_factor_without_a_row_and_with_one_more(rng, x64):
     rows = rng.normal(size=(5, 7))
     gram = rows @ rows.T
-    remove = jit(template_memory.remove_row)
+    remove = jax.jit(template_memory.remove_row)
     for row in range(5):
         rest = [i for i in range(5) if i != row]
         found = remove(jnp.linalg.cholesky(jnp.asarray(gram)), jnp.asarray(row))
@@ -158,7 +157,7 @@ def test_lower_bounds():
 
 def test_the_short_term_memory_is_a_ring(rng):
     vectors = jnp.asarray(views(rng, 9), jnp.float32)
-    insert = jit(template_memory.insert_short_term)
+    insert = jax.jit(template_memory.insert_short_term)
     memory = template_memory.short_term(vectors[0], 3)
     taken = []
     for t, vector in enumerate(vectors[1:], 1):
@@ -180,7 +179,7 @@ def test_rows_of_a_batch_do_not_mix(rng):
     one, other = fill(sequence)[0], fill(sequence[::-1])[0]
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, other)
     new = jnp.asarray(views(rng, 2), jnp.float32)
-    batched = jit(
+    batched = jax.jit(
         jax.vmap(
             lambda memory, vector: template_memory.insert_long_term(
                 memory, vector, 1.0, bound="ensemble", lower_bound=jnp.float32(-10)

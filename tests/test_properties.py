@@ -1,7 +1,7 @@
 """What holds for every tracker, in one table: each row is a small variant of a registered configuration.
 
 The networks are the real ones. Compiling them is nearly all the work here, so one canvas and one executable of `init`
-and of `track` per tracker serve most properties, and XLA optimizes less than it would for a user.
+and of `track` per tracker serve most properties.
 """
 
 from collections import Counter
@@ -19,7 +19,6 @@ from eval.frames import to_canvas, xywh_to_box
 from eval.synthetic import ClipConfig, clip
 from tests import oracle
 from tests.golden import formula
-from tests.quick import jit
 from trackers import base
 from trackers.nets import models
 from trackers.validation import validate
@@ -143,7 +142,7 @@ def compiled(name: str) -> base.Tracker:
         TRACES[name] += 1
         return tracker(name).track(params, state, frame)
 
-    return base.Tracker(jit(tracker(name).init), jit(track))
+    return base.Tracker(jax.jit(tracker(name).init), jax.jit(track))
 
 
 @lru_cache
@@ -212,14 +211,6 @@ def assert_same_model(states, expected, slot: int):
         np.testing.assert_allclose(leaf[slot], other, rtol=1e-3, atol=1e-4 * float(jnp.abs(other).max()))
 
 
-@pytest.fixture
-def little_optimization():
-    """For operations that are compiled one by one."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @every_tracker
 def test_the_reference_moves_and_learns(name):
     """What the other tests compare is not trivial."""
@@ -237,7 +228,7 @@ def test_the_reference_moves_and_learns(name):
 
 # These two have every part that the others have, and each compiles hundreds of single operations.
 @pytest.mark.parametrize("name", ["atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot"])
-def test_jit_equals_eager(name, little_optimization):
+def test_jit_equals_eager(name):
     images, xywh = scene()
     estimate = at(follow(tracker(name), params(name), jax.random.key(0), frames_of(images[:2]), box_of(xywh)), 0)
     assert_same_boxes(estimate.box, at(reference(name).box, 0))
@@ -276,7 +267,7 @@ def test_run_on_a_tight_canvas_equals_frame_by_frame_on_a_wide_one(name):
     expected = follow(compiled(name), params(name), key, clean, box)
     actual = follow(compiled(name), params(name), key, dirty, box)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
-    whole = jit(base.run(tracker(name)))(params(name), key, frames_of(images, EXTENT), box)
+    whole = jax.jit(base.run(tracker(name)))(params(name), key, frames_of(images, EXTENT), box)
     assert_same_boxes(whole.box, expected.box)
     np.testing.assert_array_equal(whole.verdict, expected.verdict)
 
@@ -286,7 +277,7 @@ def test_many_targets_equal_one_at_a_time_whoever_joins_and_leaves(name):
     images, xywh = scene()
     frames, boxes, keys = frames_of(images), two_boxes(xywh), jax.random.split(jax.random.key(5), 2)
     frame, weights = [at(frames, index) for index in range(FRAMES)], params(name)
-    change, track = jit(base.set_targets(tracker(name))), jit(base.many(tracker(name), 2).track)
+    change, track = jax.jit(base.set_targets(tracker(name))), jax.jit(base.many(tracker(name), 2).track)
     nobody, first, second, both = (jnp.array(mask) for mask in MASKS)
     alone = [follow(compiled(name), weights, keys[slot], frames, at(boxes, slot)).box for slot in (0, 1)]
     fresh = [compiled(name).init(weights, keys[slot], frame[2], at(boxes, slot)) for slot in (0, 1)]
@@ -319,7 +310,7 @@ def test_run_many_equals_a_loop_of_runs():
     """`run_many` is `run` of `many`, whatever the tracker: one of them is enough."""
     name, (images, xywh) = "atom_filterbank", scene()
     frames, boxes, keys = frames_of(images), two_boxes(xywh), jax.random.split(jax.random.key(5), 2)
-    together = jit(base.run_many(tracker(name), 2))(params(name), keys, frames, boxes)
+    together = jax.jit(base.run_many(tracker(name), 2))(params(name), keys, frames, boxes)
     for slot in (0, 1):
         alone = follow(compiled(name), params(name), keys[slot], frames, at(boxes, slot))
         assert_same_boxes(jax.tree.map(lambda leaf, slot=slot: leaf[:, slot], together.box), alone.box)
@@ -371,7 +362,7 @@ def test_a_float_of_the_config_can_be_batched(name):
 
     # the peaks of SiamFC's responses move if the window is gone, and hardly before
     other = 0.0 if name in ("siamfc", "thor_siamfc", "memtrack") else 0.8
-    compiled_batch = jit(jax.vmap(with_value))
+    compiled_batch = jax.jit(jax.vmap(with_value))
     batched = compiled_batch(jnp.array([1.0, other]))
     assert_same_boxes(at(batched.box, 0), at(reference(name).box, 0))
     assert not all(np.allclose(part[1], part[0], rtol=1e-5) for part in batched.box)
@@ -404,7 +395,7 @@ def test_gradients_of_a_clip_loss_are_finite(name):
 
         return jax.grad(loss)(learned)
 
-    compiled_gradient = jit(gradient)
+    compiled_gradient = jax.jit(gradient)
     every = compiled_gradient(learned, jnp.ones(3))
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in every.values())
     for group in params(name):

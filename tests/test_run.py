@@ -389,7 +389,7 @@ MOMENTS = [
 
 def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": folder, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **more}
+    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": folder, "JAX_PLATFORMS": "cpu", **more}
 
 
 def test_killed_at_any_moment_and_gone_on_with(registry, data, tmp_path):

@@ -11,7 +11,6 @@ import pytest
 import trackers
 from eval import sequences, siamese_findings
 from ops.boxes import Box
-from tests import quick
 from trackers import siamrpn, templates
 from trackers.nets import rpn
 from trackers.templates import Matcher, Proposals
@@ -94,7 +93,7 @@ def test_with_level(rng, weighted):
     params = {"head": head.init(jax.random.key(0), z, x)}
     if weighted:
         params["head"]["params"]["cls_weight"] = jnp.array([0.5, -0.5])
-    run = quick.jit(head.apply)
+    run = jax.jit(head.apply)
     shares = siamese_findings.levels(params)
     alone = {name: run(siamese_findings.with_level(params, name)["head"], z, x) for name in shares["cls"]}
     for output, whole, index in zip(("cls", "loc"), run(params["head"], z, x), range(2)):

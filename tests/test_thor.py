@@ -13,7 +13,6 @@ from eval.frames import xywh_to_box
 from ops.boxes import Box, iou, to_xywh
 from tests import oracle
 from tests.golden import formula
-from tests.quick import jit
 from trackers import base, siamfc, siamrpn, templates, thor
 from trackers.nets import models
 from trackers.nets.siamese import Features
@@ -121,9 +120,9 @@ def overlaps(config):
     images, boxes = scene()
     frames, start = frames_of(images), xywh_to_box(boxes[0])
     whole = tracker(config)
-    state = jit(whole.init)({}, jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], frames), start)
+    state = jax.jit(whole.init)({}, jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], frames), start)
     rest = jax.tree.map(lambda leaf: leaf[1:], frames)
-    state, estimates = jit(base.track_chunk(whole))({}, state, rest)
+    state, estimates = jax.jit(base.track_chunk(whole))({}, state, rest)
     return np.asarray(iou(to_xywh(estimates.box), jnp.asarray(boxes[1:], jnp.float32))), state, estimates
 
 
@@ -171,7 +170,7 @@ def test_without_a_memory_it_is_the_host_for_any_response(host, monkeypatch):
     box = Box(jnp.array([30.0, 30.0]), jnp.array([14.0, 11.0]))
     both = {"host": module.make(host), "thor": thor.make(replace(HOST_ALONE, host=host))}
     states = {name: one.init({}, jax.random.key(0), frame, box) for name, one in both.items()}
-    steps = {name: jit(one.track) for name, one in both.items()}
+    steps = {name: jax.jit(one.track) for name, one in both.items()}
     for t in range(3):
         if module is siamfc:
             response = jnp.asarray(formula.normal(oracle.salt(), f"test/thor{t}", (3, 9, 9)))
@@ -190,10 +189,11 @@ def test_templates_are_made_at_their_frames_only_and_both_memories_agree_with_th
     whole = tracker(CONFIG, patch_matcher(lambda: jax.debug.callback(lambda: calls.append(1))))
     images, boxes = scene()
     frames = frames_of(images[:20])
-    state = jit(whole.init)({}, jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], frames), xywh_to_box(boxes[0]))
+    first = jax.tree.map(lambda leaf: leaf[0], frames)
+    state = jax.jit(whole.init)({}, jax.random.key(0), first, xywh_to_box(boxes[0]))
     jax.effects_barrier()
     calls.clear()
-    state, _ = jit(base.track_chunk(whole))({}, state, jax.tree.map(lambda leaf: leaf[1:], frames))
+    state, _ = jax.jit(base.track_chunk(whole))({}, state, jax.tree.map(lambda leaf: leaf[1:], frames))
     jax.effects_barrier()
     assert len(calls) == 19 // CONFIG.dilation == int(state.remembered.short.count)
 
@@ -210,7 +210,7 @@ def test_a_short_term_memory_that_lost_the_word_starts_anew(rng):
     def vector(template):
         return thor.comparable((template,), 0.0)
 
-    remember = jit(lambda remembered, template: thor.remember(remembered, template, vector(template), config))
+    remember = jax.jit(lambda remembered, template: thor.remember(remembered, template, vector(template), config))
     memory = thor.Remembered(
         templates=jnp.repeat(first[None], 5, 0),
         short=thor.template_memory.short_term(vector(first), 2),

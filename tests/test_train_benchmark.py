@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from eval.flops import count_flops
-from tests import quick
 from train import benchmark
 
 OPTIONS = benchmark.OptimizerOptions(channels=32, size=5, samples=2, test_frames=1, steps=(3, 9), repeats=1)
@@ -77,8 +76,6 @@ def config(tmp_path):
 
 
 def test_a_training_step(config, tmp_path, monkeypatch, capsys):
-    little = partial(jax.jit, compiler_options=quick.compiler_options())
-    monkeypatch.setattr(benchmark.jax, "jit", little)
     monkeypatch.delitem(benchmark.VARIANTS, "scan, checkpoint")
     path = tmp_path / "step.json"
     options = ["--steps", "2", "--repeats", "1", "--samples", "3", "--filter_steps", "20", "--json", str(path)]
@@ -108,7 +105,6 @@ def test_a_training_step(config, tmp_path, monkeypatch, capsys):
 
 
 def test_a_training_step_of_a_siamese_tracker(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.jax, "jit", partial(jax.jit, compiler_options=quick.compiler_options()))
     monkeypatch.setattr(benchmark.roofline, "MATRIX_SIDE", 64)
     config, path = tmp_path / "pairs.py", tmp_path / "step.json"
     config.write_text(

@@ -13,7 +13,6 @@ from ops import boxes
 from ops.score_maps import gaussian_label, label_center
 from tests import oracle
 from tests.golden import formula
-from tests.quick import jit
 from trackers.weights import names
 from train import atom, dimp, loop, losses
 from train.loop import trained, with_trained
@@ -83,7 +82,7 @@ def test_the_whole_gradient_against_finite_differences(x64):
     def value(learned):
         return dimp.loss(with_trained(params, learned), batch, config)[0]
 
-    value_and_grad, value = jit(jax.value_and_grad(value)), jit(value)
+    value_and_grad, value = jax.jit(jax.value_and_grad(value)), jax.jit(value)
     start = trained(params, EVERYTHING)
     gradient = value_and_grad(start)[1]
     groups = {part: {part: start[part]} for part in start}
@@ -112,10 +111,10 @@ def test_the_loss_of_atom_is_that_of_its_part_of_dimp():
     """The same backbone and IoU-Net; only the IoU-Net's parameters have a gradient where the statistics are stored."""
     params, batch = parameters(jnp.float32), example(jnp.float32)
     stored = replace(dimp.LossConfig(), backbone_statistics="stored")
-    expected = jit(partial(dimp.loss, config=stored))(params, batch)[1][1]["overlap"]
+    expected = jax.jit(partial(dimp.loss, config=stored))(params, batch)[1][1]["overlap"]
     config = atom.LossConfig(backbone_statistics="stored")
     params = {part: params[part] for part in ("backbone", "iou_net")}
-    value, (after, parts) = jit(partial(atom.loss, config=config))(params, batch)
+    value, (after, parts) = jax.jit(partial(atom.loss, config=config))(params, batch)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     assert value == parts["overlap"] and jax.tree.structure(after) == jax.tree.structure(params)
 
@@ -124,7 +123,7 @@ def test_statistics_of_the_batch_or_the_stored_ones():
     params, batch = parameters(jnp.float32), example(jnp.float32)
     frozen = replace(dimp.LossConfig(), backbone_statistics="stored")
     for config, changes in ((dimp.LossConfig(), True), (frozen, False)):
-        after = jit(partial(dimp.loss, config=config))(params, batch)[1][0]
+        after = jax.jit(partial(dimp.loss, config=config))(params, batch)[1][0]
         assert jax.tree.structure(after) == jax.tree.structure(params)
         same = jax.tree.map(np.array_equal, after["backbone"], params["backbone"])
         assert all(jax.tree.leaves(same["params"])) and all(jax.tree.leaves(same["batch_stats"])) != changes
@@ -146,7 +145,7 @@ def test_a_few_steps_lower_every_part_of_the_loss():
         updates, state = optimizer.update(gradient, state)
         return with_trained(after, optax.apply_updates(trained(params, EVERYTHING), updates)), state, parts
 
-    state, history, step = optimizer.init(trained(params, EVERYTHING)), [], jit(step)
+    state, history, step = optimizer.init(trained(params, EVERYTHING)), [], jax.jit(step)
     for _ in range(8):
         params, state, parts = step(params, state)
         history.append(parts)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.quick import jit
 from tests.test_train_dimp import example
 from trackers.nets import models
 from train import atom, dimp, loop
@@ -29,7 +28,7 @@ def test_bfloat16_computes_and_float32_remembers():
     state, batch, results = loop.init_state(params, OPTIMIZER), example(jnp.float32), {}
     for dtype in ("float32", "bfloat16"):
         step = loop.make_step(partial(loss, dtype=dtype), lambda key, batch: batch, OPTIMIZER, 0)
-        results[dtype] = jit(step)(state, batch)
+        results[dtype] = jax.jit(step)(state, batch)
         kinds = {leaf.dtype for leaf in jax.tree.leaves(results[dtype])}
         assert kinds == {np.dtype("float32"), np.dtype("int32"), np.dtype("bool")}
     (exact, expected), (rounded, found) = results["float32"], results["bfloat16"]

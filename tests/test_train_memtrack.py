@@ -16,7 +16,6 @@ import pytest
 import trackers
 from eval import settings
 from ops.score_maps import overlap_label
-from tests.quick import compiler_options, jit
 from tests.test_siamese_data import dataset, seen_box
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import MEMTRACK_BATCH_NORM
@@ -61,7 +60,7 @@ def narrow(monkeypatch):
 @lru_cache
 def start():
     """Parameters of the narrow networks; asked for under `narrow`."""
-    return jax.device_get(jit(lambda: models._initialize("memtrack", jax.random.key(0)))())
+    return jax.device_get(jax.jit(lambda: models._initialize("memtrack", jax.random.key(0)))())
 
 
 def example(steps: int, clips: int) -> dict[str, np.ndarray]:
@@ -90,7 +89,7 @@ def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_difference
     def value(learned):
         return memtrack.loss(loop.with_trained(params, learned), batch, config)[0]
 
-    both = jit(jax.value_and_grad(value))
+    both = jax.jit(jax.value_and_grad(value))
     total, gradient = both(learned)
     assert np.isfinite(total) and total > 0
     for part in learned:
@@ -111,11 +110,11 @@ def test_the_loss_is_that_of_tracking_step_by_step(narrow):
     """With stored statistics of the backbone, however long a chunk is: the loop over frames that the tracker takes."""
     params, batch = start(), cast(example(4, 2), jnp.float32)
     config = memtrack.LossConfig(chunk=4, backbone_statistics="stored", dropout=0.0, l2=0.0)
-    total, (after, parts) = jit(partial(memtrack.loss, config=config))(params, batch)
+    total, (after, parts) = jax.jit(partial(memtrack.loss, config=config))(params, batch)
 
     network, memory = siamese.make("memtrack"), partial(NARROW["memory"].apply, params["memory"])
 
-    @jit
+    @jax.jit
     def by_hand(params, batch):
         responses, factors = [], []
         first, state = None, None
@@ -144,7 +143,7 @@ def test_a_fixed_batch_can_be_learned(narrow):
     """The loss falls, every parameter moves, and so do the running statistics."""
     optimizer = loop.OptimizerConfig(groups=((".", 1e-2),), clip=20.0)
     config = memtrack.LossConfig(chunk=2)
-    step = jit(loop.make_step(partial(memtrack.loss, config=config), lambda key, batch: batch, optimizer, 0))
+    step = jax.jit(loop.make_step(partial(memtrack.loss, config=config), lambda key, batch: batch, optimizer, 0))
     before, batch = start(), cast(example(4, 2), jnp.float32)
     state, values = loop.init_state(before, optimizer), []
     for _ in range(10):
@@ -159,9 +158,8 @@ def test_a_fixed_batch_can_be_learned(narrow):
     assert all(jax.tree.leaves(moved))
 
 
-def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow, monkeypatch):
+def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
-    monkeypatch.setattr(jax, "jit", partial(jax.jit, compiler_options=compiler_options()))
     result = benchmark.run_clip(
         benchmark.ClipOptions(lengths=(2, 8), template_size=TEMPLATE, search_size=SEARCH, clips=2)
     )
@@ -317,8 +315,7 @@ def mini(folder: Path) -> Path:
     return path
 
 
-def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(jax, "jit", partial(jax.jit, compiler_options=compiler_options()))
+def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):
     run = tmp_path / "run"
 
     def command(*more):

@@ -17,7 +17,6 @@ import pytest
 
 import trackers
 from eval import settings
-from tests.quick import jit
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import AlexNet
 from trackers.nets.alexnet import siamfc as siamfc_backbone
@@ -56,7 +55,7 @@ def narrow(monkeypatch):
 @lru_cache
 def start(model):
     """Parameters of the narrow networks; asked for under `narrow`."""
-    return jax.device_get(jit(lambda: models._initialize(model, jax.random.key(0)))())
+    return jax.device_get(jax.jit(lambda: models._initialize(model, jax.random.key(0)))())
 
 
 def example(cells=0, size=SIZE) -> dict[str, np.ndarray]:
@@ -99,7 +98,7 @@ def test_the_gradient_against_finite_differences(name, narrow, x64):
     def value(learned):
         return loss(loop.with_trained(params, learned), batch, config)[0]
 
-    both = jit(jax.value_and_grad(value))
+    both = jax.jit(jax.value_and_grad(value))
     total, gradient = both(learned)
     assert np.isfinite(total) and total > 0
     for part in learned:
@@ -121,7 +120,7 @@ def test_a_fixed_batch_can_be_learned(name, narrow):
     """The loss falls, every parameter moves, and the running statistics follow templates and search crops."""
     loss, config, cells = CASES[name]
     optimizer = loop.OptimizerConfig(groups=((".", 1e-2),))
-    step = jit(loop.make_step(partial(loss, config=config), lambda key, batch: batch, optimizer, 0))
+    step = jax.jit(loop.make_step(partial(loss, config=config), lambda key, batch: batch, optimizer, 0))
     before, batch = start(name), cast(example(cells), jnp.float32)
     state, values = loop.init_state(before, optimizer), []
     for _ in range(15):
@@ -149,7 +148,7 @@ def test_stored_statistics_give_what_the_tracker_sees(narrow):
     labels = np.zeros(response.shape, np.float32)
     labels[0] = 1  # 3 x 3 cells, of which the corners are 2 away from the middle by city blocks
     config = siamfc.LossConfig(backbone_statistics="stored")
-    total, (after, parts) = jit(partial(siamfc.loss, config=config))(params, batch)
+    total, (after, parts) = jax.jit(partial(siamfc.loss, config=config))(params, batch)
     np.testing.assert_allclose(total, losses.balanced_logistic(response, labels), rtol=1e-4)
     np.testing.assert_allclose(parts["target_response"], np.mean(response[0]), rtol=1e-3)
     jax.tree.map(np.testing.assert_array_equal, after, params)
@@ -160,7 +159,7 @@ def test_a_frozen_backbone_stays_as_it_is_to_the_bit(narrow):
     config = siamrpnpp_mobilenetv2_heads.get_config()
     loss = partial(siamrpn.loss, config=config.loss)
     optimizer = replace(config.optimizer, warmup=0)
-    step = jit(loop.make_step(loss, lambda key, batch: batch, optimizer, 0))
+    step = jax.jit(loop.make_step(loss, lambda key, batch: batch, optimizer, 0))
     before, batch = start(MOBILENET), cast(example(11), jnp.float32)
     state = loop.init_state(before, optimizer)
     for _ in range(2):

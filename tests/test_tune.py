@@ -147,7 +147,7 @@ def evaluate_with(score, calls: list):
 @pytest.mark.parametrize("name", tune_search.SEARCHES)
 def test_a_search_finds_the_peak_in_its_range_and_repeats_itself(name):
     if name == "optuna":
-        pytest.importorskip("optuna")
+        pytest.importorskip("optuna", reason="one of the searches is its: the extra `tune`")
     names = list("abcdefgh")
     driver, calls = tune_search.SEARCHES[name], []
     found = driver(search_of(32), evaluate_with(peak, calls), names)

@@ -12,7 +12,6 @@ from flax.traverse_util import flatten_dict
 
 import trackers
 from eval import convert
-from tests.quick import jit
 from trackers.nets import alexnet, models
 from trackers.weights import WeightsError, files, memtrack, names
 
@@ -120,5 +119,5 @@ def test_a_backbone_of_siamfc_gives_the_same_features():
     converted = memtrack.from_siamfc(backbone)
     expected_shapes = jax.eval_shape(ours.init, jax.random.key(0), images)
     assert jax.tree.map(np.shape, converted) == jax.tree.map(np.shape, dict(expected_shapes))
-    (expected,), (actual,) = jit(theirs.apply)(backbone, images), jit(ours.apply)(converted, images)
+    (expected,), (actual,) = jax.jit(theirs.apply)(backbone, images), jax.jit(ours.apply)(converted, images)
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
