@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import jax
+from jax import jit
 
 LITTLE_OPTIMIZATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # Of the CPU compiler of recent releases: the present emitters of fused loops take most of the time of a compilation.
 OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
+
 
 def little_optimization() -> str:
     """`XLA_FLAGS` of what the installed XLA knows: it aborts at one that it does not know."""
@@ -23,12 +24,12 @@ def little_optimization() -> str:
     return flags if known.returncode == 0 else _flags(LITTLE_OPTIMIZATION)
 
 
-def jit_as_for_users(function: Callable, **options) -> Callable:
+def jit_as_for_users(function: Callable, *, compiler_options: dict | None = None, **more) -> Callable:
     """`jax.jit` as if `XLA_FLAGS` named nothing of `little_optimization`."""
     usual = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
     if _flags(OLD_EMITTERS) in os.environ.get("XLA_FLAGS", ""):
         usual |= dict.fromkeys(OLD_EMITTERS, True)
-    return jax.jit(function, compiler_options=usual, **options)
+    return jit(function, compiler_options=usual | (compiler_options or {}), **more)
 
 
 def _flags(options: dict[str, object]) -> str:
