@@ -39,8 +39,7 @@ def keep_freed_memory() -> None:
 
     A program on the CPU allocates its temporary arrays at every call. Where they are large, glibc gets them from the
     system and gives them back each time, and the system clears every page again: frames of Siamese trackers took up to
-    1.7 times as long. Does nothing with another C library; an option that the
-    environment sets stays as it is.
+    1.7 times as long. Does nothing with another C library; an option that the environment sets stays as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -120,8 +120,9 @@ def test_golden_dimp_optimizer(weights, x64):
 def test_golden_dimp_meta_gradient(x64):
     """The gradient of the squared norm of the third iterate in what the optimizer has learned."""
     expected = json.loads((oracle.HERE / "optimisers.json").read_text())["dimp_meta_grad"]
-    loss = lambda optimizer: squared_norm(small_problem(optimizer, None)[0][-1])  # noqa: E731
-    gradient = jit_as_for_users(jax.grad(loss))(small_optimizer())
+    gradient = jit_as_for_users(jax.grad(lambda optimizer: squared_norm(small_problem(optimizer, None)[0][-1])))(
+        small_optimizer()
+    )
     stored_names = {
         "log_step_length": "d_logstep",
         "filter_reg": "d_reg",

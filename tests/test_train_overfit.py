@@ -49,5 +49,4 @@ def test_dimp18_overfits_one_clip(tmp_path, monkeypatch):
         state, estimate = track(params, state, frame)
         boxes.append(box_to_xywh(estimate.box))
     overlap = metrics.overlaps(np.stack(boxes), clip.table.boxes[1:FRAMES])
-    # .785 and .829 were seen, by no more than the order of sums
-    assert overlap.mean() > 0.75, f"mean IoU {overlap.mean():.3f}, least {overlap.min():.3f}"
+    assert overlap.mean() > 0.8, f"mean IoU {overlap.mean():.3f}, least {overlap.min():.3f}"
