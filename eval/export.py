@@ -36,14 +36,14 @@ from jax import export as jax_export
 
 import trackers
 from eval import settings
-from eval.frames import canvas_size, to_canvas
-from eval.process import prepare_process
-from eval.results import ResultError, write_atomically
+from eval.command import prepare_process
+from eval.measure.timing import compile_timed, interleaved
 from eval.run import INTERRUPTED
-from eval.synthetic import ClipConfig, clip
-from eval.timing import compile_timed, interleaved
+from eval.scoring.results import ResultError, write_atomically
+from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
 from trackers.base import Frame, Params, Tracker
+from trackers.images import canvas_size, to_canvas
 
 Array = jax.Array
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.results import ResultError, write_atomically
-from eval.sequences import polygon_to_box
+from eval.scoring.results import ResultError, write_atomically
+from eval.sources.sequences import polygon_to_box
 
 _SEPARATOR = re.compile(r"\s*[,;\s]\s*")
 _REPETITION = re.compile(r"(.+)_(\d{3}|\d{8})")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from eval.online import check_box
-from eval.video import VideoError
+from eval.sources.video import VideoError
 
 # Boxes lie on the pixels of the image, however large the browser shows it.
 DRAWER = """

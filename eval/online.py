@@ -8,10 +8,10 @@ import numpy as np
 
 import trackers
 from eval import settings
-from eval.compilation import CompiledPerCanvas
-from eval.frames import box_to_xywh, canvas_size, to_canvas, xywh_to_box
-from eval.video import to_rgb
+from eval.running.compilation import CompiledPerCanvas
+from eval.sources.video import to_rgb
 from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
+from trackers.images import box_to_xywh, canvas_size, to_canvas, xywh_to_box
 
 XYWH = tuple[float, float, float, float]
 
@@ -26,7 +26,7 @@ class OnlineTracker:
 
     Images are `[H, W, 3]` uint8 RGB (OpenCV's cameras give BGR: `image[..., ::-1]`); gray and four-channel
     images are converted. Boxes are x, y, w, h in pixels, 0-based. Images lie on canvases of a few sizes
-    (`eval.frames.canvas_size`); `max_size` (height, width) names one canvas for all images up to that size.
+    (`trackers.images.canvas_size`); `max_size` (height, width) names one canvas for all images up to that size.
     An image of another size may come at any time: a new canvas costs one compilation, nothing else changes.
     """
 

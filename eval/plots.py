@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from eval.results import ResultError
+from eval.scoring.results import ResultError
 
 
 def plot_track(
@@ -32,8 +32,8 @@ def plot_track(
 def plot_roofline(path: Path | str, rows: dict[str, dict[str, Any]], peaks: dict[str, float], title: str = "") -> None:
     """PNG of GFLOP/s over FLOPs per byte: a point for each row with both counts, below the roof of the device.
 
-    rows: of a benchmark report, with `flops`, `bytes` and `median_ms`. peaks: `eval.roofline.peaks`. ResultError,
-    leaving nothing, where the file cannot be written.
+    rows: of a benchmark report, with `flops`, `bytes` and `median_ms`. peaks: `eval.measure.roofline.peaks`.
+    ResultError, leaving nothing, where the file cannot be written.
     """
     figure = new_figure(9, 6)
     axes = figure.add_subplot()

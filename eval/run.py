@@ -26,16 +26,20 @@ import numpy as np
 from tqdm import tqdm
 
 import trackers
-from eval import metrics, parallel, restarted, results, sequences, settings
-from eval.compilation import CompiledPerCanvas
-from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
-from eval.guest import Guest, GuestError, GuestProcess
-from eval.lanes import AloneError, Lanes, Progress, Start, track_in_lanes
-from eval.parallel import Stopped
-from eval.process import prepare_process
-from eval.results import Report, ResultError, TrackResult
-from eval.sequences import LAYOUTS, Sequence, SequenceError
+from eval import settings
+from eval.command import prepare_process
+from eval.running import parallel, restarts
+from eval.running.compilation import CompiledPerCanvas
+from eval.running.guest import Guest, GuestError, GuestProcess
+from eval.running.lanes import AloneError, Lanes, Progress, Start, track_in_lanes
+from eval.running.parallel import Stopped
+from eval.scoring import metrics, results
+from eval.scoring.results import Report, ResultError, TrackResult
+from eval.sources import sequences
+from eval.sources.ahead import read_ahead
+from eval.sources.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
+from trackers.images import box_to_xywh, to_canvas, xywh_to_box
 
 INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
@@ -97,7 +101,7 @@ def track_with_guest(
     on_frame: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> TrackResult:
-    """The same by a guest, in a process of its own; SequenceError also where it fails (eval.guest)."""
+    """The same by a guest, in a process of its own; SequenceError also where it fails (eval.running.guest)."""
     options = dict(start_box=start_box, on_frame=on_frame, stop=stop)
     try:
         with GuestProcess(guest, seed=seed, stop=stop) as process:
@@ -155,7 +159,7 @@ class Entrant(NamedTuple):
     versions: dict[str, str]
     track: Callable[..., TrackResult]  # (sequence, start_box=, on_frame=, stop=): one pass
     together: Callable[..., Iterator[Progress]] | None  # (batch, sequences, start boxes): passes, many in one call
-    session: Callable[[Sequence, threading.Event], restarted.Session]  # for starts in a row; a thread has one at a time
+    session: Callable[[Sequence, threading.Event], restarts.Session]  # for starts in a row; a thread has one at a time
     speed: Callable[[], dict[str, Any]]  # what summary.json says of its speed beside the times of frames
 
 
@@ -311,7 +315,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--guest-timeout", type=positive, default=60, metavar="SECONDS", help="to start, and a frame (default: 60)"
     )
     add_arguments(parser)
-    parser.add_argument("--protocol", choices=("ope", *restarted.PROTOCOLS), default="ope", help="default: one pass")
+    parser.add_argument("--protocol", choices=("ope", *restarts.PROTOCOLS), default="ope", help="default: one pass")
     parser.add_argument(
         "--jitter",
         type=_jitter,
@@ -413,10 +417,10 @@ def main(argv: list[str] | None = None) -> int:
                 folder = arguments.out / arguments.protocol / entrant.name
                 made_from["protocol"] = arguments.protocol
                 options["versions"] = entrant.versions
-                report = restarted.run_protocol(
+                report = restarts.run_protocol(
                     arguments.protocol, entrant.session, selected, folder, made_from=made_from, **options
                 )
-                lines = restarted.table(report.summary)
+                lines = restarts.table(report.summary)
     except (SequenceError, ResultError, settings.SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -461,9 +465,9 @@ def tracker_entrant(name: str, tracker: Tracker, config: Any, params: Params, *,
         begin = {item: Start(sequence_key(base_key, item.name), box) for item, box in boxes.items()}
         return track_in_lanes(lanes, batch, params, chosen, begin)
 
-    def session(sequence: Sequence, stop: threading.Event) -> restarted.Session:
+    def session(sequence: Sequence, stop: threading.Event) -> restarts.Session:
         key = sequence_key(base_key, sequence.name)
-        return restarted.session_of(compiled.init, compiled.track, params, sequence, key, stop)
+        return restarts.session_of(compiled.init, compiled.track, params, sequence, key, stop)
 
     def speed() -> dict[str, Any]:
         return {
@@ -487,7 +491,7 @@ def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:
     def track(sequence: Sequence, **options) -> TrackResult:
         return track_with_guest(guest, sequence, seed=sequence_seed(arguments.seed, sequence), **options)
 
-    def session(sequence: Sequence, stop: threading.Event) -> restarted.Session:
+    def session(sequence: Sequence, stop: threading.Event) -> restarts.Session:
         if hasattr(mine, "process"):
             mine.process.close()
         try:
@@ -495,7 +499,7 @@ def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:
         except GuestError as error:
             raise SequenceError(f"{sequence.name}: {error}") from error
         mine.process = stack.enter_context(process)
-        return restarted.session_of_guest(process, sequence)
+        return restarts.session_of_guest(process, sequence)
 
     made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}
     ours = {name: value for name, value in settings.versions().items() if name in ("jaxtrack", "revision")}

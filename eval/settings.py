@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from trackers.validation import validate
+from trackers.rules import validate
 
 
 class SettingError(ValueError):
@@ -23,7 +23,7 @@ class SettingError(ValueError):
 
 
 def configure(config: Any, assignments: list[str]) -> Any:
-    """`override`, then the range checks of `trackers.validation`; SettingError for whatever is wrong."""
+    """`override`, then the range checks of `trackers.rules`; SettingError for whatever is wrong."""
     config = override(config, assignments)
     try:
         validate(config)

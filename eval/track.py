@@ -26,15 +26,18 @@ import numpy as np
 from tqdm import tqdm
 
 import trackers
-from eval import metrics, settings, synthetic, video
-from eval.frames import box_to_xywh, read_ahead, to_canvas, xywh_to_box
+from eval import settings
+from eval.command import prepare_process
 from eval.online import check_box
 from eval.plots import plot_track
-from eval.process import prepare_process
-from eval.results import write_atomically
 from eval.run import INTERRUPTED, Compiled
-from eval.video import VERDICT_NAMES, Source, VideoError, VideoWriter
+from eval.scoring import metrics
+from eval.scoring.results import write_atomically
+from eval.sources import synthetic, video
+from eval.sources.ahead import read_ahead
+from eval.sources.video import VERDICT_NAMES, Source, VideoError, VideoWriter
 from trackers.base import FOUND, Params, Tracker, many
+from trackers.images import box_to_xywh, to_canvas, xywh_to_box
 
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 

@@ -9,7 +9,7 @@ sums of their squares.
 Many feature maps that share a filter go in as leading axes, not through `vmap`: one product serves them all.
 
 Depthwise correlation has no product of matrices in it; it is a sum of shifted maps, which XLA fuses into one loop
-(measured next to the alternatives by `python -m eval.benchmark_correlation`).
+(measured next to the alternatives by `python -m eval.benchmark.correlation`).
 """
 
 from functools import partial

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from eval.process import keep_freed_memory
-from tests.compilation import little_optimization
+from eval.command import keep_freed_memory
+from tests.helpers.compilation import little_optimization
 
 keep_freed_memory()
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -2,13 +2,14 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import places
+
+ROOT = places.REPOSITORY
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
 OWNER_AND_NAME = URL.removeprefix("https://github.com/")

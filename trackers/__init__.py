@@ -15,8 +15,8 @@ import jax
 from trackers import atom, dasiamrpn, dimp, memtrack, siamfc, siamrpn, thor
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models
-from trackers.stages import Stages
-from trackers.templates import Matcher
+from trackers.parts.online import Stages
+from trackers.parts.templates import Matcher
 from trackers.weights import WeightsError, files, released
 
 

@@ -19,14 +19,14 @@ from ops.correlation import correlate_same
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
-from trackers import box_refinement, first_frame, localization, scale_filter, search_region, stages
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Params, Tracker, select
-from trackers.box_refinement import RefinementConfig
-from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
-from trackers.localization import LocalizationConfig
 from trackers.nets import filter_bank, resnet
-from trackers.scale_filter import ScaleFilter, ScaleFilterConfig
-from trackers.stages import Location, Stages
+from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
+from trackers.parts.box_refinement import RefinementConfig
+from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
+from trackers.parts.localization import LocalizationConfig
+from trackers.parts.online import Location, Stages
+from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
 
 Array = jax.Array
 
@@ -117,7 +117,7 @@ class Features(NamedTuple):
 
 def make(config: Config) -> Tracker:
     """The tracker; `params` as of `trackers.init_params`."""
-    return stages.compose(make_stages(config))
+    return online.compose(make_stages(config))
 
 
 def make_stages(config: Config) -> Stages:

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from ops.nms import nms
 from ops.prroi_pool import prroi_pool
-from trackers import siamrpn, templates
+from trackers import siamrpn
 from trackers.base import Tracker
 from trackers.nets import siamese
-from trackers.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory
+from trackers.parts import templates
+from trackers.parts.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory
 
 Array = jax.Array
 BINS = 6  # of a template's features, a side

@@ -17,15 +17,15 @@ from ops.boxes import Box
 from ops.correlation import correlate
 from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
-from trackers import box_refinement, first_frame, localization, scale_filter, search_region, stages
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
-from trackers.box_refinement import RefinementConfig
-from trackers.first_frame import ATOM_AUGMENTATION, AugmentationConfig
-from trackers.localization import LocalizationConfig
 from trackers.nets import models, resnet
 from trackers.nets.dimp_classifier import STRIDE, optimize_filter
-from trackers.scale_filter import ScaleFilter, ScaleFilterConfig
-from trackers.stages import Location, Stages
+from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
+from trackers.parts.box_refinement import RefinementConfig
+from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
+from trackers.parts.localization import LocalizationConfig
+from trackers.parts.online import Location, Stages
+from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
 
 Array = jax.Array
 
@@ -122,7 +122,7 @@ class Features(NamedTuple):
 
 def make(config: Config) -> Tracker:
     """The tracker; `params` as of `trackers.nets.models.init_variables("dimp18" | "dimp50")`."""
-    return stages.compose(make_stages(config))
+    return online.compose(make_stages(config))
 
 
 def make_stages(config: Config) -> Stages:

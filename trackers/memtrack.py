@@ -13,11 +13,12 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import mean_color
-from trackers import siamfc, templates
+from trackers import siamfc
 from trackers.base import FOUND, Estimate, Tracker
 from trackers.nets import models
 from trackers.nets.memory import MemoryState, write
-from trackers.templates import Matcher
+from trackers.parts import templates
+from trackers.parts.templates import Matcher
 
 Array = jax.Array
 

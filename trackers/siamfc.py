@@ -13,10 +13,10 @@ import numpy as np
 from ops.boxes import Box
 from ops.crop import Crop
 from ops.score_maps import bicubic_resize
-from trackers import templates
 from trackers.base import Tracker
 from trackers.nets import siamese
-from trackers.templates import EXEMPLAR_SIZE, Matcher, Memory, Proposals
+from trackers.parts import templates
+from trackers.parts.templates import EXEMPLAR_SIZE, Matcher, Memory, Proposals
 
 Array = jax.Array
 STRIDE = 8  # of the network

@@ -13,10 +13,10 @@ import numpy as np
 
 from ops import anchors
 from ops.boxes import Box
-from trackers import templates
 from trackers.base import Frame, Tracker
 from trackers.nets import siamese
-from trackers.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory, Proposals
+from trackers.parts import templates
+from trackers.parts.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory, Proposals
 
 Array = jax.Array
 STRIDE = 8  # of every network, in crop pixels

@@ -20,10 +20,11 @@ from ops import template_memory
 from ops.boxes import Box, iou, to_xywh
 from ops.score_maps import tukey_window
 from ops.template_memory import LongTerm, ShortTerm
-from trackers import siamfc, siamrpn, templates
+from trackers import siamfc, siamrpn
 from trackers.base import Tracker, select
 from trackers.nets.siamese import Taps, Template
-from trackers.templates import Choice, Matcher, Memory, Proposals
+from trackers.parts import templates
+from trackers.parts.templates import Choice, Matcher, Memory, Proposals
 
 Array = jax.Array
 SCORES = ("host", "first_frame")

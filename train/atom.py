@@ -34,7 +34,7 @@ def loss(
 ) -> tuple[Array, tuple[Params, dict[str, Array]]]:
     """The loss `[]`, and beside it the parameters with new batch statistics and the parts of the loss.
 
-    params: `{part: variables}` of the model. batch: of `train.data.prepare` without labels.
+    params: `{part: variables}` of the model. batch: of `train.samples.frames.prepare` without labels.
     """
     apply, params = applying(config.model, params)
 

@@ -44,9 +44,9 @@ def loss(
 ) -> tuple[Array, tuple[Params, dict[str, Array]]]:
     """The loss `[]`, and beside it the parameters with new batch statistics and the parts of the loss.
 
-    params: `{part: variables}` of the model. batch: of `train.data.prepare`, F training and T test frames of B targets.
-    The optimizer of the filter starts from the initial filter of all training frames; the IoU-Net is modulated by the
-    first of them.
+    params: `{part: variables}` of the model. batch: of `train.samples.frames.prepare`, F training and T test frames of
+    B targets. The optimizer of the filter starts from the initial filter of all training frames; the IoU-Net is
+    modulated by the first of them.
     """
     apply, params = applying(config.model, params)
 

@@ -50,8 +50,8 @@ def delta_regression(predicted: Array, deltas: Array, weights: Array, *, smoothi
     """SiamRPN's localization loss `[]`: weighted absolute errors of box offsets, their sum over the batch size.
 
     predicted: `[B, S, S, 4, k]`. deltas: `[B, S, S, k, 4]`, see `ops.anchors.encode`. weights: `[B, S, S, k]`, see
-    `train.anchor_targets`. smoothing: errors below it count as their square over twice of it, larger ones half of it
-    less (smooth L1; 1 / sigma^2 in Li et al. 2018, Eq. 5); 0 is pysot's plain L1.
+    `train.samples.anchor_targets`. smoothing: errors below it count as their square over twice of it, larger ones half
+    of it less (smooth L1; 1 / sigma^2 in Li et al. 2018, Eq. 5); 0 is pysot's plain L1.
     """
     error = jnp.abs(predicted - jnp.moveaxis(deltas, -1, -2))
     width = jnp.where(smoothing > 0, smoothing, 1)

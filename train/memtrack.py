@@ -43,7 +43,7 @@ def loss(
 ) -> tuple[Array, tuple[Params, dict[str, Array]]]:
     """The loss `[]`, and beside it the parameters with new batch statistics and means to be watched.
 
-    params: `{part: variables}` of the model. batch: of `train.clip_data.prepare`, clips of T steps, T a multiple of
+    params: `{part: variables}` of the model. batch: of `train.samples.clips.prepare`, clips of T steps, T a multiple of
     `config.chunk`. The parts are the mean response to the target and to the background, the three shares of writing,
     the decay, and the share that the memory adds to the template.
     """

@@ -17,22 +17,25 @@ import jax
 import jax.numpy as jnp
 
 import trackers
-from eval import datasets, parallel, settings
-from eval.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
-from eval.process import prepare_process
-from eval.sequences import SequenceError
+from eval import settings
+from eval.command import prepare_process
+from eval.running import parallel
+from eval.sources.sequences import SequenceError
 from trackers import siamrpn
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
-from trackers.templates import EXEMPLAR_SIZE
-from trackers.validation import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
+from trackers.parts.templates import EXEMPLAR_SIZE
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
 from trackers.weights import WeightsError, files, memtrack
-from train import checkpoint, clip_data, data, loop, siamese_data, tensorboard
-from train import validation as tracking
+from train import checkpoint, datasets, loop, tensorboard
+from train import held_out as tracking
 from train.checkpoint import CheckpointError
-from train.clip_data import ClipLoaderConfig, ClipPrepareConfig
-from train.siamese_data import PairLoaderConfig, PairPrepareConfig
-from train.validation import ValidationConfig
+from train.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset
+from train.held_out import ValidationConfig
+from train.samples import clips, frames
+from train.samples import pairs as siamese_data
+from train.samples.clips import ClipLoaderConfig, ClipPrepareConfig
+from train.samples.pairs import PairLoaderConfig, PairPrepareConfig
 
 Params = Any
 
@@ -116,7 +119,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """One of the data sets that are mixed, as `python -m eval.datasets` has prepared it."""
+    """One of the data sets that are mixed, as `python -m train.datasets` has prepared it."""
 
     name: str
     probability: float = 1.0
@@ -132,8 +135,8 @@ class Config:
     optimizer: loop.OptimizerConfig
     loop: loop.LoopConfig
     loss: Any  # the command's own LossConfig, with the `model` that is trained, and all MODELS that it can train
-    loader: data.LoaderConfig | PairLoaderConfig | ClipLoaderConfig = data.DIMP  # of pairs for Siamese models, of clips
-    prepare: data.PrepareConfig | PairPrepareConfig | ClipPrepareConfig = data.PREPARE_DIMP  # for those with a memory
+    loader: frames.LoaderConfig | PairLoaderConfig | ClipLoaderConfig = frames.DIMP  # pairs for Siamese models, clips
+    prepare: frames.PrepareConfig | PairPrepareConfig | ClipPrepareConfig = frames.PREPARE_DIMP  # for a memory
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
@@ -143,13 +146,13 @@ class Samples(NamedTuple):
 
     loader: type  # its configs
     prepare: type
-    load: Callable  # on the host, see `train.data.batches`
+    load: Callable  # on the host, see `train.samples.frames.batches`
     augment: Callable  # on the device: `(key, batch, config of the type prepare) -> batch`
 
 
-FRAMES = Samples(data.LoaderConfig, data.PrepareConfig, data.load_sample, data.prepare)
+FRAMES = Samples(frames.LoaderConfig, frames.PrepareConfig, frames.load_sample, frames.prepare)
 PAIRS = Samples(PairLoaderConfig, PairPrepareConfig, siamese_data.load_pair, siamese_data.prepare)
-CLIPS = Samples(ClipLoaderConfig, ClipPrepareConfig, clip_data.load_clip, clip_data.prepare)
+CLIPS = Samples(ClipLoaderConfig, ClipPrepareConfig, clips.load_clip, clips.prepare)
 
 
 def samples_of(model: str) -> Samples:
@@ -384,14 +387,14 @@ def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
     return info["validation"]["auc"] if info["steps"] <= step and then == now else None
 
 
-def open_batches(config: Config, data_dir: Path) -> data.BatchIterator:
+def open_batches(config: Config, data_dir: Path) -> frames.BatchIterator:
     """This process's batches of the mixture. DatasetError; SettingError where the numbers do not fit."""
     devices, size = jax.device_count(), config.loader.batch_size
     if size < 1 or size % devices:
         raise settings.SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
     mixed = [open_dataset(one, data_dir) for one in config.datasets]
     try:
-        return data.batches(
+        return frames.batches(
             mixed,
             [one.probability for one in config.datasets],
             config.loader,
@@ -440,7 +443,7 @@ def _main(name, loss, loss_config, argv) -> int:
     )
     parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m eval.datasets`")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
     parser.add_argument("--weights", type=Path, help="to start from: of the same model, or of a backbone alone")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
@@ -459,7 +462,7 @@ def _main(name, loss, loss_config, argv) -> int:
     except (settings.SettingError, WeightsError, CheckpointError, loop.TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (DatasetError, SequenceError, data.FrameError, OSError) as error:
+    except (DatasetError, SequenceError, frames.FrameError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     print(f"weights: {out / WEIGHTS} (model {config.loss.model})")

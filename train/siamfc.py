@@ -37,7 +37,7 @@ def loss(
 ) -> tuple[Array, tuple[Params, dict[str, Array]]]:
     """The loss `[]`, and beside it the parameters with new batch statistics and two mean responses, to be watched.
 
-    params: `{part: variables}` of the model. batch: of `train.siamese_data.prepare` without targets. Labels are fixed:
+    params: `{part: variables}` of the model. batch: of `train.samples.pairs.prepare` without targets. Labels are fixed:
     that the crop is shifted by a few pixels is augmentation. A negative pair has no cell of the target.
     """
     apply, params = applying(config.model, params)

@@ -38,7 +38,7 @@ def loss(
 ) -> tuple[Array, tuple[Params, dict[str, Array]]]:
     """The loss `[]`, and beside it the parameters with new batch statistics and the parts of the loss.
 
-    params: `{part: variables}` of the model. batch: of `train.siamese_data.prepare` with targets.
+    params: `{part: variables}` of the model. batch: of `train.samples.pairs.prepare` with targets.
     """
     apply, params = applying(config.model, params)
     backbone_train = config.backbone_statistics == "batch"

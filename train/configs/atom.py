@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from train import atom, data, loop, program
+from train import atom, loop, program
+from train.samples import frames
 
 
 def get_config():
@@ -11,6 +12,6 @@ def get_config():
         optimizer=loop.OptimizerConfig(groups=(("^iou_net/", 1e-3),), decay_every=15_000, decay=0.2),
         loop=loop.LoopConfig(steps=50_000, save_every=1000),
         loss=atom.LossConfig(),
-        loader=replace(data.ATOM, workers=8),
-        prepare=data.PREPARE_ATOM,
+        loader=replace(frames.ATOM, workers=8),
+        prepare=frames.PREPARE_ATOM,
     )

@@ -3,10 +3,11 @@
 It shows that everything works. With an ImageNet ResNet-18 (`--weights`) the loss falls faster than on the random one.
 """
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from eval.synthetic import ClipConfig
-from train import atom, data, loop, program
+from eval.sources.synthetic import ClipConfig
+from train import atom, loop, program
 from train.configs import dimp_tiny
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import frames
 
 
 def get_config():
@@ -17,6 +18,6 @@ def get_config():
         optimizer=loop.OptimizerConfig(groups=(("^iou_net/", 1e-3),), warmup=10),
         loop=loop.LoopConfig(steps=100, log_every=10, save_every=50),
         loss=atom.LossConfig(),
-        loader=data.LoaderConfig(sampling=data.ATOM.sampling, batch_size=8, crops=loader.crops),
-        prepare=data.PrepareConfig(proposals=prepare.proposals, labels=None),
+        loader=frames.LoaderConfig(sampling=frames.ATOM.sampling, batch_size=8, crops=loader.crops),
+        prepare=frames.PrepareConfig(proposals=prepare.proposals, labels=None),
     )

@@ -1,6 +1,7 @@
 """DiMP-18 as published, from an ImageNet ResNet-18 (`--weights`): 50 epochs of 1,000 batches of 26."""
 
-from train import data, dimp, loop, program
+from train import dimp, loop, program
+from train.samples import frames
 
 
 def get_config(model: str = "dimp18", batch_size: int = 26, backbone: float = 2e-4, iou_net: float = 1e-3):
@@ -25,5 +26,5 @@ def get_config(model: str = "dimp18", batch_size: int = 26, backbone: float = 2e
         ),
         loop=loop.LoopConfig(steps=50 * steps, save_every=steps),
         loss=dimp.LossConfig(model=model),
-        loader=data.LoaderConfig(batch_size=batch_size, workers=8),
+        loader=frames.LoaderConfig(batch_size=batch_size, workers=8),
     )

@@ -1,6 +1,6 @@
 """DiMP-18's classifier and IoU-Net on a frozen ImageNet ResNet-18: what the released heads are trained with.
 
-    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data_dir data
     python -m eval.convert resnet18-f37072fd.pth r18.safetensors --model atom_multiscale
     python -m train.dimp --config train/configs/dimp18_heads.py --weights r18.safetensors
 
@@ -8,9 +8,9 @@ Crops show the target as large as the tracker's do, but less around it: networks
 step costs a third.
 """
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
 from train import dimp, loop, program
 from train.configs import dimp_tiny
+from train.datasets import SYNTHETIC, SyntheticConfig
 
 
 def get_config():

@@ -9,9 +9,10 @@ the same time. What came of it is in RESULTS.md: better on held-out clips, worse
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from train import dimp, loop, program, samplers
+from train import dimp, loop, program
 from train.configs import dimp_tiny
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import samplers
 
 
 def get_config():

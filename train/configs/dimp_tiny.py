@@ -1,6 +1,6 @@
 """The small DiMP from scratch: photographs with boxes and procedural clips, on small crops.
 
-    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.dimp --config train/configs/dimp_tiny.py
 
 `loader` and `prepare` are shared with the heads of DiMP-18: they make several frames of one photograph.
@@ -8,41 +8,42 @@
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from train import data, dimp, loop, program, samplers
+from train import dimp, loop, program
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import frames, samplers
 
 SIZE = 160  # pixels of a crop; a target has the size that it has in crops of 288 with five times its side
 
 
-def loader(batch_size: int = 12) -> data.LoaderConfig:
+def loader(batch_size: int = 12) -> frames.LoaderConfig:
     """Two frames to learn the filter from and two to score it on: more targets for the same time than with three."""
-    crops = data.CropConfig(
+    crops = frames.CropConfig(
         size=SIZE,
         search_scale=5 * SIZE / 288,
-        train_jitter=data.Jitter(center=1.5, scale=0.2),
-        test_jitter=data.Jitter(center=1.8, scale=0.3),
+        train_jitter=frames.Jitter(center=1.5, scale=0.2),
+        test_jitter=frames.Jitter(center=1.8, scale=0.3),
         stretch=0.2,
     )
     sampling = samplers.FrameSampling(train_frames=2, test_frames=2)
-    return data.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
+    return frames.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
 
 
-def prepare() -> data.PrepareConfig:
-    return data.PrepareConfig(
+def prepare() -> frames.PrepareConfig:
+    return frames.PrepareConfig(
         flip_probability=0.5,
         grayscale_probability=0.1,
         brightness=(0.7, 1.3),
         contrast=(0.7, 1.3),
         saturation=(0.6, 1.4),
         blur_probability=0.2,
-        proposals=data.ProposalConfig(count=24),
-        labels=data.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
+        proposals=frames.ProposalConfig(count=24),
+        labels=frames.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
     )
 
 
 def harder(config: program.Config) -> program.Config:
     """Parts of objects as targets, too, and test images in which something hides a part of the target."""
-    loader = replace(config.loader, parts=data.PartConfig(probability=0.5))
+    loader = replace(config.loader, parts=frames.PartConfig(probability=0.5))
     return replace(config, loader=loader, prepare=replace(config.prepare, occlusion_probability=0.3))
 
 

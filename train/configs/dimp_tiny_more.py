@@ -5,8 +5,9 @@ python -m train.dimp --config train/configs/dimp_tiny_more.py --weights runs/dim
 
 from dataclasses import replace
 
-from train import loop, samplers
+from train import loop
 from train.configs import dimp_tiny
+from train.samples import samplers
 
 
 def get_config():

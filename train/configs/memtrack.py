@@ -4,7 +4,8 @@ The data set is GOT-10k here, whose videos are of more classes. Of a video of at
 whole length.
 """
 
-from train import clip_data, loop, memtrack, program
+from train import loop, memtrack, program
+from train.samples import clips
 
 
 def get_config():
@@ -13,6 +14,6 @@ def get_config():
         optimizer=loop.OptimizerConfig(groups=((".", 1e-4),), decay_every=10_000, decay=0.8, clip=20.0),
         loop=loop.LoopConfig(steps=100_000, save_every=5000),
         loss=memtrack.LossConfig(),
-        loader=clip_data.MEMTRACK,
-        prepare=clip_data.PREPARE_MEMTRACK,
+        loader=clips.MEMTRACK,
+        prepare=clips.PREPARE_MEMTRACK,
     )

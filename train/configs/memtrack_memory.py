@@ -1,6 +1,6 @@
 """MemTrack's memory and head alone, on the backbone of a SiamFC that was trained before: few data, on a CPU.
 
-    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py
     python -m train.memtrack --config train/configs/memtrack_memory.py --weights runs/siamfc_photos/weights.safetensors
 
@@ -11,8 +11,9 @@ that a template which does not show it is best not read. The head's one scale an
 
 from dataclasses import replace
 
-from train import clip_data, loop
+from train import loop
 from train.configs import memtrack_photos
+from train.samples import clips as clip_data
 
 STEPS = 8  # of a clip
 

@@ -1,6 +1,6 @@
 """MemTrack from scratch on few data: photographs with boxes and procedural clips, on a CPU.
 
-    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.memtrack --config train/configs/memtrack_photos.py
 
 Clips of six steps out of 36 frames, search crops of 191 pixels: what goes through the backbone in a step is a tenth of
@@ -10,8 +10,10 @@ the drawn clips, with look-alikes and occluders, teach what a memory is for, and
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from train import clip_data, data, loop, memtrack, program, samplers
+from train import loop, memtrack, program
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import clips as clip_data
+from train.samples import frames, samplers
 
 STEPS = 6  # of a clip
 
@@ -31,7 +33,7 @@ def get_config():
         loader=replace(
             published,
             search=replace(published.search, size=191, shift=8.0, stretch=0.1),
-            parts=data.PartConfig(probability=0.5),
+            parts=frames.PartConfig(probability=0.5),
             sampling=sampling,
             batch_size=4,
         ),

@@ -4,7 +4,8 @@ The rate falls from 1e-2 by the 50th root of 1e-3 after every epoch. The head's 
 have, stays 0.
 """
 
-from train import loop, program, siamese_data, siamfc
+from train import loop, program, siamfc
+from train.samples import pairs
 
 EPOCHS, SEQUENCES, BATCH_SIZE = 50, 9335, 8
 
@@ -22,6 +23,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=EPOCHS * steps, save_every=steps),
         loss=siamfc.LossConfig(),
-        loader=siamese_data.SIAMFC,
-        prepare=siamese_data.PREPARE_SIAMFC,
+        loader=pairs.SIAMFC,
+        prepare=pairs.PREPARE_SIAMFC,
     )

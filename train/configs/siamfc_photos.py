@@ -1,6 +1,6 @@
 """SiamFC from scratch on few data: photographs with boxes and procedural clips.
 
-    python -m eval.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py
 
 `loader` and `prepare` are shared with the heads of SiamRPN++: a photograph is both images of its pair, seen in two
@@ -10,8 +10,9 @@ same surroundings of each cell in both.
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from train import data, loop, program, siamese_data, siamfc
+from train import loop, program, siamfc
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import frames, pairs
 
 SEARCH_SIZE = 191  # pixels
 
@@ -24,16 +25,16 @@ def datasets():
 
 
 def loader(
-    published: siamese_data.PairLoaderConfig, shift: float, stretch: float, batch_size: int = 16
-) -> siamese_data.PairLoaderConfig:
+    published: pairs.PairLoaderConfig, shift: float, stretch: float, batch_size: int = 16
+) -> pairs.PairLoaderConfig:
     """The published crops; most photographs have a target of more than half a side, so no box is left out for it."""
     sampling = replace(published.sampling, frames=None)
-    parts = data.PartConfig(probability=0.5)
+    parts = frames.PartConfig(probability=0.5)
     search = replace(published.search, size=SEARCH_SIZE, shift=shift, stretch=stretch)
     return replace(published, search=search, sampling=sampling, parts=parts, batch_size=batch_size)
 
 
-def prepare(published: siamese_data.PairPrepareConfig) -> siamese_data.PairPrepareConfig:
+def prepare(published: pairs.PairPrepareConfig) -> pairs.PairPrepareConfig:
     return replace(
         published,
         flip_probability=0.5,
@@ -55,6 +56,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=1000, log_every=20, save_every=100),
         loss=siamfc.LossConfig(),
-        loader=loader(siamese_data.SIAMFC, shift=4.0, stretch=0.08),
-        prepare=prepare(siamese_data.PREPARE_SIAMFC),
+        loader=loader(pairs.SIAMFC, shift=4.0, stretch=0.08),
+        prepare=prepare(pairs.PREPARE_SIAMFC),
     )

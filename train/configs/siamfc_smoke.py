@@ -5,10 +5,10 @@ It shows that everything works, from drawing the clips to weights that track; th
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from eval.synthetic import ClipConfig
+from eval.sources.synthetic import ClipConfig
 from train import loop, program
 from train.configs import siamfc_photos
+from train.datasets import SYNTHETIC, SyntheticConfig
 
 
 def get_config():

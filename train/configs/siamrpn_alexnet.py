@@ -7,9 +7,10 @@ The data sets are those of the published ones (VID, YouTube-BB, COCO, DET) and t
 
 from dataclasses import replace
 
-from train import loop, program, siamese_data, siamrpn
-from train.anchor_targets import AnchorTargetConfig
+from train import loop, program, siamrpn
 from train.configs import siamrpnpp_resnet50_stage1
+from train.samples import pairs
+from train.samples.anchor_targets import AnchorTargetConfig
 
 EPOCHS, WARMUP, BATCH_SIZE = 50, 5, 2048
 
@@ -30,6 +31,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=EPOCHS * steps, save_every=steps),
         loss=siamrpn.LossConfig(model="siamrpnpp_alexnet"),
-        loader=replace(siamese_data.SIAMRPN, negative=0.05, batch_size=BATCH_SIZE, workers=8),
-        prepare=replace(siamese_data.PREPARE_SIAMRPN, targets=AnchorTargetConfig(score_size=17)),
+        loader=replace(pairs.SIAMRPN, negative=0.05, batch_size=BATCH_SIZE, workers=8),
+        prepare=replace(pairs.PREPARE_SIAMRPN, targets=AnchorTargetConfig(score_size=17)),
     )

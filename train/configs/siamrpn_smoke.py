@@ -5,16 +5,17 @@ It shows that everything works, from drawing the clips to weights that track; th
 
 from dataclasses import replace
 
-from eval.datasets import SYNTHETIC, SyntheticConfig
-from eval.synthetic import ClipConfig
-from train import loop, program, siamese_data, siamrpn
-from train.anchor_targets import AnchorTargetConfig
+from eval.sources.synthetic import ClipConfig
+from train import loop, program, siamrpn
 from train.configs import siamfc_photos
+from train.datasets import SYNTHETIC, SyntheticConfig
+from train.samples import pairs
+from train.samples.anchor_targets import AnchorTargetConfig
 
 
 def get_config():
-    loader = siamfc_photos.loader(siamese_data.SIAMRPN, shift=24.0, stretch=0.18, batch_size=4)
-    prepare = siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN)
+    loader = siamfc_photos.loader(pairs.SIAMRPN, shift=24.0, stretch=0.18, batch_size=4)
+    prepare = siamfc_photos.prepare(pairs.PREPARE_SIAMRPN)
     clips = SyntheticConfig(num_clips=24, clip=ClipConfig(num_frames=40))
     return program.Config(
         datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),

@@ -1,15 +1,16 @@
 """SiamRPN++'s neck and head on a frozen ImageNet MobileNetV2 of width 1.0; few data, moderate batches.
 
-python -m eval.datasets csv --source PHOTOS --data_dir data
+python -m train.datasets csv --source PHOTOS --data_dir data
 python -m eval.convert mobilenetv2.npz mobilenetv2.safetensors --model mobilenetv2
 python -m train.siamrpn --config train/configs/siamrpnpp_mobilenetv2_heads.py --weights mobilenetv2.safetensors
 """
 
 from dataclasses import replace
 
-from train import loop, program, siamese_data, siamrpn
-from train.anchor_targets import AnchorTargetConfig
+from train import loop, program, siamrpn
 from train.configs import siamfc_photos
+from train.samples import pairs
+from train.samples.anchor_targets import AnchorTargetConfig
 
 
 def get_config():
@@ -26,6 +27,6 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=1000, log_every=20, save_every=100),
         loss=siamrpn.LossConfig(model="siamrpnpp_mobilenetv2_1.0", backbone_statistics="stored"),
-        loader=siamfc_photos.loader(siamese_data.SIAMRPN, shift=40.0, stretch=0.18),
-        prepare=replace(siamfc_photos.prepare(siamese_data.PREPARE_SIAMRPN), targets=targets),
+        loader=siamfc_photos.loader(pairs.SIAMRPN, shift=40.0, stretch=0.18),
+        prepare=replace(siamfc_photos.prepare(pairs.PREPARE_SIAMRPN), targets=targets),
     )

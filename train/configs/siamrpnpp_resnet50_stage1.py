@@ -12,7 +12,8 @@ The data sets are those of the published ones (VID, YouTube-BB, COCO, DET) and t
 
 from dataclasses import replace
 
-from train import loop, program, siamese_data, siamrpn
+from train import loop, program, siamrpn
+from train.samples import pairs
 
 PAIRS, BATCH_SIZE = 600_000, 224
 STEPS = PAIRS // BATCH_SIZE  # of an epoch
@@ -36,6 +37,6 @@ def get_config(model: str = "siamrpnpp_resnet50"):
         ),
         loop=loop.LoopConfig(steps=FROZEN * STEPS, save_every=STEPS),
         loss=siamrpn.LossConfig(model=model, backbone_statistics="stored"),
-        loader=replace(siamese_data.SIAMRPN, batch_size=BATCH_SIZE, workers=8),
-        prepare=siamese_data.PREPARE_SIAMRPN,
+        loader=replace(pairs.SIAMRPN, batch_size=BATCH_SIZE, workers=8),
+        prepare=pairs.PREPARE_SIAMRPN,
     )

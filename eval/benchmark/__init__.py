@@ -1,0 +1,1 @@
+"""`python -m eval.benchmark` and its siblings: how long trackers and operators take."""

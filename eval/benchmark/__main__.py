@@ -1,0 +1,404 @@
+"""How fast a tracker is: `python -m eval.benchmark --tracker dimp18 --json dimp18.json`.
+
+Measures on procedural frames, with the given weights or random ones (random ones see no target, so that no frame
+learns; what learning costs is a row of its own): compile time and run time apart, the stages of a frame beside the
+roofline, many targets at once, what a second start takes with the compilation cache and, for the Siamese trackers, the
+same networks in PyTorch (`--torch`). Trackers compute in float32; `--dtype` adds the backbone in another type. The
+operators have a command of their own, `eval.benchmark.operators`, and so has training, `train.benchmark`.
+"""
+
+import argparse
+import importlib.util
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import trackers
+from eval import plots, settings
+from eval.benchmark import options as benchmark_report
+from eval.benchmark import torch_siamese
+from eval.command import enable_compilation_cache, keep_freed_memory
+from eval.measure import roofline
+from eval.measure.flops import count_flops
+from eval.measure.timing import compile_timed, interleaved
+from eval.scoring.results import ResultError
+from eval.sources.synthetic import ClipConfig, clip
+from trackers import base
+from trackers.images import to_canvas, xywh_to_box
+from trackers.nets import filter_bank, models, resnet
+from trackers.parts import templates
+from trackers.parts.templates import Matcher
+from trackers.weights import WeightsError, files
+
+Compiled = Callable[..., Any]
+DTYPES = ("float32", "bfloat16")
+IN_TORCH = "networks alone in PyTorch"  # rows, for each layout
+
+
+class Part(NamedTuple):
+    """A row: what is timed, and the work of one call."""
+
+    call: Callable[[], Any]
+    work: roofline.Work | None  # None: not counted
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print a table, write JSON if asked; the exit status."""
+    options = _parser().parse_args(argv)
+    entry = trackers.get(options.tracker)
+    keep_freed_memory()
+    try:
+        if options.compare:
+            print(benchmark_report.compare(*options.compare))
+            return 0
+        if options.first_box:
+            enable_compilation_cache()
+            with benchmark_report.on_device(options.device):
+                _first_box(entry, options)
+            return 0
+        report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
+        with benchmark_report.on_device(options.device):
+            report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
+            report |= measure(entry, options)
+        report |= {"config": settings.plain(entry.config), "versions": settings.versions()}
+        report["versions"]["device"] = report.pop("device")
+        print(table(report))
+        benchmark_report.write(report, table(report), options)
+        if options.plot:
+            plots.plot_roofline(options.plot, report["rows"], report["peaks"], options.tracker)
+    except (ResultError, WeightsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one tracker in one run: seconds, milliseconds, frames per second, bytes."""
+    if options.torch:
+        _check_torch(entry)
+    if options.dtype != "float32" and entry.model is None:
+        raise ResultError(f"--dtype {options.dtype}: {options.tracker} has no network")
+    if options.beside and trackers.get(options.beside).model != entry.model:
+        raise ResultError(f"--beside {options.beside}: it has other networks than {options.tracker}")
+    params = _params(options)
+    first, second, box = _scene(options)
+    tracker = entry.make(entry.config)
+    key = jax.random.key(0)
+
+    init, init_compile = compile_timed(tracker.init, params, key, first, box)
+    state = jax.block_until_ready(init(params, key, first, box))
+    init_seconds = interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
+    track, track_compile = compile_timed(tracker.track, params, state, second, donate=(1,))
+    memory = track.memory_analysis()
+    work = _work(tracker.track, track, params, state, second)
+    parts = {"frame": Part(_stepper(track, params, _copy(state), second), work)}
+    if options.beside:
+        parts |= _frame_beside(options.beside, params, key, first, second, box)
+    parts |= _parts(entry, params, state, second, options.dtype)
+    sticks = roofline.yardsticks()
+    torch_rows = _networks_in_torch(entry, params, state, first, second, box) if options.torch else nullcontext({})
+    with torch_rows as in_torch:
+        parts |= in_torch
+        seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
+    rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
+    targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
+    return {
+        "over_torch": {name: float(np.median(seconds["frame"] / seconds[name])) for name in in_torch},
+        "device": jnp.zeros(()).device.device_kind,
+        "compile_s": {"init": init_compile, "track": track_compile},
+        "init_s": float(np.median(init_seconds)),
+        "rows": rows | {f"{row['count']} targets, one call": row.pop("row") for row in targets},
+        "peaks": roofline.peaks(sticks, seconds),
+        "targets": targets,
+        "peak_memory_bytes": {
+            "track_temporary": memory.temp_size_in_bytes,
+            "track_arguments": memory.argument_size_in_bytes,
+            "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
+    }
+
+
+def _check_torch(entry: trackers.Entry) -> None:
+    if entry.model not in models.SIAMESE_MODELS:
+        raise ResultError("--torch: only the Siamese trackers have their networks in PyTorch here")
+    if importlib.util.find_spec("torch") is None:
+        raise ResultError("--torch: PyTorch is not installed (pip install torch)")
+    if jnp.zeros(()).device.platform != "cpu":
+        raise ResultError("--torch: compares on a CPU only; give --device cpu")
+
+
+def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
+    """FLOPs of products and convolutions, loop bodies as often as they run; bytes as XLA counts them, bodies once."""
+    return roofline.Work(count_flops(function, *args), roofline.work(compiled).bytes)
+
+
+def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]:
+    """A frame of another tracker with the same parameters, in the same rounds: what a wrapper adds to its host."""
+    other = trackers.get(name)
+    tracker = other.make(other.config)
+    state = jax.jit(tracker.init)(params, key, first, box)
+    track, _ = compile_timed(tracker.track, params, state, second, donate=(1,))
+    work = _work(tracker.track, track, params, state, second)
+    return {f"frame of {name}": Part(_stepper(track, params, state, second), work)}
+
+
+def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
+    """Each part of a frame jitted on its own, fed with what the parts before it return, the backbone in `dtype` too."""
+    calls = {}
+
+    def add(name: str, function: Callable, *args):
+        compiled, _ = compile_timed(function, *args)
+        calls[name] = Part(lambda: compiled(*args), _work(function, compiled, *args))
+        return compiled(*args)
+
+    def add_backbone(images: jax.Array) -> None:
+        add("backbone", _backbone(entry), params, images)
+        if dtype != "float32":
+            add(f"backbone, {dtype}", _backbone(entry), jax.tree.map(lambda leaf: leaf.astype(dtype), params), images)
+
+    parts = entry.make_parts(entry.config)
+    if isinstance(parts, Matcher):
+        region = add("crop", parts.region, frame, state.box, state.fill)
+        add_backbone(region.image)
+        features = add("features", parts.features, params, region.image)
+        response = add("match", parts.match, params, state.template, features)
+        add("decode", parts.decode, response, state.box)
+        return calls
+    region = add("crop", parts.crop, state, frame)
+    add_backbone(region.image)
+    features = add("features", parts.features, params, region.image)
+    location = add("localize", parts.localize, state, frame, region, features)
+    refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
+    seen = location._replace(verdict=jnp.int32(base.FOUND))
+    update, _ = compile_timed(parts.update, params, refined, region, features, seen, box, donate=(1,))
+    once = {"update, no step": 1, "update, scheduled steps": entry.config.train_skipping}
+    for name, number in once.items():
+        start = _copy(refined)._replace(frame_number=jnp.int32(number))
+        calls[name] = Part(_updater(update, params, start, region, features, seen, box), None)
+    return calls
+
+
+@contextmanager
+def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Iterator[dict[str, Part]]:
+    """Rows of features and match of a frame; neither crop nor decode, which a frame of ours has."""
+    crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
+    exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
+    with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:
+        yield {f"{IN_TORCH}, {layout}": Part(call, None) for layout, call in calls.items()}
+
+
+def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
+    """`(params, crops) -> taps`: the part of `features` whose rate is the yardstick of a frame.
+
+    It computes in the type of the parameters.
+    """
+    if entry.model is None:
+        return lambda params, images: filter_bank.extract(params["backbone"], images)
+    network = models.networks(entry.model)["backbone"]
+    raw = (*models.SIAMESE_MODELS, *models.MEMORY_MODELS)
+    normalize = jnp.asarray if entry.model in raw else resnet.normalize
+
+    def taps(params, images):
+        dtype = jax.tree.leaves(params["backbone"])[0].dtype
+        return network.apply(params["backbone"], normalize(images).astype(dtype))
+
+    return taps
+
+
+def _rows(
+    works: dict[str, roofline.Work | None], sticks: dict[str, roofline.Yardstick], seconds: dict[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds of every row, its share of the roofline, and its FLOPs at the rate of the row "backbone".
+
+    seconds: of all rows and yardsticks, round by round. `over_ideal` is the median over the rounds, each row against
+    the backbone of its own round; None for a row without FLOPs. A row far above 1 is bound by memory or by many small
+    operations, not by arithmetic.
+    """
+    ideal = seconds["backbone"] / works["backbone"].flops  # seconds per FLOP, round by round
+    rows = {}
+    for name, work in works.items():
+        each, (flops, moved) = seconds[name], work or roofline.Work(0, 0)
+        rows[name] = {
+            "median_ms": 1e3 * float(np.median(each)),
+            "p95_ms": 1e3 * float(np.percentile(each, 95)),
+            "min_ms": 1e3 * float(np.min(each)),
+            "flops": flops,
+            "bytes": moved,
+            "over_ideal": float(np.median(each / (ideal * flops))) if flops else None,
+        }
+        rows[name] |= roofline.share(name, work, sticks, seconds) if work else {"roofline_share": None, "bound": None}
+    return rows
+
+
+def _targets(tracker, track: Compiled, params, state, frame, count: int, sticks, repeats: int) -> dict[str, Any]:
+    """Frames per second of `count` targets of one video: one call, beside as many calls of one; and the call's row."""
+    group = base.many(tracker, count)
+    states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), state)
+    targets = base.Targets(states, jnp.ones(count, bool))
+    together, _ = compile_timed(group.track, params, targets, frame, donate=(1,))
+    work = _work(group.track, together, params, targets, frame)
+    calls = {name: stick.call for name, stick in sticks.items()} | {
+        "together": _stepper(together, params, targets, frame),
+        "alone": _stepper(track, params, _copy(state), frame),
+    }
+    seconds = interleaved(calls, max(3, repeats // count), warm_up=2)
+    both, alone = float(np.median(seconds["together"])), float(np.median(seconds["alone"]))
+    row = {"median_ms": 1e3 * both, "min_ms": 1e3 * float(np.min(seconds["together"])), **work._asdict()}
+    return {
+        "count": count,
+        "one_call_fps": 1 / both,
+        "separate_calls_fps": 1 / (alone * count),
+        "speedup": alone * count / both,
+        "row": row | roofline.share("together", work, sticks, seconds),
+    }
+
+
+def _scene(options) -> tuple[base.Frame, base.Frame, Any]:
+    """Two frames on the device and the target's box in the first."""
+    config = ClipConfig(height=options.height, width=options.width, num_frames=2, target_size=(60.0, 60.0))
+    first, second = list(clip(config, seed=0))
+    frames = [jax.device_put(to_canvas(example.image)) for example in (first, second)]
+    return frames[0], frames[1], jax.device_put(xywh_to_box(first.box))
+
+
+def _params(options) -> base.Params:
+    if options.weights:
+        return jax.device_put(trackers.load_params(options.tracker, options.weights))
+    return trackers.init_params(options.tracker, jax.random.key(0))
+
+
+def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
+    """A call that tracks one more frame; the donated state runs along."""
+
+    def step():
+        nonlocal state
+        state, estimate = track(params, state, frame)
+        return state, estimate
+
+    return step
+
+
+def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
+    """A call that updates once more, always at the same frame number; the donated state runs along."""
+    number = np.asarray(state.frame_number)
+
+    def step():
+        nonlocal state
+        state = update(params, state._replace(frame_number=number), *args)
+        return state
+
+    return step
+
+
+def _copy(state):
+    """Buffers of its own, to be donated."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def _first_box(entry: trackers.Entry, options) -> None:
+    """What a user waits for: parameters, frame 1, and the box of frame 2."""
+    params = _params(options)
+    first, second, box = _scene(options)
+    tracker = entry.make(entry.config)
+    state = jax.jit(tracker.init)(params, jax.random.key(0), first, box)
+    _, estimate = jax.jit(tracker.track)(params, state, second)
+    print("first box", np.asarray(estimate.box.center))
+
+
+def _start_seconds(options) -> dict[str, float]:
+    """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
+    command = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
+    command += ["--height", str(options.height), "--width", str(options.width)]
+    command += ["--device", options.device] if options.device else []
+    model = trackers.get(options.tracker).model
+    seconds = {}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+        weights = options.weights
+        if model and not weights:  # a user reads a file; drawing random parameters takes longer
+            weights = f"{cache}/random.safetensors"
+            files.save(weights, _params(options), model=model)
+        command += ["--weights", weights] if weights else []
+        for name in ("first", "second"):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            seconds[name] = time.perf_counter() - start
+    return seconds
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [f"{report['tracker']} on {report['versions']['device']}, jax {report['versions']['jax']}", ""]
+    lines += ["| what | median ms | p95 ms | min ms | GFLOP | over ideal | roofline share | bound |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for name, row in report["rows"].items():
+        if "p95_ms" not in row:
+            continue  # of several targets, which have a table of their own
+        times = f"{row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['min_ms']:.1f}"
+        work = f"{row['flops'] / 1e9:.2f} | {row['over_ideal']:.2f}" if row["flops"] else " | "
+        lines.append(f"| {name} | {times} | {work} | {_share(row)} |")
+    peaks = report["peaks"]
+    product, copy = (f"{peaks[f'{unit}_per_second'] / 1e9:.1f}" for unit in ("flops", "bytes"))
+    lines += ["", "Ideal: the FLOPs at the rate that the backbone reaches alone, round by round."]
+    lines += [f"Roofline: a matrix product of {product} GFLOP/s and a copy of {copy} GB/s."]
+    lines += ["", "| targets | one call, frames/s | separate calls, frames/s | speedup | roofline share | bound |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for row in report["targets"]:
+        rates = f"{row['one_call_fps']:.2f} | {row['separate_calls_fps']:.2f} | {row['speedup']:.2f}"
+        shares = _share(report["rows"][f"{row['count']} targets, one call"])
+        lines.append(f"| {row['count']} | {rates} | {shares} |")
+    if report["over_torch"]:
+        ratios = (f"{ratio:.2f} ({name})" for name, ratio in report["over_torch"].items())
+        lines += ["", f"A frame over PyTorch in a process of its own: {', '.join(ratios)}."]
+    compile_s = report["compile_s"]
+    lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
+    lines.append(f"init: {report['init_s']:.2f} s")
+    if report["start_to_first_box_s"]:
+        starts = (f"{name} start {seconds:.1f} s" for name, seconds in report["start_to_first_box_s"].items())
+        lines.append(f"start of the process to first box: {', '.join(starts)}")
+    peak = {name: f"{size / 2**20:.0f} MiB" for name, size in report["peak_memory_bytes"].items()}
+    return "\n".join([*lines, f"peak memory: {peak}"])
+
+
+def _share(row: dict[str, Any]) -> str:
+    return " | " if row["roofline_share"] is None else f"{row['roofline_share']:.2f} | {row['bound']}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmark",
+        description="Compile time, run time by stage, frames per second and memory of a tracker.",
+        epilog="example: python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
+    )
+    parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
+    parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
+    parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
+    parser.add_argument("--weights", help="safetensors file; random weights without")
+    benchmark_report.add_options(parser)
+    parser.add_argument("--repeats", type=int, default=30, help="timed frames (default 30)")
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--no_restart", action="store_true", help="leave out the time of a second start")
+    parser.add_argument("--first_box", action="store_true", help="only track one frame (used for the second start)")
+    parser.add_argument(
+        "--targets",
+        type=benchmark_report.numbers,
+        default=[1, 4, 16],
+        help="numbers of targets (default 1,4,16)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the benchmark commands share: the device to run on, files to write, and the comparison of two reports."""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from eval.scoring.results import ResultError, write_atomically
+
+
+def numbers(text: str) -> list[int]:
+    """Of an option: 1,4,16."""
+    return [int(number) for number in text.split(",")]
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """--json and --markdown, which `write` reads."""
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """--device, --json, --markdown, --plot and --compare."""
+    parser.add_argument("--device", help="cpu, gpu or tpu (default: JAX's own choice)")
+    add_files(parser)
+    parser.add_argument("--plot", type=Path, help="draw the roofline into this PNG")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two reports, row by row"
+    )
+
+
+def on_device(name: str | None) -> contextlib.AbstractContextManager:
+    """A context in which everything runs on the first device of that kind; ResultError where there is none."""
+    if name is None:
+        return contextlib.nullcontext()
+    try:
+        return jax.default_device(jax.devices(name)[0])
+    except RuntimeError as error:
+        raise ResultError(f"--device {name}: JAX has no such device here; it has {jax.default_backend()}") from error
+
+
+def write(report: dict[str, Any], table: str, options: argparse.Namespace) -> None:
+    """The files that --json and --markdown ask for; ResultError where one cannot be written."""
+    if options.json:
+        write_atomically(options.json, json.dumps(report, indent=2) + "\n")
+    if options.markdown:
+        write_atomically(options.markdown, table + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A report; ResultError, one line, if the file is none."""
+    try:
+        report = json.loads(path.read_text())
+        milliseconds(report)
+        return report
+    except OSError as error:
+        raise ResultError(f"{path}: {error.strerror or error}; give a file of --json") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"{path}: not a report of a benchmark; give a file of --json") from error
+
+
+def milliseconds(report: dict[str, Any]) -> dict[str, float]:
+    """Median milliseconds by row."""
+    return {name: row["median_ms"] for name, row in report["rows"].items()}
+
+
+def compare(first: Path, second: Path) -> str:
+    """Markdown: milliseconds of the rows of both reports, and second over first. ResultError without a common row."""
+    reports = [read(path) for path in (first, second)]
+    before, after = map(milliseconds, reports)
+    names = [name for name in before if name in after]
+    if not names:
+        raise ResultError(f"{second}: has no row of {first}; compare reports of the same benchmark")
+    lines = [f"A: {first}, {_device(reports[0])}", f"B: {second}, {_device(reports[1])}", ""]
+    lines += ["| row | A, ms | B, ms | B / A |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {before[name]:.2f} | {after[name]:.2f} | {after[name] / before[name]:.2f} |" for name in names
+    ]
+    only = {path: [name for name in one if name not in other] for path, one, other in
+            ((first, before, after), (second, after, before))}  # fmt: skip
+    lines += [f"only in {path}: {', '.join(names)}" for path, names in only.items() if names]
+    return "\n".join(lines)
+
+
+def _device(report: dict[str, Any]) -> str:
+    versions = report.get("versions", {})
+    return f"{versions.get('device', 'unknown device')}, jax {versions.get('jax', 'unknown')}"

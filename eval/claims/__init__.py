@@ -1,0 +1,1 @@
+"""What the papers claim, measured and drawn on weights at hand."""

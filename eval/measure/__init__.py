@@ -1,0 +1,1 @@
+"""How time, operations and the machine's peak are measured."""

@@ -1,0 +1,1 @@
+"""`python -m eval.report`: tables, curves and one page from folders of results."""

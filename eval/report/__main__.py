@@ -1,0 +1,188 @@
+"""A report of results: one standalone HTML page, and the same as PNG, CSV and LaTeX.
+
+    python -m eval.report RESULTS... --data_dir DIR --out REPORT
+
+RESULTS are folders of one tracker as `python -m eval.run` writes them, or of any format `eval.formats` reads;
+NAME=FOLDER gives a name. A .json file of scores (name -> {"sequences": {sequence: auc}}) adds rows without boxes.
+Folders of the same tracker and config with different seeds become one row with a standard deviation. Without
+--data_dir, the page holds what summary.json says, and no curves. Exit code 0; 1 where a result was skipped or nothing
+can be written.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval import plots
+from eval.report import figures as report_figures
+from eval.report import page
+from eval.report.scores import (
+    SHOWN,
+    Entry,
+    build_entry,
+    entries_of_scores,
+    entry_of_summary,
+    find_sources,
+    group_sources,
+    read_json,
+)
+from eval.scoring import metrics, ope
+from eval.scoring.results import ResultError, write_atomically
+from eval.sources.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
+
+INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page and the files are made of."""
+
+    title: str
+    rule: str  # what the numbers mean
+    entries: list[Entry]  # best first
+    sequences: dict[str, Sequence]  # empty without --data_dir
+    names: list[str]  # of all sequences
+    attributes: dict[str, list[str]]
+    problems: list[str]
+
+
+def build_report(arguments: argparse.Namespace) -> Report:
+    """Everything scored; ResultError and SequenceError where nothing can be, `problems` for what was left out."""
+    sources, problems, sequences = find_sources(arguments.results), [], {}
+    if arguments.data_dir:
+        unreadable: list[SequenceError] = []
+        read = read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, unreadable)
+        sequences, problems = {item.name: item for item in read}, [str(problem) for problem in unreadable]
+    if arguments.rule != "jaxtrack" and not sequences:
+        raise ResultError(f"--rule {arguments.rule}: boxes are scored by another rule only with --data_dir")
+    entries = [entry for source in sources if source.path.suffix == ".json" for entry in entries_of_scores(source.path)]
+    for name, members in group_sources([source for source in sources if source.path.suffix != ".json"]).items():
+        if sequences:
+            members = [
+                source._replace(made_from={"dataset": arguments.dataset, **source.made_from}) for source in members
+            ]
+            try:
+                ope.rule(arguments.rule, members[0].made_from["dataset"])
+            except ValueError as error:
+                raise ResultError(str(error)) from error
+            entries.append(build_entry(name, members, sequences, arguments.rule, problems))
+        else:
+            entries.append(entry_of_summary(name, members))
+    entries = sorted((entry for entry in entries if entry.scores), key=lambda entry: -(entry.mean("auc") or 0))
+    if not entries:
+        raise ResultError(
+            f"{', '.join(arguments.results)}: nothing could be scored" + (f" ({problems[0]})" if problems else "")
+        )
+    names = list(sequences) or list(dict.fromkeys(name for entry in entries for name in entry.scores))
+    attributes = _read_attributes(arguments.attributes) if arguments.attributes else {}
+    rule = metrics.RULE if arguments.rule == "jaxtrack" else _describe(arguments.rule, entries)
+    return Report(arguments.title, rule, entries, sequences, names, attributes, problems)
+
+
+def _read_attributes(path: Path) -> dict[str, list[str]]:
+    attributes = read_json(path)
+    for name, value in attributes.items():
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise ResultError(f'{path}: {name}: must be a list of attributes, {{"sequence": ["OCC", "FM"]}}')
+    return attributes
+
+
+def _describe(toolkit: str, entries: list[Entry]) -> str:
+    rule = ope.rule(
+        toolkit, next((entry.made_from["dataset"] for entry in entries if "dataset" in entry.made_from), "")
+    )
+    return f"{rule.name}: {rule.source}"
+
+
+def write_report(report: Report, out: Path) -> None:
+    """index.html, scores.csv, table.tex and the figures as PNG in `out`, each whole or not at all."""
+    figures = report_figures.draw_all(report)
+    for name, figure in figures.items():
+        plots.save(figure, out / f"{name}.png")
+    write_atomically(out / "scores.csv", csv_text(report))
+    write_atomically(out / "table.tex", latex_text(report))
+    pictures = {name: report_figures.to_svg(figure, name) for name, figure in figures.items()}
+    write_atomically(out / "index.html", page.render(report, pictures))
+
+
+def csv_text(report: Report) -> str:
+    """One line for each tracker and sequence, the tracker's mean first (sequence "mean")."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["tracker", "sequence", *ope.SCORES, "losses"])
+    for entry in report.entries:
+        mean = {score: value for score, (value, _) in entry.spread.items()}
+        lost = sum(len(starts) for starts in entry.losses.values())
+        rows = {
+            "mean": (mean, lost if entry.losses else ""),
+            **{n: (s, len(entry.losses[n]) if n in entry.losses else "") for n, s in entry.scores.items()},
+        }
+        for name, (scores, losses) in rows.items():
+            cells = [f"{scores[key]:.6f}" if key in scores else "" for key in ope.SCORES]
+            writer.writerow([entry.name, name, *cells, losses])
+    return buffer.getvalue()
+
+
+def latex_text(report: Report) -> str:
+    """A tabular of the means, the best of each column in bold face; needs no package."""
+
+    def cell(entry: Entry, score: str) -> str:
+        mean = entry.mean(score)
+        if mean is None:
+            return "--"
+        best = max(other.mean(score) or 0 for other in report.entries)
+        text = f"{mean:.3f}" + (rf" $\pm$ {entry.spread[score][1]:.3f}" if entry.seeds > 1 else "")
+        return rf"\textbf{{{text}}}" if mean == best else text
+
+    lines = [r"\begin{tabular}{l" + "r" * (len(SHOWN) + 1) + "}", r"\hline"]
+    lines += ["Tracker & " + " & ".join(page.LABELS[score] for score in SHOWN) + r" & FPS \\", r"\hline"]
+    for entry in report.entries:
+        name = "".join(f"\\{letter}" if letter in "_&%#$" else letter for letter in entry.name)
+        fps = f"{entry.fps:.1f}" if entry.fps else "--"
+        lines.append(" & ".join([name, *(cell(entry, score) for score in SHOWN), fps]) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.report",
+        description="A report of results as one HTML page.",
+        epilog="example: python -m eval.report results/* --data_dir SEQUENCES --out report",
+    )
+    parser.add_argument(
+        "results", nargs="+", metavar="[NAME=]RESULTS", help="folders of results, .json files of scores"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of index.html, *.png, scores.csv, table.tex")
+    parser.add_argument("--data_dir", type=Path, help="the sequences: for curves, other rules and pictures")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
+    parser.add_argument("--sequences", type=lambda text: text.split(","), metavar="A,B", help="default: all")
+    parser.add_argument(
+        "--rule", choices=(*ope.TOOLKITS, "vot"), default="jaxtrack", help="whose rule scores (default: jaxtrack)"
+    )
+    parser.add_argument("--attributes", type=Path, help='.json: {"sequence": ["OCC", "FM"]}')
+    parser.add_argument("--title", default="Tracking results")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    try:
+        report = build_report(arguments)
+        write_report(report, arguments.out)
+    except (ResultError, SequenceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the report is not whole, run it again", file=sys.stderr)
+        return INTERRUPTED
+    for problem in report.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    print(f"{len(report.entries)} trackers, {len(report.names)} sequences: {arguments.out / 'index.html'}")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

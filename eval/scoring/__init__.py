@@ -1,0 +1,1 @@
+"""From boxes to numbers: every toolkit's rule, and the files that hold results."""

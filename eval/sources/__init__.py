@@ -1,0 +1,1 @@
+"""Where frames and boxes come from: sequences in every layout, videos and cameras, drawn clips."""

@@ -1,0 +1,1 @@
+"""Our trackers inside other people's toolkits."""

@@ -1,0 +1,1 @@
+"""`python -m eval.tune`: search over the numbers of a tracker's Config."""

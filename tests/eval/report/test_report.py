@@ -1,0 +1,349 @@
+"""The report: what it writes, what it says, and how it fails."""
+
+import argparse
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import trackers
+from eval import formats
+from eval.report import __main__ as report
+from eval.report import scores as report_scores
+from eval.report import strips
+from eval.scoring import ope
+from eval.scoring.results import ResultError
+from eval.settings import plain
+from eval.sources.sequences import Sequence
+from tests.helpers.disk import small_disk
+
+COUNT = 24
+TRUTH = np.array([[10.0 + t, 8 + t / 2, 12, 9] for t in range(COUNT)])
+FILES = {"index.html", "scores.csv", "table.tex", "success.png", "precision.png", "norm_precision.png"}
+TIMED = FILES | {"speed.png", "calibration.png"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two sequences of gray images; of "b" the middle is absent."""
+    for name in "ab":
+        (tmp_path / "data" / name / "img").mkdir(parents=True)
+        image = np.full((48, 64, 3), 90, np.uint8)
+        for t in range(COUNT):
+            cv2.imwrite(str(tmp_path / "data" / name / "img" / f"{t + 1:04}.png"), image)
+        truth = TRUTH.copy()
+        if name == "b":
+            truth[8:12] = np.nan
+        np.savetxt(tmp_path / "data" / name / "groundtruth_rect.txt", truth, fmt="%.3f", delimiter=",")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing curves is most of the time of a report."""
+    monkeypatch.setattr(report.report_figures, "draw_all", lambda report: {})
+
+
+def write_tracker(
+    folder: Path, name: str, shift: float, *, seed: int = 0, gain: float = 1.0, lost: int = COUNT
+) -> Path:
+    """Results as eval.run writes them, `shift` pixels off, and far away from frame `lost` on."""
+    run = {"tracker": name, "dataset": "folder", "config": {"gain": gain}, "seed": seed, "weights": "0"}
+    boxes = TRUTH + [shift, 0, 0, 0]
+    boxes[0], boxes[lost:, 0] = TRUTH[0], 500
+    confidence = np.where(np.arange(COUNT) < lost, 0.9, 0.2)
+    results = {key: (formats.ResultRun(list(boxes), np.full(COUNT, 0.02), confidence),) for key in "ab"}
+    formats.write_results(folder, results, "jaxtrack")
+    (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def run(*arguments) -> int:
+    return report.main([str(argument) for argument in arguments])
+
+
+class Page(HTMLParser):
+    """Every tag is closed in order; collects tables as rows of text, ids and references."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.tables, self.ids, self.references, self.pictures = [], [], [], [], 0
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.references += [attributes[key] for key in ("href", "src") if key in attributes]
+        if tag in ("img", "br", "meta"):
+            self.pictures += attributes.get("src", "").startswith("data:image/jpeg")
+            return
+        self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_data(self, text):
+        if self.open and ("td" in self.open or "th" in self.open):
+            self.tables[-1][-1][-1] += text
+
+
+def page(out: Path) -> Page:
+    return Page((out / "index.html").read_text())
+
+
+def test_everything_of_two_trackers(data, tmp_path, capsys):
+    write_tracker(tmp_path / "res" / "near", "near", 1)
+    write_tracker(tmp_path / "res" / "far_&_off", "far_&_off", 4, lost=14)
+    (tmp_path / "guests.json").write_text(
+        json.dumps({"rule": "", "KCF": {"mean": 0.2, "sequences": {"a": 0.05, "b": 0.1}}})
+    )
+    (tmp_path / "attributes.json").write_text(json.dumps({"a": ["OCC", "FM"], "b": ["OCC"]}))
+    out = tmp_path / "out"
+    more = "--attributes", tmp_path / "attributes.json", "--title", "A <title>"
+    assert run(tmp_path / "res", tmp_path / "guests.json", "--data_dir", data, "--out", out, *more) == 0
+    assert "3 trackers, 2 sequences" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == TIMED
+    found = page(out)
+    main, rules, others, attributes, sequences = found.tables
+    assert [row[0] for row in main] == ["tracker", "near", "far_&_off", "KCF"]
+    near, far, guest = main[1:]
+    assert near[1] == "0.816" and guest[1:4] == ["0.075", "–", "–"]
+    assert near[6:] == ["0", "50.0", "20.0", "2 of 2"] and far[6] == "2"
+    assert rules[0][1:6] == ["AUCjaxtrack", "AUCpysot", "AUCpytracking", "AUCgot10k", "P@20pxjaxtrack"]
+    assert rules[1][1] > rules[1][3]  # pytracking counts absent frames as misses
+    assert others[0] == ["tracker", "long-term Pr", "long-term Re", "long-term F"] and len(others) == 3
+    assert attributes[0] == ["tracker", "FM (1)", "OCC (2)"] and attributes[3][1:] == ["0.050", "0.075"]
+    assert sequences[0] == ["sequence", "near", "far_&_off", "KCF"] and sequences[1][3] == "0.050"
+    assert {"figures", "sequences", "made-from", "sequence-a", "sequence-b"} <= set(found.ids)
+    # Nothing outside the file is needed.
+    assert all(reference.startswith(("#", "data:")) for reference in found.references)
+    assert all(reference[1:] in found.ids for reference in found.references if reference.startswith("#"))
+    text = (out / "index.html").read_text()
+    assert (
+        "<title>A &lt;title&gt;</title>" in text
+        and "far_&amp;_off" in text
+        and "http" not in text.replace("http://www.w3.org", "")
+    )
+    assert "frame 15: far_&amp;_off lost" in text and found.pictures == 12  # 5 frames and a loss of each sequence
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert [(row["tracker"], row["sequence"]) for row in rows[:3]] == [("near", "mean"), ("near", "a"), ("near", "b")]
+    assert float(rows[0]["auc"]) == pytest.approx(0.816, abs=5e-4) and rows[-1]["op50"] == ""
+    latex = (out / "table.tex").read_text()
+    assert r"\textbf{0.816}" in latex and r"far\_\&\_off" in latex and latex.count(r"\\") == 4
+
+
+def test_the_same_results_give_the_same_page(data, tmp_path):
+    write_tracker(tmp_path / "t", "t", 1)
+    for out in ("one", "two"):  # with figures: matplotlib dates and numbers what it writes
+        assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / out) == 0
+    assert (tmp_path / "one" / "index.html").read_bytes() == (tmp_path / "two" / "index.html").read_bytes()
+
+
+def build(*arguments) -> report.Report:
+    return report.build_report(report.parse_arguments([str(argument) for argument in (*arguments, "--out", "unused")]))
+
+
+def test_seeds_are_one_row_and_other_settings_another(no_figures, data, tmp_path, monkeypatch):
+    for seed, shift in enumerate((1, 2, 3)):
+        write_tracker(tmp_path / f"s{seed}" / "t", "t", shift, seed=seed)
+    write_tracker(tmp_path / "other" / "t", "t", 1, gain=0.5)
+    folders = [tmp_path / f"s{seed}" / "t" for seed in range(3)]
+    built = build(*folders, tmp_path / "other" / "t", f"named={tmp_path / 'other' / 't'}", "--data_dir", data)
+    rows = {entry.name: entry for entry in built.entries}
+    assert set(rows) == {"t", "t (other)", "named"} and rows["t"].seeds == 3
+    alone = [build(folder, "--data_dir", data).entries[0].mean("auc") for folder in folders]
+    assert rows["t"].spread["auc"] == pytest.approx((np.mean(alone), np.std(alone, ddof=1)))
+    monkeypatch.setattr(report.report_page, "MOST_PICTURED", 1)
+    report.write_report(built, tmp_path / "out")
+    mean, deviation = rows["t"].spread["auc"]
+    (row,) = [row for row in page(tmp_path / "out").tables[0] if row[0] == "t"]
+    assert row[1] == f"{mean:.3f} ± {deviation:.3f}"
+    assert rf"{mean:.3f} $\pm$ {deviation:.3f}" in (tmp_path / "out" / "table.tex").read_text()
+    assert page(tmp_path / "out").pictures == 5  # of one sequence, as was asked for
+    assert rows["named"].mean("auc") == rows["t (other)"].mean("auc") == pytest.approx(alone[0])
+
+
+def test_without_the_sequences_the_summary_speaks(tmp_path, data):
+    write_tracker(tmp_path / "t", "t", 1)
+    scores = {
+        "auc": 0.5,
+        "op50": 0.6,
+        "op75": 0.1,
+        "precision20": 0.7,
+        "norm_precision": None,
+        "fps": 9.0,
+        "frames": 24,
+    }
+    summary = {"mean": scores, "sequences": {"a": scores}, "speed": {"ms_median": 111.0}}
+    (tmp_path / "t" / "summary.json").write_text(json.dumps(summary))
+    assert run(tmp_path / "t", "--out", tmp_path / "out") == 0
+    main, sequences = page(tmp_path / "out").tables
+    assert main[1] == ["t", "0.500", "0.600", "0.100", "0.700", "–", "9.0", "111.0", "1 of 1"]
+    assert sequences[1] == ["a", "0.500"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "index.html",
+        "scores.csv",
+        "table.tex",
+        "speed.png",
+    }
+
+
+@pytest.mark.parametrize("rule", ["pysot", "pytracking", "got10k"])
+def test_another_toolkits_rule(data, tmp_path, rule):
+    write_tracker(tmp_path / "t", "t", 3)
+    built = build(tmp_path / "t", "--data_dir", data, "--rule", rule)
+    entry = built.entries[0]
+    assert built.rule.startswith(f"{rule}/folder: ") and entry.mean("auc") == pytest.approx(entry.rules[rule]["auc"])
+
+
+def test_results_of_another_toolkit(data, tmp_path):
+    runs = tuple(formats.ResultRun(list(TRUTH + [shift, 0, 0, 0]), np.full(COUNT, 0.01)) for shift in (0, 2))
+    formats.write_results(tmp_path / "guest", {"a": runs, "b": runs}, "got10k")
+    entry = build(f"guest={tmp_path / 'guest'}", "--data_dir", data).entries[0]
+    assert entry.fps == pytest.approx(100) and entry.calibration is None
+    with_jitter = ope.score(ope.OWN, TRUTH + [2, 0, 0, 0], TRUTH)["auc"]
+    assert entry.scores["a"]["auc"] == pytest.approx((20 / 21 + with_jitter) / 2, abs=0.002)
+
+
+def test_got10k_has_its_own_measures(data, tmp_path):
+    folder = tmp_path / "got" / "GOT-10k_Val_000001"
+    folder.parent.mkdir()
+    (data / "a" / "img").rename(folder)
+    np.savetxt(folder / "groundtruth.txt", TRUTH, fmt="%.3f", delimiter=",")
+    (folder / "absence.label").write_text("0\n" * COUNT)
+    (folder / "cover.label").write_text("8\n" * (COUNT - 4) + "0\n" * 4)
+    (folder / "meta_info.ini").write_text("[METAINFO]\nobject_class: bear\n")
+    run = formats.ResultRun(list(TRUTH + [3, 0, 0, 0]))
+    formats.write_results(tmp_path / "t", {folder.name: (run,)}, "got10k")
+    entry = build(f"t={tmp_path / 't'}", "--data_dir", tmp_path / "got", "--dataset", "got10k").entries[0]
+    assert entry.others["ao"] == entry.others["mao"] == pytest.approx(9 / 15) and entry.others["sr50"] == 1
+
+
+def test_what_is_broken_is_left_out_and_said(no_figures, data, tmp_path, capsys):
+    write_tracker(tmp_path / "t", "t", 1)
+    lines = (tmp_path / "t" / "a.txt").read_text().splitlines()
+    (tmp_path / "t" / "a.txt").write_text("\n".join(lines[:-3]))
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("skipped: ") and "a_time.txt: 24 lines for 21 frames" in error
+    assert page(tmp_path / "out").tables[0][1][-1] == "1 of 2"
+    for part in ("_time", "_confidence"):
+        (tmp_path / "t" / f"a{part}.txt").unlink()
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert "a: rule jaxtrack: 21 predictions for 24 frames" in capsys.readouterr().err
+    (tmp_path / "t" / "a.txt").write_text("\n".join(["1,2,3"] + lines[1:]))
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert "a.txt:1: expected 4 numbers" in capsys.readouterr().err
+
+
+def test_frames_that_are_not_there_leave_their_place(no_figures, data, tmp_path):
+    write_tracker(tmp_path / "t", "t", 1)
+    (data / "a" / "img" / "0001.png").write_bytes(b"")
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 0
+    assert page(tmp_path / "out").pictures == 9 and "not readable" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["t", "--data_dir", "nodata"], "nodata: no such folder"),
+        (["t"], "t: no summary.json; give --data_dir"),
+        (["t", "--rule", "pysot"], "--rule pysot: boxes are scored by another rule only with --data_dir"),
+        (["t", "--data_dir", "data", "--rule", "paper"], "rule paper: does not score folder"),
+        (["t", "--data_dir", "data", "--rule", "vot"], "rule vot: no rule of one pass; it scores runs with restarts"),
+        (["empty.json", "--data_dir", "data"], "empty.json: no scores"),
+        (["broken.json", "--data_dir", "data"], "broken.json: not JSON"),
+        (["words.json", "--data_dir", "data"], "words.json: KCF: a score is not a number"),
+        (["half"], "summary.json: not a summary of one pass (KeyError('mean'))"),
+        (["t", "--data_dir", "data", "--attributes", "words.json"], "words.json: KCF: must be a list of attributes"),
+        (["t", "--data_dir", "data", "--attributes", "broken.json"], "broken.json: not JSON"),
+    ],
+)
+def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    write_tracker(tmp_path / "t", "t", 1)
+    (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "words.json").write_text(json.dumps({"KCF": {"sequences": {"a": "good"}}}))
+    write_tracker(tmp_path / "half", "half", 1)
+    (tmp_path / "half" / "summary.json").write_text(json.dumps({"sequences": {}}))
+    assert run(*arguments, "--out", "out") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(no_figures, data, tmp_path, capsys):
+    write_tracker(tmp_path / "t", "t", 1)
+    with small_disk(tmp_path / "disk", kib=16) as disk:
+        assert run(tmp_path / "t", "--data_dir", data, "--out", disk / "out") == 1
+        assert "No space left on device" in capsys.readouterr().err
+        assert not list(disk.rglob("*.part")) and not (disk / "out" / "index.html").exists()
+
+
+def test_moments_of_loss():
+    overlap = np.full(60, 0.8)
+    overlap[10:19] = 0.0  # nine frames are no loss
+    overlap[30:45] = 0.05
+    overlap[33] = np.nan  # absent: neither continues nor ends the streak
+    assert report_scores.loss_starts(overlap) == [30]
+    shown = strips.moments(60, {"one": [30], "two": [32, 50], "three": [], "four": [7]})
+    assert shown == [(0, ""), (7, "four lost"), (14, ""), (29, ""), (30, "one, two lost"), (44, ""), (59, "")]
+
+
+def test_a_source_that_is_neither_folder_nor_scores_is_refused(tmp_path):
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(ResultError, match="must be an object"):
+        report.build_report(
+            argparse.Namespace(**vars(report.parse_arguments([str(tmp_path / "list.json"), "--out", "x"])))
+        )
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "build_report", interrupted)
+    assert run("t", "--out", "out") == report.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; the report is not whole, run it again\n"
+
+
+def test_oxuva_counts_the_annotated_frames_but_the_first(tmp_path):
+    """Two targets found, one of them where the confidence is too low; one absent and reported, one absent and not."""
+    cv2.imwrite(str(tmp_path / "0.jpg"), np.zeros((60, 80, 3), np.uint8))
+    truth, annotated = np.full((13, 4), np.nan), np.arange(13) % 3 == 0
+    truth[[0, 3, 6]] = 40, 30, 40, 30
+    sequence = Sequence("v_o", (tmp_path / "0.jpg",) * 13, truth, np.isfinite(truth[:, 0]), annotated=annotated)
+    boxes = np.tile([40.0, 30, 60, 50], (13, 1))  # beyond the image, where the annotation is cut
+    confidence = np.array([1, 0, 0, 0.5, 0, 0, 0.2, 0, 0, 0.9, 1, 1, 0.1])
+    runs = {"v_o": (formats.ResultRun(list(boxes), None, confidence),)}
+    scores = report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.25)
+    assert scores == {"oxuva_tpr": 0.5, "oxuva_tnr": 0.5, "oxuva_gm": 0.5, "oxuva_maxgm": 0.5}
+    assert report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.0)["oxuva_tpr"] == 1
+    assert report_scores.longterm_scores(runs, {"v_o": sequence}) == {}
+    assert len(report_scores._judged_confidence(runs["v_o"][0], sequence)[0]) == 4
+    runs["v_o"] = (runs["v_o"][0]._replace(confidence=None),)
+    assert report_scores.oxuva_scores(runs, {"v_o": sequence}, 0.25) == {}
+
+
+def test_every_tracker_that_says_lost_has_its_threshold():
+    thresholds = {name: report_scores.present_above(plain(trackers.get(name).config)) for name in trackers.names()}
+    wanted = {"dimp18": 0.25, "siamfc": 0, "siamrpn": 0, "memtrack": 0, "siamrpnpp_resnet50_lt": 0.8}
+    assert {name: thresholds[name] for name in wanted} == wanted
+    lost = trackers.get("dasiamrpn").config.rpn.lost
+    assert thresholds["dasiamrpn"] == lost.enter > 0

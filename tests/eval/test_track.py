@@ -1,0 +1,303 @@
+"""python -m eval.track: the demo, several targets, and every way a run can end."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import weakref
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+import trackers
+from eval import track
+from eval.plots import plot_track
+from eval.scoring.results import ResultError
+from eval.sources import synthetic, video
+from eval.sources.video import VideoWriter, open_source
+from tests.helpers import bright_spot, places
+from tests.helpers.bright_spot import frame_with_spot
+
+ROOT = places.REPOSITORY
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    threshold: float = 150.0
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """Every name is the bright spot tracker."""
+    entry = SimpleNamespace(config=Config(), make=lambda config: bright_spot.make(config.threshold))
+    monkeypatch.setattr(trackers, "get", lambda name: entry, raising=False)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: bright_spot.PARAMS, raising=False)
+
+
+def spots(count, height=48, width=64):
+    """Frames with a spot, and enough dim noise that each takes its share of a video file."""
+    noise = np.random.default_rng(0).integers(0, 90, (count, height, width, 3), np.uint8)
+    return [np.maximum(frame_with_spot(height, width, 5 + 3 * t, 10 + t, 9), noise[t]) for t in range(count)]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of 10 frames whose spot has the box 5 + 3 t, 10 + t, 9, 9."""
+    path = tmp_path / "in" / "clip.webm"
+    with VideoWriter(path) as writer:
+        for frame in spots(10):
+            writer.write(frame)
+    return path
+
+
+def run(*arguments):
+    return track.main([str(argument) for argument in arguments])
+
+
+def rows(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def boxes(table):
+    return np.array([[float(row[side]) for side in "xywh"] for row in table])
+
+
+def test_a_video_and_its_files(clip, tmp_path, capsys):
+    out = tmp_path / "out" / "tracked.webm"
+    assert run("--video", clip, "--box", "5,10,9,9", "--out", out, "--seed", 3) == 0
+    assert sorted(os.listdir(out.parent)) == ["tracked.csv", "tracked.json", "tracked.webm"]
+    table = rows(out.with_suffix(".csv"))
+    assert [(row["frame"], row["target"]) for row in table] == [(str(t), "1") for t in range(10)]
+    assert boxes(table)[0].tolist() == [5, 10, 9, 9]
+    np.testing.assert_allclose(boxes(table), [[5 + 3 * t, 10 + t, 9, 9] for t in range(10)], atol=1)
+    assert table[0]["score"] == "" and float(table[1]["score"]) > 0 and table[1]["verdict"] == "found"
+    stored = json.loads(out.with_suffix(".json").read_text())
+    np.testing.assert_allclose(stored["targets"][0]["boxes"], boxes(table))
+    assert (stored["seed"], stored["config"], stored["frames"]) == (3, {"threshold": 150.0}, 10)
+    assert stored["targets"][0]["scores"][0] is None and stored["ended_early"] is None
+    assert stored["weights"] and stored["versions"]["jax"] and stored["speed"]["compile_s"] > 0
+    written = list(open_source(out).frames)
+    assert len(written) == 10
+    # The box is drawn in green around the spot of the last frame.
+    y, x = 10 + 9, 5 + 27
+    edge = written[-1][y + 4, x - 1 : x + 2].astype(int)
+    assert (edge[:, 1] - edge[:, 2]).max() > 40
+    printed = capsys.readouterr().out
+    assert "fps" in printed and "compiled in" in printed and str(out) in printed
+
+
+def test_several_targets_and_a_later_start(clip, tmp_path):
+    start = ("--video", clip, "--start", 4, "--box", "17,14,9,9", "--box=-2,20,6,4")
+    assert run(*start, "--out_dir", tmp_path) == 0
+    assert not list(tmp_path.glob("*.webm"))
+    table = rows(tmp_path / "clip_boxes.csv")
+    order = [(str(t), n) for t in range(4, 10) for n in "12"]
+    assert [(row["frame"], row["target"]) for row in table] == order
+    assert boxes(table)[:2].tolist() == [[17, 14, 9, 9], [-2, 20, 6, 4]]
+    # Both sit on the one spot, each with its own size.
+    centers = boxes(table)[2:, :2] + (boxes(table)[2:, 2:] - 1) / 2
+    np.testing.assert_allclose(centers[0::2], centers[1::2], atol=1e-3)
+    assert boxes(table)[-1, 2:].tolist() == [6, 4]
+    assert json.loads((tmp_path / "clip_boxes.json").read_text())["first_frame"] == 4
+
+
+def test_a_folder_of_images_of_changing_size_and_depth(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    other_sizes = frame_with_spot(300, 50, 20, 280, 9), frame_with_spot(20, 280, 250, 6, 9)
+    for t, frame in enumerate([*spots(2), *other_sizes]):
+        cv2.imwrite(str(folder / f"{t}.png"), frame[..., 0] if t == 1 else frame)
+    assert run("--video", folder, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 0
+    found = boxes(rows(tmp_path / "out.csv"))
+    np.testing.assert_allclose(found[:, :2], [[5, 10], [8, 11], [20, 280], [250, 6]], atol=1e-3)
+    assert [frame.shape for frame in open_source(tmp_path / "out.webm").frames] == [(48, 64, 3)] * 4
+
+
+def test_the_demo(tmp_path, monkeypatch, capsys):
+    small = synthetic.ClipConfig(height=64, width=96, num_frames=8, target_size=(16.0, 20.0))
+    monkeypatch.setattr(synthetic, "ClipConfig", lambda: small)
+    assert run("--out_dir", tmp_path / "demo", "--seed", 2) == 0
+    assert sorted(os.listdir(tmp_path / "demo")) == ["boxes.csv", "boxes.json", "plot.png", "video.webm"]
+    assert len(list(open_source(tmp_path / "demo" / "video.webm").frames)) == 8
+    assert cv2.imread(str(tmp_path / "demo" / "plot.png")).std() > 5
+    truth = list(synthetic.clip(small, 2))
+    found = boxes(rows(tmp_path / "demo" / "boxes.csv"))
+    np.testing.assert_allclose(found[0], truth[0].box, atol=1e-3)
+    overlap = track.metrics.overlaps(found, np.array([example.box for example in truth]))[1:]
+    seen = np.array([example.visibility > 0 for example in truth])[1:]
+    printed = capsys.readouterr().out
+    assert f"mean IoU {overlap[seen].mean():.3f}" in printed and "fps" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--box", "5,10,0,9"), "is empty"),
+        (("--box", "500,10,9,9"), "outside the 64x48 image"),
+        (("--box", "nan,10,9,9"), "finite"),
+        (("--box", "5,10,9,9", "--start", "10"), "has no frame 10"),
+        (("--box", "5,10,9,9", "--out", "movie.avi"), "rename the output"),
+        (("--box", "5,10,9,9", "--set", "treshold=3"), "has no field 'treshold'"),
+    ],
+)
+def test_bad_input_is_one_line(clip, tmp_path, monkeypatch, capsys, arguments, reason):
+    monkeypatch.chdir(tmp_path)
+    assert run("--video", clip, *arguments) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ") and reason in message
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--box", "1,2,3,4"), ("--video", "x.mp4"), ("--video", "x.mp4", "--box", "1,2,3"), ("--start", "-1")],
+)
+def test_wrong_usage_exits_2(arguments):
+    with pytest.raises(SystemExit) as raised:
+        run(*arguments)
+    assert raised.value.code == 2
+
+
+def test_a_missing_video(capsys):
+    assert run("--video", "nowhere.mp4", "--box", "1,2,3,4") == 1
+    assert capsys.readouterr().err.startswith("error: nowhere.mp4: no such file")
+
+
+def test_a_truncated_video_keeps_what_was_tracked(clip, tmp_path, capsys):
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.55)])
+    assert run("--video", cut, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
+    kept = len(rows(tmp_path / "out.csv"))
+    assert 0 < kept < 10
+    assert len(list(open_source(tmp_path / "out.webm").frames)) == kept
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "cut.webm" in message and f"frame {kept}" in message
+    assert json.loads((tmp_path / "out.json").read_text())["ended_early"] in message
+
+
+def test_a_corrupt_image_keeps_what_was_tracked(tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for t, frame in enumerate(spots(4)):
+        cv2.imwrite(str(folder / f"{t}.png"), frame)
+    (folder / "2.png").write_bytes(b"no image")
+    assert run("--video", folder, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
+    assert len(rows(tmp_path / "images_boxes.csv")) == 2
+    assert "2.png" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_video_that_cannot_be_written_keeps_the_boxes(clip, tmp_path, monkeypatch, capsys):
+    write = VideoWriter.write
+
+    def full_after_three(self, image):
+        if self.count == 3:
+            self._fail()
+        write(self, image)
+
+    monkeypatch.setattr(VideoWriter, "write", full_after_three)
+    assert run("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
+    assert sorted(os.listdir(tmp_path)) == ["in", "out.csv", "out.json"]
+    assert len(rows(tmp_path / "out.csv")) == 4
+    assert "out.webm" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_tracker_that_returns_nan_is_stopped(clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: {"gain": np.float32(np.nan)})
+    blind = SimpleNamespace(config=Config(), make=lambda config: _nan_after_two())
+    monkeypatch.setattr(trackers, "get", lambda name: blind)
+    assert run("--video", clip, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
+    assert len(rows(tmp_path / "clip_boxes.csv")) == 3
+    assert "frame 3: the tracker's box is not finite" in capsys.readouterr().err
+
+
+def _nan_after_two():
+    base = bright_spot.make()
+
+    def step(params, state, frame):
+        state, estimate = base.track(params, state, frame)
+        center = estimate.box.center + track.jax.numpy.where(state.frames > 2, np.nan, 0.0)
+        return state, estimate._replace(box=estimate.box._replace(center=center))
+
+    return base._replace(track=step)
+
+
+def test_no_window_is_opened_unless_asked(clip, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(video, "show", lambda image: shown.append(image) or len(shown) == 3)
+    monkeypatch.setattr(video, "select_boxes", lambda image: np.array([[5.0, 10, 9, 9]]))
+    assert run("--video", clip, "--box", "5,10,9,9", "--out_dir", tmp_path) == 0
+    assert shown == []
+    assert run("--video", clip, "--show", "--out_dir", tmp_path) == 0
+    assert len(shown) == 3 and len(rows(tmp_path / "clip_boxes.csv")) == 3
+
+
+def test_a_long_video_is_never_held(monkeypatch, tmp_path):
+    alive, most = [], []
+
+    def frames():
+        for frame in itertools.islice(itertools.cycle(spots(10)), 80):
+            image = frame.copy()
+            alive.append(weakref.ref(image))
+            yield image
+            del image
+            most.append(sum(reference() is not None for reference in alive))
+
+    monkeypatch.setattr(video, "open_source", lambda name: video.Source("long", frames(), 25.0, 80))
+    assert run("--video", "long", "--box", "5,10,9,9", "--out_dir", tmp_path) == 0
+    assert len(rows(tmp_path / "long_boxes.csv")) == 80
+    assert max(most) <= 16
+
+
+DRIVER = """
+    import itertools, sys, time
+    import trackers
+    from types import SimpleNamespace
+    from tests import bright_spot, test_track_cli
+    tracker = bright_spot.make(150.0)
+    entry = SimpleNamespace(config=test_track_cli.Config(), make=lambda config: tracker)
+    trackers.get = lambda name: entry
+    trackers.load_params = lambda name, weights: bright_spot.PARAMS
+    from eval import track, video
+    def endless(source):
+        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(test_track_cli.spots(10)))
+        return video.Source("endless", frames, 25.0, None)
+    video.open_source = endless
+    sys.exit(track.main(["--video", "endless", "--box", "5,10,9,9", "--out", sys.argv[1]]))
+"""
+
+
+def test_ctrl_c_writes_what_it_has_and_exits_130(tmp_path):
+    out = tmp_path / "out.webm"
+    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(out)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    # The hidden file grows once frames are being written.
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(file.stat().st_size > 20_000 for file in tmp_path.glob(".out*")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert printed.splitlines()[-1].startswith("interrupted after ")
+    kept = rows(tmp_path / "out.csv")
+    files = sorted(file.name for file in tmp_path.iterdir() if file.is_file())
+    assert files == ["out.csv", "out.json", "out.webm"]
+    assert abs(len(list(open_source(out).frames)) - len(kept)) <= 1
+    assert json.loads((tmp_path / "out.json").read_text())["ended_early"] == "interrupted"
+
+
+def test_a_plot_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match=r"plot\.png"):
+        plot_track(tmp_path / "file" / "plot.png", np.ones(3), np.ones(3), np.ones(3))

@@ -1,0 +1,139 @@
+"""The convolution of the Siamese networks is XLA's, in values, derivatives and under transformations."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from eval.benchmark import convolution as benchmark_convolution
+from tests.helpers.compilation import jit_as_for_users
+from trackers.nets import convolution
+from trackers.nets.convolution import convolve
+
+# images, strides, padding, kernel dilation, groups, and the kernel's side where it is not 3
+CASES = {
+    "one image": (1, (1, 1), "VALID", (1, 1), 1),
+    "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
+    "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
+    "strided": (3, (2, 2), "VALID", (1, 1), 1),
+    "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
+    "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
+    "dilated, uneven steps": (2, (1, 2), "VALID", (1, 2), 1),
+    "dilated, one image": (1, (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
+    "pointwise": (2, (1, 1), "VALID", (1, 1), 1, 1),
+    "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
+}
+WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
+UNFOLDED = ("strided", "groups, strided, padded", "dilated, uneven steps")  # also unfolded, in several strips
+TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
+
+
+def reference(images, kernel, strides, padding, dilation, groups):
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision="highest",
+    )
+
+
+def close(actual, expected):
+    assert actual.shape == expected.shape
+    assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
+
+
+@pytest.fixture(params=[*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; unfolded" for name in UNFOLDED)])
+def case(request, monkeypatch):
+    name, _, way = request.param.partition("; ")
+    monkeypatch.setattr(convolution, "UNFOLDED_CHANNELS", 4 if way == "unfolded" else 0)
+    if way == "unfolded":
+        monkeypatch.setattr(convolution, "UNFOLDED_BYTES", 2000)
+    if way == "tiles":
+        monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
+        monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 1)
+    count, strides, padding, dilation, groups, *other = CASES[name]
+    side = other[0] if other else 3
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(count, 11, 12, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(side, side, 4 // groups, 6)), jnp.float32)
+
+    def ours(images, kernel):
+        options = {"rhs_dilation": dilation, "feature_group_count": groups, "precision": lax.Precision.HIGHEST}
+        return convolve(images, kernel, strides, padding, **options)
+
+    return ours, lambda images, kernel: reference(images, kernel, strides, padding, dilation, groups), images, kernel
+
+
+def test_values_and_derivatives(case):
+    ours, expected, images, kernel = case
+    out, pull = jax.vjp(expected, images, kernel)
+    close(jit_as_for_users(ours)(images, kernel), out)
+    close(ours(images, kernel), out)
+    cotangent = jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)
+    for actual, wanted in zip(
+        jit_as_for_users(lambda i, k, c: jax.vjp(ours, i, k)[1](c))(images, kernel, cotangent), pull(cotangent)
+    ):
+        close(actual, wanted)
+
+
+def test_many_targets(case):
+    """Under one and two `vmap`s, and derivatives of and under them."""
+    ours, expected, images, kernel = case
+    many = jnp.stack([images, -2 * images])
+
+    def total(function):
+        return lambda images, kernel: jnp.sum(jax.vmap(function, (0, None))(images, kernel) ** 2)
+
+    close(jax.vmap(ours, (0, None))(many, kernel), jax.vmap(expected, (0, None))(many, kernel))
+    twice = jax.vmap(jax.vmap(ours, (0, None)), (0, None))(many[None], kernel)[0]
+    close(twice, jax.vmap(expected, (0, None))(many, kernel))
+    for argument in (0, 1):
+        close(jax.grad(total(ours), argument)(many, kernel), jax.grad(total(expected), argument)(many, kernel))
+    alone = jax.vmap(jax.grad(lambda images: jnp.sum(ours(images, kernel) ** 2)))(many)
+    close(alone, jax.grad(total(expected))(many, kernel))
+
+
+@pytest.mark.parametrize("dtype, pays", [("float32", True), ("float64", True), ("bfloat16", False)])
+def test_where_tiles_pay(dtype, pays):
+    """Large maps of many channels at stride 1, not in half precision."""
+
+    def asked(size, channels, strides=(1, 1), dilation=(1, 1)):
+        images = jax.ShapeDtypeStruct((1, size, size, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), dtype)
+        return convolution._winograd_pays(images, kernel, strides, dilation)
+
+    assert asked(18, 32) == pays and asked(24, 32, dilation=(4, 4)) == pays
+    assert not (asked(17, 32) or asked(18, 31) or asked(18, 32, (2, 2)) or asked(18, 32, dilation=(1, 2)))
+
+
+def test_in_a_layer():
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 9, 9, 4)), jnp.float32)
+    layer = nn.Conv(6, (3, 3), 2, "VALID", feature_group_count=2, precision="highest")
+    variables = layer.init(jax.random.key(0), images)
+    close(layer.clone(conv_general_dilated=convolve).apply(variables, images), layer.apply(variables, images))
+
+
+def test_dilated_images_are_refused():
+    with pytest.raises(ValueError, match="lhs_dilation"):
+        convolve(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "VALID", lhs_dilation=(2, 2))
+
+
+def test_benchmark(tmp_path, capsys, monkeypatch):
+    layer = benchmark_convolution.Layer("tiny", 7, 3, 2, 4, 6, 2)
+    monkeypatch.setattr(benchmark_convolution, "LAYERS", (layer,))
+    path = tmp_path / "report.json"
+    assert benchmark_convolution.main(["--batches", "1,2", "--repeats", "2", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["batch"], row["way"]) for row in rows] == [(1, "XLA"), (1, "ours"), (2, "XLA"), (2, "ours")]
+    assert rows[2]["gflop"] == pytest.approx(2e-9 * 2 * 3 * 3 * 6 * 9 * 2)
+    assert "| tiny, 2 | ours |" in capsys.readouterr().out
+    assert benchmark_convolution.main(["--batches", "1", "--json", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""The filter over scales: what it learns, that it finds a change of size, and when it leaves things alone."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ops.boxes import Box
+from ops.crop import Crop
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
+from trackers.parts import scale_filter
+from trackers.parts.online import Location
+from trackers.parts.scale_filter import ScaleFilterConfig
+
+CONFIG = ScaleFilterConfig(taps=("layer1",))
+TARGET = Box(jnp.array([140.0, 150.0]), jnp.array([60.0, 48.0]))
+SIZE = 288
+
+
+def smooth_taps(seed: int = 0) -> dict[str, jax.Array]:
+    """Random features that change over a few cells."""
+    noise = jax.random.normal(jax.random.key(seed), (72, 72, 16))
+    return {"layer1": sum(jnp.roll(noise, (i, j), (0, 1)) for i in range(-3, 4) for j in range(-3, 4))}
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return scale_filter.learn_first(jax.random.key(1), smooth_taps(), TARGET, SIZE, CONFIG)
+
+
+def test_the_filter_is_that_of_the_normal_equations(learned):
+    """Conjugate gradient from 0 on a problem of condition number below 1 + 1 / ridge = 11."""
+    label = np.exp(-((np.arange(-8, 9) * np.log(1.03)) ** 2) / (2 * 0.06**2))
+    samples = np.asarray(learned.memory.samples[:4], np.float64)  # the filled slots, weight 1/4 each
+    rows = samples.reshape(-1, samples.shape[-1]) / np.sqrt(4 * 17)
+    right = rows.T @ (np.tile(label, 4) / np.sqrt(4 * 17))
+    exact = np.linalg.solve(rows.T @ rows + 0.1 * np.eye(rows.shape[1]), right)
+    np.testing.assert_allclose(learned.filter, exact, atol=1e-5 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("factor", [0.85, 0.95, 1.0, 1.06, 1.15])
+def test_a_box_of_the_wrong_size_is_corrected(learned, factor):
+    """On the features it was learned on: within half a step of the scales, clipped and with gain 1."""
+    config = replace(CONFIG, gain=1.0, max_step=0.3)
+    wrong = TARGET._replace(size=TARGET.size * factor)
+    correction = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, config)
+    assert abs(float(jnp.log(correction * factor))) < 0.5 * np.log(1.03)
+
+
+def test_steps_are_limited_and_damped(learned):
+    wrong = TARGET._replace(size=TARGET.size * 0.8)
+    step = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, replace(CONFIG, gain=0.5, max_step=0.1))
+    np.testing.assert_allclose(step, np.exp(0.5 * 0.1), rtol=1e-6)
+
+
+def test_a_flat_response_asks_for_no_step_beyond_the_grid():
+    """Empty features: every scale answers 0, and nothing is divided by 0."""
+    empty = {"layer1": jnp.zeros((72, 72, 16))}
+    state = scale_filter.learn_first(jax.random.key(1), empty, TARGET, SIZE, CONFIG)
+    assert np.isfinite(scale_filter.estimate(state, empty, TARGET, SIZE, CONFIG))
+
+
+def test_it_learns_a_new_look_and_only_when_asked(learned):
+    """A target that looks different from now on: its size is found after some updates, not before."""
+    config, other = replace(CONFIG, gain=1.0, max_step=0.3, learning_rate=0.2), smooth_taps(3)
+    wrong = TARGET._replace(size=TARGET.size * 1.15)
+
+    def error(state):
+        return abs(float(jnp.log(1.15 * scale_filter.estimate(state, other, wrong, SIZE, config))))
+
+    kept = scale_filter.update(learned, other, TARGET, SIZE, jnp.array(False), config)
+    jax.tree.map(np.testing.assert_array_equal, kept, learned)
+    state = learned
+    for _ in range(8):
+        state = scale_filter.update(state, other, TARGET, SIZE, jnp.array(True), config)
+    assert error(state) < 0.03 < error(learned)
+    initial = float(state.memory.weights[: config.initial_samples].sum() / state.memory.weights.sum())
+    assert initial > 0.2  # frame 1 is not forgotten
+
+
+# What a tracker hands over: two search crops, and the one in which the target was found.
+REGION = Crop(jnp.zeros((2, SIZE, SIZE, 3)), jnp.array([[500.0, 400.0], [90.0, 80.0]]), jnp.array([1.0, 0.5]))
+
+
+def location(verdict: int = FOUND, score: float = 0.9) -> Location:
+    center, index = jnp.array([88.0, 83.0]), jnp.int32(1)
+    return Location(center, jnp.ones(()), jnp.int32(verdict), jnp.float32(score), jnp.zeros((19, 19)), index)
+
+
+def in_image(box: Box) -> Box:
+    """`box` of the second crop."""
+    return Box((box.center - (SIZE - 1) / 2) * 0.5 + REGION.center[1], box.size * 0.5)
+
+
+def both_crops(taps: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda leaf: jnp.stack([smooth_taps(9)["layer1"], leaf]), taps)
+
+
+def test_a_tracker_sees_the_crop_in_which_the_target_was_found(learned):
+    wrong = TARGET._replace(size=TARGET.size * 1.06)
+    expected = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, CONFIG)
+    actual = scale_filter.follow(learned, both_crops(smooth_taps()), REGION, location(), in_image(wrong), CONFIG)
+    assert expected < 0.98
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_below_the_least_score_the_size_rests(learned):
+    wrong, taps = in_image(TARGET._replace(size=TARGET.size * 1.06)), both_crops(smooth_taps())
+    assert scale_filter.follow(learned, taps, REGION, location(score=0.39), wrong, CONFIG) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "score", "number", "learns"),
+    [
+        (FOUND, 0.9, 6, True),
+        (FOUND, 0.9, 7, False),
+        (FOUND, 0.39, 6, False),
+        (HARD_NEGATIVE, 0.9, 6, False),
+        (UNCERTAIN, 0.9, 6, False),
+        (LOST, 0.9, 6, False),
+    ],
+)
+def test_a_tracker_learns_on_sure_frames_that_are_due(learned, verdict, score, number, learns):
+    seen, box, taps = location(verdict, score), in_image(TARGET), both_crops(smooth_taps(3))
+    after = scale_filter.learn(learned, taps, REGION, seen, box, jnp.int32(number), CONFIG)
+    assert int(after.memory.count) == int(learned.memory.count) + learns
+    assert np.array_equal(after.filter, learned.filter) != learns

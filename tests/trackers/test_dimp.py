@@ -1,0 +1,125 @@
+"""DiMP with a scale filter beside the IoU-Net: who decides about place, shape and area, with the released networks."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+import trackers
+from trackers import base, dimp
+from trackers.images import to_canvas, xywh_to_box
+from trackers.parts.box_refinement import RefinementConfig
+from trackers.parts.first_frame import AugmentationConfig
+from trackers.parts.scale_filter import ScaleFilterConfig
+from trackers.rules import validate
+
+GROWTH = 1.04  # from frame to frame
+FRAMES = 12
+CONFIG = dimp.Config(
+    model="dimp_tiny",
+    image_size=224,
+    augmentation=AugmentationConfig(expanded_size=448, blurs=(), rotations=(), dropout_copies=0),
+    memory_size=8,
+    init_steps=3,
+    refinement=RefinementConfig(steps=2, size_rate=0.25),
+    scale_filter=ScaleFilterConfig(memory_size=6),
+)
+
+
+@lru_cache
+def params():
+    return jax.device_put(trackers.load_params("dimp_tiny", None))
+
+
+def clip(growth: float) -> tuple[base.Frame, base.Box]:
+    """A chequered coat of noise, before finer noise, that grows around its middle; and its first box."""
+    rng = np.random.default_rng(0)
+    behind = cv2.resize(rng.integers(0, 120, (40, 50, 3), np.uint8), (300, 240), interpolation=cv2.INTER_CUBIC)
+    coat = cv2.resize(rng.integers(60, 256, (6, 5, 3), np.uint8), (300, 360), interpolation=cv2.INTER_CUBIC)
+    frames = []
+    for number in range(FRAMES):
+        width, height = (round(side * growth**number) for side in (40, 48))
+        image = behind.copy()
+        top, left = 120 - height // 2, 150 - width // 2
+        image[top : top + height, left : left + width] = cv2.resize(coat, (width, height), interpolation=cv2.INTER_AREA)
+        frames.append(to_canvas(image))
+    first = xywh_to_box(np.array([130.0, 96.0, 40.0, 48.0]))
+    return jax.device_put((base.Frame(*map(np.stack, zip(*frames))), first))
+
+
+def side(size):
+    return np.sqrt(np.prod(size, -1))
+
+
+def aspect(size):
+    return np.asarray(size)[..., 0] / np.asarray(size)[..., 1]
+
+
+@lru_cache
+def runner():
+    """The filter's share, gain and least score are arguments: one compilation for all of its tests."""
+
+    def run(params, share, gain, min_score, frames, box):
+        changed = replace(CONFIG.scale_filter, gain=gain, min_score=min_score)
+        config = replace(CONFIG, scale_filter=changed, scale_filter_share=share)
+        return base.run(dimp.make(config))(params, jax.random.key(0), frames, box)
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize("growth", [GROWTH, 1 / GROWTH])
+def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
+    frames, box = clip(growth)
+    estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)
+    truth = side(box.size) * growth ** np.arange(FRAMES)
+    found = side(estimates.box.size)
+    assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
+    assert (estimates.verdict == base.FOUND).all()
+
+
+def test_the_filter_has_its_share_of_the_area_and_no_say_in_place_and_shape():
+    """On the first frame, where all see the same: without a share it is the tracker without a filter."""
+    frames, box = clip(GROWTH)
+    first_two = jax.tree.map(lambda leaf: leaf[:2], frames)
+    without = base.run(dimp.make(replace(CONFIG, scale_filter=None)))
+    plain = jax.jit(without)(params(), jax.random.key(0), first_two, box)
+    found = {share: runner()(params(), share, 0.6, 0.4, frames, box).box for share in (0.0, 0.5, 1.0)}
+    for seen in found.values():
+        np.testing.assert_allclose(seen.center[0], plain.box.center[0], atol=1e-3)
+        np.testing.assert_allclose(aspect(seen.size[0]), aspect(plain.box.size[0]), rtol=1e-4)
+    none, half, all_of_it = (float(side(seen.size[0])) for seen in found.values())
+    np.testing.assert_allclose(none, side(plain.box.size[0]), rtol=1e-4)
+    np.testing.assert_allclose(half, np.sqrt(none * all_of_it), rtol=1e-5)
+    assert abs(all_of_it / none - 1) > 1e-3
+
+
+@pytest.mark.parametrize(("gain", "min_score"), [(0.0, 0.4), (0.6, np.inf)])
+def test_a_filter_that_sees_no_change_keeps_the_area_and_not_the_shape(gain, min_score):
+    frames, box = clip(GROWTH)
+    sizes = runner()(params(), 1.0, gain, min_score, frames, box).box.size
+    np.testing.assert_allclose(side(sizes), side(box.size), rtol=1e-5)
+    assert len(np.unique(aspect(sizes))) == len(sizes)
+
+
+def test_a_lost_target_keeps_its_box_and_teaches_nothing():
+    """Whatever the filter's own least score."""
+    frames, box = clip(GROWTH)
+    never = replace(CONFIG, localization=replace(CONFIG.localization, not_found_threshold=100.0))
+    never = replace(never, scale_filter=replace(CONFIG.scale_filter, min_score=-1.0, train_skipping=1))
+    validate(never)
+    tracker = dimp.make(never)
+    first, second = (jax.tree.map(lambda leaf, at=at: leaf[at], frames) for at in (0, 1))
+
+    def both(params, box):
+        before = tracker.init(params, jax.random.key(0), first, box)
+        return before, *tracker.track(params, before, second)
+
+    before, after, estimate = jax.jit(both)(params(), box)
+    assert estimate.verdict == base.LOST
+    for state in (after, estimate):
+        jax.tree.map(np.testing.assert_array_equal, state.box, before.box)
+    jax.tree.map(np.testing.assert_array_equal, after.scale_filter, before.scale_filter)
+    assert np.any(after.scale_filter.filter)

@@ -1,0 +1,153 @@
+"""Range checks of configurations: every registered one passes, every mistake is named in one line."""
+
+import dataclasses
+
+import jax
+import pytest
+
+import trackers
+from eval import run, track
+from trackers import base
+from trackers import rules as validation
+from trackers.nets import models
+from trackers.rules import validate
+
+ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
+SCALED = dataclasses.replace(DIMP, scale_filter=BANK.scale_filter)
+
+
+def changed(config, path, value):
+    name, _, rest = path.partition(".")
+    return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
+
+
+def nested(config):
+    """Every (class, field name) of a config and of those within it."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from nested(value)
+        else:
+            yield type(config), field.name
+
+
+@pytest.mark.parametrize("name", trackers.names())
+def test_registered_configurations_pass(name):
+    validate(trackers.get(name).config)
+
+
+def test_every_field_has_a_rule_and_every_rule_a_field():
+    fields = {field for entry in trackers.names() for field in nested(trackers.get(entry).config)}
+    # These are None in some configurations, in others a config with rules of its own
+    fields = {(kind, name) for kind, name in fields if name not in ("scale_filter", "lost", "distractors")}
+    special = {(kind, name) for kind, rules in validation.OF_TYPE.items() for name in rules}
+    assert special <= fields
+    assert {name for _, name in fields - special} == set(validation.RULES)
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "value", "message"),
+    [
+        (ATOM, "image_size", 100, "image_size=100: must be a positive multiple of 32"),
+        (ATOM, "image_size", 0, "image_size=0: must be a positive multiple of 32"),
+        (ATOM, "image_size", 288.0, "image_size=288.0: must be of type int"),
+        (ATOM, "image_size", 608, "augmentation.expanded_size=576: must be >= image_size = 608"),
+        (ATOM, "use_iou_net", 1, "use_iou_net=1: must be of type bool"),
+        (ATOM, "backbone", "vgg", "backbone=vgg: must be one of resnet18, filter_bank"),
+        (ATOM, "backbone", "filter_bank", "use_iou_net=True: must be False with backbone filter_bank"),
+        (ATOM, "border", "constant", "border=constant: must be one of replicate, inside, inside_major"),
+        (ATOM, "filter_reg", float("nan"), "filter_reg=nan: must be finite"),
+        (ATOM, "filter_reg", 0.0, "filter_reg=0.0: must be > 0"),
+        (ATOM, "learning_rate", 1.0, r"learning_rate=1.0: must be in (0, 1)"),
+        (ATOM, "init_samples_min_weight", 1.5, r"init_samples_min_weight=1.5: must be in (0, 1)"),
+        (ATOM, "init_samples_min_weight", "a", "init_samples_min_weight=a: must be of type float | None"),
+        (ATOM, "scale_filter", 3, "scale_filter=3: must be of type trackers.parts.scale_filter.ScaleFilterConfig"),
+        (ATOM, "scale_filter", BANK.scale_filter, "scale_filter: must be None where use_iou_net"),
+        (ATOM, "scale_factors", (), "scale_factors=(): must be one number or more"),
+        (ATOM, "scale_factors", (0.9, 1.1), "scale_factors=(0.9, 1.1): must be one number where use_iou_net"),
+        (ATOM, "scale_factors", (1.0, -1.0), "scale_factors=(1.0, -1.0): must be > 0"),
+        (ATOM, "scale_factors", (True,), "scale_factors=(True,): must be of type tuple[float, ...]"),
+        (ATOM, "kernel_size", 19, "kernel_size=19: must be <= 18, the cells of the score map"),
+        (ATOM, "memory_size", 30, "memory_size=30: must be >= 31: 30 samples come from frame 1"),
+        (ATOM, "augmentation.blurs", ((1.0, 0.0),), "augmentation.blurs=((1.0, 0.0),): must be > 0"),
+        (ATOM, "augmentation.shifts", ((1.0,),), "must be of type tuple[tuple[float, float], ...]"),
+        (ATOM, "augmentation.dropout_rate", 1.0, "augmentation.dropout_rate=1.0: must be in [0, 1)"),
+        (ATOM, "localization.not_found_threshold", float("inf"), "not_found_threshold=inf: must be finite"),
+        (ATOM, "refinement.steps", 0, "refinement.steps=0: must be >= 1"),
+        (ATOM, "refinement.max_aspect_ratio", 1.0, "refinement.max_aspect_ratio=1.0: must be > 1"),
+        (BANK, "classifier_tap", "layer3", "classifier_tap=layer3: must be one of layer1, layer2 with backbone"),
+        (BANK, "scale_filter.taps", ("layer3",), "scale_filter.taps=('layer3',): must be one of layer1, layer2 with"),
+        (BANK, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
+        (BANK, "scale_filter.ridge", 0.0, "scale_filter.ridge=0.0: must be > 0"),
+        (BANK, "scale_filter.scales", 16, "scale_filter.scales=16: must be odd and >= 3"),
+        (BANK, "scale_filter.scale_step", 1.0, "scale_filter.scale_step=1.0: must be > 1"),
+        (BANK, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
+        (DIMP, "model", "dimp34", "model=dimp34: must be one of dimp18, dimp50, dimp_tiny"),
+        (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
+        (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
+        (SCALED, "scale_filter_share", 1.1, "scale_filter_share=1.1: must be in [0, 1]"),
+        (DIMP, "min_side", 0.0, "min_side=0.0: must be > 0"),
+        (SCALED, "scale_filter.taps", ("stem",), "scale_filter.taps=('stem',): must be one of layer1, layer2, layer3"),
+        (SCALED, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
+        (SCALED, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
+        (DIMP, "memory_size", 15, "memory_size=15: must be >= 16: 15 samples come from frame 1"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(config, path, value, message):
+    with pytest.raises(ValueError) as caught:
+        validate(changed(config, path, value))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_may_be():
+    validate(changed(DIMP, "learning_rate", 0.02))
+    validate(changed(changed(DIMP, "init_samples_min_weight", None), "memory_size", 15))
+    validate(changed(ATOM, "search_area_scale", 4))  # a whole number stands for a float
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("atom", {"cg_steps": 0, "hard_negative_cg_steps": 0, "kernel_size": 1, "compressed_dim": 1}),
+        ("atom", {"refinement.random_boxes": 0, "refinement.steps": 1, "init_gn_steps": 1, "init_cg_steps": 1}),
+        ("atom_filterbank", {"scale_filter.scales": 3, "scale_filter.initial_samples": 1, "scale_filter.bins": 1}),
+        ("dimp18", {"init_steps": 0, "update_steps": 0, "hard_negative_steps": 0, "image_size": 32}),
+        ("dimp18", {"border": "inside_major", "rounding": "pytracking_torch14", "redetection_rings": 1}),
+    ],
+)
+def test_the_extremes_that_pass_can_be_run(name, changes):
+    """What `validate` lets through traces, with the least number of samples the first frame can give."""
+    entry = trackers.get(name)
+    none = {"shifts": (), "blurs": (), "rotations": (), "flip": False, "dropout_copies": 0}
+    changes = changes | {f"augmentation.{field}": value for field, value in none.items()}
+    config = entry.config
+    for path, value in (changes | {"memory_size": 2}).items():
+        config = changed(config, path, value)
+    validate(config)
+    tracker, key = entry.make(config), jax.random.key(0)
+    params = jax.eval_shape(lambda: trackers.load_params(name, None)) if entry.model is None else expected(entry)
+    frame = base.Frame(jax.ShapeDtypeStruct((64, 96, 3), "uint8"), jax.ShapeDtypeStruct((2,), "int32"))
+    box = base.Box(*[jax.ShapeDtypeStruct((2,), "float32")] * 2)
+    state = jax.eval_shape(tracker.init, params, key, frame, box)
+    after, _ = jax.eval_shape(tracker.track, params, state, frame)
+    assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
+
+
+def expected(entry):
+    return models.expected_variables(entry.model)
+
+
+def test_command_lines_refuse_a_bad_setting(tmp_path, capsys, monkeypatch):
+    (tmp_path / "data").mkdir()
+    for module in (run, track):
+        monkeypatch.setattr(module, "prepare_process", lambda: None)
+    bad = ["--tracker", "atom_filterbank", "--set", "augmentation.dropout_rate=2"]
+    calls = [
+        lambda: run.main([*bad, "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path / "out")]),
+        lambda: track.main([*bad, "--out_dir", str(tmp_path / "out")]),
+    ]
+    for call in calls:
+        assert call() == 1
+        message = capsys.readouterr().err.strip()
+        assert message == "error: augmentation.dropout_rate=2.0: must be in [0, 1)"
+    assert not (tmp_path / "out").exists()

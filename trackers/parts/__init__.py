@@ -1,0 +1,1 @@
+"""What several trackers are built of."""

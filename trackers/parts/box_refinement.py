@@ -1,0 +1,156 @@
+"""Box refinement by gradient ascent on a predicted IoU: what ATOM and DiMP share (ATOM paper, Sec. 3.2).
+
+Boxes here are x, y, w, h in crop pixels, `[P, 4]`; `predict_iou` maps them to predicted IoUs `[P]`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ops.boxes import Box
+from ops.crop import Crop
+from trackers.base import LOST, Params, State, select
+from trackers.nets.iou_net import IoUNet
+from trackers.parts.online import Location
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """Numbers of the released ATOM and DiMP parameter files."""
+
+    steps: int = 5  # gradient ascent steps
+    step_length: float = 1.0
+    step_decay: float = 1.0  # factor on the step length after each step
+    random_boxes: int = 9  # proposals beside the current box
+    position_jitter: float = 0.1  # of sqrt(w h), uniform in +-half of it
+    size_jitter: float = 0.5  # of sqrt(w h), uniform in +-half of it
+    min_side: float = 1.0  # crop pixels
+    max_aspect_ratio: float = 6.0
+    top_k: int = 3  # boxes averaged
+    size_rate: float = 1.0  # of the logarithm of the size, the share of its change that is taken; 1: the peers
+    min_score: float | None = None  # the size rests while the classifier's score is not above it; None: the peers
+
+
+def proposals(key: Array, box: Array, config: RefinementConfig) -> Array:
+    """The box `[4]` itself and `random_boxes` jittered copies of it, `[1 + random_boxes, 4]`."""
+    side = jnp.sqrt(box[2] * box[3])
+    jitter = jax.random.uniform(key, (config.random_boxes, 4), box.dtype, -0.5, 0.5) * side
+    center = (box[:2] + box[2:] / 2)[None] + jitter[:, :2] * config.position_jitter
+    size = jnp.maximum(box[None, 2:] + jitter[:, 2:] * config.size_jitter, jnp.min(box[2:]) / 3)
+    return jnp.concatenate([box[None], jnp.concatenate([center - size / 2, size], -1)])
+
+
+def ascend(
+    predict_iou: Callable[[Array], Array], boxes: Array, config: RefinementConfig
+) -> tuple[Array, Array, tuple[Array, Array]]:
+    """`steps` ascents `box += step dIoU/dbox * (w, h, w, h)` of each box on its own.
+
+    Returns the boxes `[P, 4]`, the IoUs `[P]` predicted before the last step (the peer's rule), and the history
+    `(boxes [steps, P, 4], iou [steps, P])` before each step.
+    """
+
+    def step(carry, _):
+        boxes, length = carry
+        iou, pull = jax.vjp(predict_iou, boxes)
+        (slope,) = pull(jnp.ones_like(iou))
+        scale = jnp.concatenate([boxes[:, 2:], boxes[:, 2:]], -1)
+        return (boxes + length * slope * scale, length * config.step_decay), (boxes, iou)
+
+    length = jnp.asarray(config.step_length, boxes.dtype)
+    (boxes, _), history = jax.lax.scan(step, (boxes, length), None, length=config.steps)
+    return boxes, history[1][-1], history
+
+
+def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:
+    """Mean of the `top_k` admissible boxes by IoU; `fallback` `[4]` if none is admissible.
+
+    Returns the box `[4]` and whether one was admissible (`[]` bool).
+    """
+    boxes = boxes.at[:, 2:].max(config.min_side)
+    ratio = boxes[:, 2] / boxes[:, 3]
+    admissible = (ratio < config.max_aspect_ratio) & (ratio > 1 / config.max_aspect_ratio)
+    ranked, order = jax.lax.top_k(jnp.where(admissible, iou, -jnp.inf), min(config.top_k, iou.shape[0]))
+    taken = jnp.isfinite(ranked)
+    weight = taken / jnp.maximum(jnp.sum(taken), 1)
+    return jnp.where(taken[0], weight @ boxes[order], fallback), taken[0]
+
+
+def to_crop(box: Box, sample_center: Array, sample_scale: Array, crop_size: int, *, pixel_centers: bool) -> Array:
+    """Image box -> x, y, w, h in the crop whose center is `sample_center`, `sample_scale` image px per crop px.
+
+    The networks are trained with x = center - w / 2 (`pixel_centers=False`); the peers' trackers hand them
+    x = center - (w - 1) / 2, which puts a centered target on an exact cell of the score map.
+    """
+    center = (box.center - sample_center) / sample_scale + (crop_size - 1) / 2
+    size = box.size / sample_scale
+    upper_left = center - (size - 1) / 2 if pixel_centers else center - size / 2
+    return jnp.concatenate([upper_left[::-1], size[::-1]])
+
+
+def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: int) -> Box:
+    """x, y, w, h in the crop -> image box, with the networks' own x = center - w / 2.
+
+    After `to_crop(..., pixel_centers=True)` this drifts by half a crop pixel per frame, as the peers do.
+    """
+    size = xywh[:1:-1]
+    center = (xywh[1::-1] + size / 2 - (crop_size - 1) / 2) * sample_scale + sample_center
+    return Box(center, size * sample_scale)
+
+
+def modulation(
+    params: Params, taps: dict[str, Array], box: Box, center: Array, scale: Array, config
+) -> tuple[Array, Array]:
+    """The IoU-Net's view of the target: modulation vectors `[inner]` from sample 0 of frame 1.
+
+    taps: layer2 and layer3 `[N, ...]` of the samples; center, scale: where sample 0 lies in the image.
+    """
+    reference = to_crop(box, center, scale, config.image_size, pixel_centers=config.rounding != "continuous")
+    layer2, layer3 = taps["layer2"][0], taps["layer3"][0]
+    return _net(params).apply(params["iou_net"], layer2, layer3, reference, method="modulation")
+
+
+def refine(
+    params: Params, state: State, taps: dict[str, Array], region: Crop, location: Location, config
+) -> tuple[State, Box]:
+    """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
+
+    state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`.
+    """
+    center, scale = region.center[0], region.scale[0]
+    key, key_proposals = jax.random.split(state.key)
+    net, variables = _net(params), params["iou_net"]
+    features = net.apply(variables, taps["layer2"][0], taps["layer3"][0], method="features")
+
+    def predict_iou(boxes):
+        return net.apply(variables, state.modulation, features, boxes, method="predict")
+
+    located = Box(location.center, state.box.size)
+    pixel_centers = config.rounding != "continuous"
+    start = to_crop(located, center, scale, config.image_size, pixel_centers=pixel_centers)
+    boxes = proposals(key_proposals, start, config.refinement)
+    boxes, iou, _ = ascend(predict_iou, boxes, config.refinement)
+    best, admissible = average_best(boxes, iou, start, config.refinement)
+    box = to_image(best, center, scale, config.image_size)
+    box = Box(box.center, steady_size(state.box.size, box.size, location.score, config.refinement))
+    return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)
+
+
+def steady_size(old: Array, new: Array, score: Array, config: RefinementConfig) -> Array:
+    """The size `[2]` between `old` and `new` that `size_rate` and `min_score` allow; `new` itself by default.
+
+    An IoU-Net that has seen few videos takes a target that is half hidden for one that has shrunk: the classifier's
+    score tells.
+    """
+    new = jnp.where(config.size_rate == 1, new, old * (new / old) ** config.size_rate)  # 1: to the bit
+    if config.min_score is not None:
+        new = jnp.where(score > config.min_score, new, old)
+    return new
+
+
+def _net(params: Params) -> IoUNet:
+    """The IoU-Net of the width that the parameters have."""
+    return IoUNet(inner=params["iou_net"]["params"]["fc3_rt"]["linear"]["bias"].shape[0])

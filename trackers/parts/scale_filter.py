@@ -1,0 +1,182 @@
+"""The target's change of size, from one crop and without trained weights: a filter over scales, learned online.
+
+Danelljan et al., "Discriminative Scale Space Tracking", PAMI 2017, carried over to a network's features: instead of
+resampling the image once for every scale, boxes of many scales are pooled out of the feature maps of the one search
+crop. A linear filter answers 1 for the box of the right size and falls off as a Gaussian in the logarithm of the
+scale; it is ridge regression over the samples of frame 1 and of later frames, solved by conjugate gradient.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ops import sample_memory
+from ops.boxes import Box
+from ops.crop import Crop
+from ops.least_squares import gauss_newton, safe_sqrt
+from ops.prroi_pool import prroi_pool
+from ops.sample_memory import SampleMemory
+from trackers.base import FOUND
+from trackers.parts import search_region
+from trackers.parts.online import Location
+
+Array = jax.Array
+Taps = dict[str, Array]  # name -> [h, w, C] of one crop
+
+
+@dataclass(frozen=True)
+class ScaleFilterConfig:
+    """Chosen on procedural clips, clips made of photographs and a few videos, none of them test sequences."""
+
+    taps: tuple[str, ...] = ("layer1", "layer2")
+    bins: int = 5  # pooled cells per side
+    context: float = 1.4  # side of the pooled region over the box's
+    scales: int = 17
+    scale_step: float = 1.03  # from one scale to the next
+    label_sigma: float = 0.06  # of the label, logarithm
+    ridge: float = 0.1  # weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
+    initial_samples: int = 4  # of frame 1
+    center_jitter: float = 0.05  # of the box's sides, uniform in +-: where the localization may be off
+    init_cg_steps: int = 30
+    cg_steps: int = 5  # of a scheduled update
+    train_skipping: int = 5  # frames between scheduled updates
+    memory_size: int = 20
+    learning_rate: float = 0.025
+    initial_min_weight: float = 0.3  # of the samples of frame 1 together
+    min_score: float = 0.4  # of the localization: below, the size is kept and nothing is learned
+    gain: float = 0.6  # share of the measured change (its logarithm) that is followed
+    max_step: float = 0.1  # logarithm, per frame, before the gain
+
+
+class ScaleFilter(NamedTuple):
+    """What is learned."""
+
+    filter: Array  # [D]
+    memory: SampleMemory  # of [M, scales, D]
+
+
+def start(
+    key: Array, taps: Taps, box: Box, center: Array, scale: Array, crop_size: int, config: ScaleFilterConfig
+) -> ScaleFilter:
+    """The filter of frame 1, of an online-learning tracker.
+
+    taps: `[N, h, w, C]` of the samples, of which sample 0 shows the target's `box` (image pixels) as it is, in a crop
+    around `center` [2] with `scale` [] image pixels per crop pixel.
+    """
+    inside = search_region.to_crop(box, center, scale, crop_size)
+    return learn_first(key, jax.tree.map(lambda leaf: leaf[0], taps), inside, crop_size, config)
+
+
+def follow(
+    state: ScaleFilter, taps: Taps, region: Crop, location: Location, box: Box, config: ScaleFilterConfig
+) -> Array:
+    """The factor `[]` by which `box` (image pixels) changes its size; 1 unless the localization's score is good.
+
+    taps: `[S, h, w, C]` of the search crops `region`, of which the target is seen in `location.crop_index`.
+    """
+    factor = estimate(state, *_view(taps, region, location, box), region.image.shape[1], config)
+    return jnp.where(location.score > config.min_score, factor, 1)
+
+
+def learn(
+    state: ScaleFilter,
+    taps: Taps,
+    region: Crop,
+    location: Location,
+    box: Box,
+    frame_number: Array,
+    config: ScaleFilterConfig,
+) -> ScaleFilter:
+    """Every `train_skipping`-th frame, where the target was FOUND with a good score: `box` has the right size.
+
+    box: image pixels. taps, region, location: as of `follow`.
+    """
+    due = (frame_number - 1) % config.train_skipping == 0
+    sure = (location.verdict == FOUND) & (location.score > config.min_score)
+    return update(state, *_view(taps, region, location, box), region.image.shape[1], due & sure, config)
+
+
+def _view(taps: Taps, region: Crop, location: Location, box: Box) -> tuple[Taps, Box]:
+    """The taps of the crop that the target was found in, and the box in pixels of that crop."""
+    index = location.crop_index
+    inside = search_region.to_crop(box, region.center[index], region.scale[index], region.image.shape[1])
+    return jax.tree.map(lambda leaf: leaf[index], taps), inside
+
+
+def learn_first(key: Array, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> ScaleFilter:
+    """The filter of frame 1, from its features and the target's box in crop pixels."""
+    jitter = jax.random.uniform(key, (config.initial_samples, 2), minval=-1.0, maxval=1.0) * config.center_jitter
+    samples = jax.vmap(lambda offset: describe(taps, Box(box.center + offset * box.size, box.size), crop_size, config))
+    memory = sample_memory.create(config.memory_size, samples(jitter))
+    start = jnp.zeros(memory.samples.shape[-1], memory.samples.dtype)
+    return ScaleFilter(_solve(start, memory, config.init_cg_steps, config.init_cg_steps, config), memory)
+
+
+def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
+    """By which factor `[]` the box (crop pixels) should grow: the best scale, a parabola through its neighbours."""
+    response = describe(taps, box, crop_size, config) @ state.filter
+    best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
+    before, at, after = response[best - 1], response[best], response[best + 1]
+    curvature = before - 2 * at + after
+    peak = jnp.where(curvature < 0, 0.5 * (before - after) / jnp.where(curvature < 0, curvature, 1), 0)
+    log_factor = (best - (config.scales - 1) / 2 + jnp.clip(peak, -0.5, 0.5)) * np.log(config.scale_step)
+    return jnp.exp(config.gain * jnp.clip(log_factor, -config.max_step, config.max_step))
+
+
+def update(
+    state: ScaleFilter, taps: Taps, box: Box, crop_size: int, learn: Array, config: ScaleFilterConfig
+) -> ScaleFilter:
+    """Learns that `box` (crop pixels) has the right size; where `learn` [] is False nothing changes."""
+    memory = sample_memory.insert(
+        state.memory,
+        describe(taps, box, crop_size, config),
+        config.learning_rate,
+        initial=config.initial_samples,
+        min_initial_weight=config.initial_min_weight,
+        write=learn,
+    )
+    steps = jnp.where(learn, config.cg_steps, 0)
+    return ScaleFilter(_solve(state.filter, memory, steps, config.cg_steps, config), memory)
+
+
+def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
+    """What the box (crop pixels) shows at every scale: `[scales, D]`, pooled features, rows of norm 1."""
+
+    def one(log_scale):
+        half = box.size * config.context * jnp.exp(log_scale) / 2
+        corners = jnp.concatenate([(box.center - half)[::-1], (box.center + half)[::-1]])
+        parts = []
+        for name in config.taps:
+            spatial_scale = taps[name].shape[0] / crop_size
+            pooled = prroi_pool(taps[name], corners, bins=config.bins, spatial_scale=spatial_scale).reshape(-1)
+            pooled = pooled - jnp.mean(pooled)
+            parts.append(pooled / jnp.sqrt(len(config.taps) * jnp.sum(pooled**2) + 1e-10))
+        return jnp.concatenate(parts)
+
+    return jax.vmap(one)(jnp.asarray(_log_scales(config)))
+
+
+def _log_scales(config: ScaleFilterConfig) -> np.ndarray:
+    steps = np.arange(config.scales) - (config.scales - 1) / 2
+    return (steps * np.log(config.scale_step)).astype(np.float32)
+
+
+def _solve(filter: Array, memory: SampleMemory, steps, max_steps: int, config: ScaleFilterConfig) -> Array:
+    label = jnp.asarray(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)))
+
+    def residuals(filter, samples, weights, ridge):
+        errors = safe_sqrt(weights / config.scales)[:, None] * (samples @ filter - label[None])
+        return errors, jnp.sqrt(ridge) * filter
+
+    return gauss_newton(
+        residuals,
+        filter,
+        (memory.samples, memory.weights, jnp.asarray(config.ridge, filter.dtype)),
+        num_steps=jnp.minimum(steps, 1),
+        max_steps=1,
+        cg_steps=steps,
+        max_cg_steps=max_steps,
+    )

@@ -1,0 +1,1 @@
+"""`python -m train.benchmark`: how long training steps take."""

@@ -1,0 +1,137 @@
+"""Data sets for training: `prepare` writes one from a benchmark's folder, `load` reads it.
+
+    python -m train.datasets got10k --source GOT-10k --data_dir prepared      # or prepare("got10k", ...)
+    dataset = load("got10k", "prepared")
+    dataset.frames[i]["image"]         # bytes of a JPEG or PNG file, by random access; decode with OpenCV
+    dataset.table.boxes[i]             # x, y, w, h of that frame; .starts and .lengths of its sequence
+
+Needs tensorflow-datasets and array_record, but not TensorFlow.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from eval.sources.sequences import SequenceError
+from train.datasets import faults, layouts, records
+from train.datasets.layouts import LAYOUTS, SYNTHETIC, SyntheticConfig
+from train.datasets.records import ClipLoader, DatasetError, Frames, SequenceTable, TrackingDataset, load
+
+__all__ = [
+    "LAYOUTS",
+    "SYNTHETIC",
+    "DatasetError",
+    "Frames",
+    "SequenceTable",
+    "SyntheticConfig",
+    "TrackingDataset",
+    "load",
+    "prepare",
+]
+
+
+def prepare(
+    name: str,
+    source_dir: Path | str | None,
+    data_dir: Path | str,
+    split: str = "train",
+    *,
+    chosen: list[str] | None = None,
+    synthetic: SyntheticConfig = SyntheticConfig(),
+    problems: list[str] | None = None,
+    decode: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> TrackingDataset:
+    """Builds the data set `name` (a key of LAYOUTS, or SYNTHETIC, which takes no source) and loads it.
+
+    The source is looked through first: DatasetError with all its `faults`, or where a list `problems` is given
+    they are appended to it and the sequences that have one are left out; `decode` reads every image then
+    (always for `folder`). `chosen`: names of sequences, or their 0-based places in the source's order (lists
+    of both kinds exist for GOT-10k). The data set appears whole or not at all; one that is there is loaded,
+    or built again with `overwrite`.
+    """
+    _check_names(name, split)
+    folder = records.folder_of(name, data_dir, split)
+    origin = {"name": name, "split": split, "chosen": chosen}
+    if name == SYNTHETIC:
+        origin["synthetic"] = dataclasses.asdict(synthetic)
+    origin = json.loads(json.dumps(origin))
+    if folder.is_dir() and not overwrite:
+        if records.made_from(folder) != origin:
+            raise DatasetError(f"{folder}: prepared already with other settings; overwrite it or name another data_dir")
+        return load(name, data_dir, split)
+    loaders = _find(name, source_dir, split, synthetic)
+    if chosen is not None:
+        loaders = _choose(loaders, chosen, str(source_dir or name))
+    total = synthetic.num_clips * synthetic.clip.num_frames
+    if name != SYNTHETIC:
+        loaders, total = _sound(name, loaders, Path(source_dir), split, problems, decode, progress)
+    with tqdm(total=total, desc=f"{name}: writing", unit=" images", disable=not progress) as bar:
+        try:
+            clips = (loader() for loader in loaders.values())
+            records.write(name, data_dir, split, clips, origin=origin, on_frame=bar.update)
+        except SequenceError as error:
+            raise DatasetError(f"{error}; nothing was prepared", [str(error)]) from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: the writer of records, whose disk is full
+            raise DatasetError(
+                f"{folder}: cannot be written ({error}); make room there and prepare it again"
+            ) from error
+    return load(name, data_dir, split)
+
+
+def _check_names(name: str, split: str) -> None:
+    if name not in LAYOUTS and name != SYNTHETIC:
+        raise DatasetError(f"unknown data set {name!r}; choose one of {', '.join([*LAYOUTS, SYNTHETIC])}")
+    if not (split.isidentifier() and split.islower()) or split == "all":
+        raise DatasetError(f"split {split!r}: give a name of small letters, digits and _, and not 'all'")
+
+
+def _find(name: str, source_dir, split: str, synthetic: SyntheticConfig) -> dict[str, ClipLoader]:
+    if name == SYNTHETIC:
+        return layouts.find_synthetic(synthetic, split)
+    find, layout = LAYOUTS[name]
+    if source_dir is None or not Path(source_dir).is_dir():
+        raise DatasetError(f"{source_dir}: no such folder; give the folder of {name} as source: {layout}")
+    try:
+        loaders = find(Path(source_dir), split)
+    except (SequenceError, OSError) as error:
+        raise DatasetError(str(error)) from error
+    if not loaders:
+        raise DatasetError(f"{source_dir}: nothing found; the {name} layout is {layout}")
+    return loaders
+
+
+def _choose(loaders: dict[str, ClipLoader], chosen: list[str], source: str) -> dict[str, ClipLoader]:
+    order = list(loaders)
+    names = [
+        order[int(name)] if name not in loaders and name.isdigit() and int(name) < len(order) else name
+        for name in chosen
+    ]
+    unknown = [name for name in names if name not in loaders]
+    if unknown or not names:
+        raise DatasetError(f"{source}: no sequence {', '.join(unknown[:5]) or 'chosen'}; there are {len(order)}")
+    return {name: loaders[name] for name in names}
+
+
+def _sound(
+    name: str, loaders: dict[str, ClipLoader], source: Path, split: str, problems: list | None, decode, progress
+) -> tuple[dict[str, ClipLoader], int]:
+    """The loaders without a fault, and the number of their images; DatasetError where faults are not left out."""
+    found: list[str] = []
+    sound, total = {}, 0
+    for key, loader in tqdm(loaders.items(), f"{name}: looking", unit=" sequences", disable=not progress):
+        wrong, count = faults.faults_of_clip(loader, decode and name != "folder")
+        if name == "folder":
+            wrong = faults.faults_of_folder(layouts.folder_named(source, split, key)) or wrong
+        found += wrong
+        if not wrong:
+            sound[key], total = loader, total + count
+    if found and (problems is None or not sound):
+        more = f" (and {len(found) - 1} more faults)" if len(found) > 1 else ""
+        raise DatasetError(f"{found[0]}{more}", found)
+    if found:
+        problems.extend(found)
+    return sound, total

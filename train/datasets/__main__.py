@@ -1,0 +1,88 @@
+"""Prepares a data set for training: `python -m train.datasets NAME --source DIR --data_dir OUT`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from eval import settings
+from train.datasets import LAYOUTS, SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
+from train.datasets.records import folder_of
+
+INTERRUPTED = 130
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    layouts = "".join(f"  {name:12} {layout}\n" for name, (_, layout) in LAYOUTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m train.datasets",
+        description="Prepare a data set for training: one record per frame, and a table of the boxes.",
+        epilog="example: python -m train.datasets got10k --source GOT-10k --data_dir data\n\n"
+        f"layouts of --source:\n{layouts}  {SYNTHETIC} draws its clips and needs no source",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [*LAYOUTS, SYNTHETIC]
+    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--source", type=Path, metavar="DIR", help="folder of the benchmark, or of one's own sequences")
+    parser.add_argument("--data_dir", type=Path, required=True, metavar="OUT", help="folder of prepared data sets")
+    parser.add_argument("--split", default="train", help="name of the part (default: train)")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="sequences to take, a name or place from 0 a line")
+    parser.add_argument("--decode", action="store_true", help="decode every image first (folder: always done)")
+    parser.add_argument("--skip_faulty", action="store_true", help="leave out sequences with a fault")
+    parser.add_argument("--overwrite", action="store_true", help="build it again if it is there")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"of {SYNTHETIC}: num_clips=100, seed=1, quality=95, clip.num_frames=60, clip.distractors=3, ...",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    problems: list[str] | None = [] if arguments.skip_faulty else None
+    folder = folder_of(arguments.name, arguments.data_dir, arguments.split)
+    was_there = folder.is_dir() and not arguments.overwrite
+    try:
+        if arguments.set and arguments.name != SYNTHETIC:
+            raise DatasetError(f"--set changes what {SYNTHETIC} draws; {arguments.name} has nothing to set")
+        chosen = arguments.list.read_text().split() if arguments.list else None
+        dataset = prepare(
+            arguments.name,
+            arguments.source,
+            arguments.data_dir,
+            arguments.split,
+            chosen=chosen,
+            synthetic=settings.override(SyntheticConfig(), arguments.set),
+            problems=problems,
+            decode=arguments.decode,
+            overwrite=arguments.overwrite,
+            progress=True,
+        )
+    except DatasetError as error:
+        for fault in error.faults[1:]:
+            print(f"fault: {fault}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    for problem in problems or ():
+        print(f"left out: {problem}", file=sys.stderr)
+    print(f"{folder}: {'was prepared already' if was_there else 'prepared'}; {counts(dataset)}")
+    return 0
+
+
+def counts(dataset: TrackingDataset) -> str:
+    table = dataset.table
+    share = 100 * table.visible.mean()
+    return f"{len(table.names)} sequences, {len(table.visible)} frames, {share:.1f} % of them visible"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted; nothing was prepared, the same command starts again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
