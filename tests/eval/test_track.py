@@ -266,7 +266,8 @@ DRIVER = """
     entry = SimpleNamespace(config=test_track_cli.Config(), make=lambda config: tracker)
     trackers.get = lambda name: entry
     trackers.load_params = lambda name, weights: bright_spot.PARAMS
-    from eval import track, video
+    from eval import track
+    from eval.sources import video
     def endless(source):
         frames = (time.sleep(0.02) or frame for frame in itertools.cycle(test_track_cli.spots(10)))
         return video.Source("endless", frames, 25.0, None)

@@ -46,7 +46,8 @@ def config(tmp_path):
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import data, program
+        from train import program
+        from train.samples import frames
         from train.configs import dimp_smoke
 
         def get_config():
@@ -57,7 +58,7 @@ def config(tmp_path):
                 config,
                 datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loader=replace(config.loader, batch_size=2, crops=crops),
-                prepare=replace(config.prepare, labels=data.LabelConfig(feature_size=4, sigma=0.2)),
+                prepare=replace(config.prepare, labels=frames.LabelConfig(feature_size=4, sigma=0.2)),
             )
         """)
     )

@@ -167,7 +167,7 @@ def test_seeds_are_one_row_and_other_settings_another(no_figures, data, tmp_path
     assert set(rows) == {"t", "t (other)", "named"} and rows["t"].seeds == 3
     alone = [build(folder, "--data_dir", data).entries[0].mean("auc") for folder in folders]
     assert rows["t"].spread["auc"] == pytest.approx((np.mean(alone), np.std(alone, ddof=1)))
-    monkeypatch.setattr(report.report_page, "MOST_PICTURED", 1)
+    monkeypatch.setattr(report.page, "MOST_PICTURED", 1)
     report.write_report(built, tmp_path / "out")
     mean, deviation = rows["t"].spread["auc"]
     (row,) = [row for row in page(tmp_path / "out").tables[0] if row[0] == "t"]

@@ -106,7 +106,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
     path, old = tmp_path / "Deer.txt", "old" * 10_000
     write_atomically(path, old)
     killed = (
-        "import os, signal, sys; from pathlib import Path; from eval import results\n"
+        "import os, signal, sys; from pathlib import Path; from eval.scoring import results\n"
         "results.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
         "results.write_atomically(Path(sys.argv[1]), 'new' * 10_000)\n"
     )

@@ -376,7 +376,7 @@ def test_interruption_leaves_nothing_and_starts_again(own, tmp_path, monkeypatch
 
 def test_killed_preparation_is_cleared_away(own, tmp_path):
     """SIGKILL in the middle of writing: no data set, and the next run removes what was left."""
-    code = "import sys, time; from eval import datasets; from train.datasets import records; real = records.encoded\n"
+    code = "import sys, time; from train import datasets; from train.datasets import records; real = records.encoded\n"
     code += "def slow(frame):\n    print('writing', flush=True); time.sleep(5); return real(frame)\n"
     code += "records.encoded = slow; datasets.prepare('folder', *sys.argv[1:])\n"
     command = [sys.executable, "-c", code, str(own), str(tmp_path / "out")]
