@@ -343,7 +343,7 @@ import functools, os, sys
 from types import SimpleNamespace
 import jax
 import trackers
-from tests import trivial_tracker
+from tests.helpers import trivial_tracker
 trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
 trackers.load_params = lambda name, weights: trivial_tracker.params()
 from eval import run

@@ -261,15 +261,16 @@ DRIVER = """
     import itertools, sys, time
     import trackers
     from types import SimpleNamespace
-    from tests import bright_spot, test_track_cli
+    from tests.eval import test_track
+    from tests.helpers import bright_spot
     tracker = bright_spot.make(150.0)
-    entry = SimpleNamespace(config=test_track_cli.Config(), make=lambda config: tracker)
+    entry = SimpleNamespace(config=test_track.Config(), make=lambda config: tracker)
     trackers.get = lambda name: entry
     trackers.load_params = lambda name, weights: bright_spot.PARAMS
     from eval import track
     from eval.sources import video
     def endless(source):
-        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(test_track_cli.spots(10)))
+        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(test_track.spots(10)))
         return video.Source("endless", frames, 25.0, None)
     video.open_source = endless
     sys.exit(track.main(["--video", "endless", "--box", "5,10,9,9", "--out", sys.argv[1]]))

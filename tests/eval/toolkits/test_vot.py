@@ -71,7 +71,7 @@ SCRIPT = """
 import sys
 from types import SimpleNamespace
 import trackers
-from tests import trivial_tracker
+from tests.helpers import trivial_tracker
 trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
 trackers.load_params = lambda name, weights: trivial_tracker.params()
 from eval import vot_tracker
