@@ -74,7 +74,7 @@ import trackers
 from tests.helpers import trivial_tracker
 trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
 trackers.load_params = lambda name, weights: trivial_tracker.params()
-from eval import vot_tracker
+from eval.toolkits import vot as vot_tracker
 sys.exit(vot_tracker.main(sys.argv[1:]))
 """
 
