@@ -10,16 +10,14 @@ import optax
 import pytest
 
 from ops import boxes
-from ops.score_maps import gaussian_label, label_center
 from tests.golden import formula
 from tests.helpers import oracle
+from tests.helpers.bright_squares import example
 from trackers.weights import names
 from train import atom, dimp, loop, losses
 from train.loop import trained, with_trained
 
 EVERYTHING = loop.OptimizerConfig(groups=((".", 1.0),))
-SIDE, CELLS = 64, 4  # pixels and cells of a crop
-FRAMES, TESTS, TARGETS, PROPOSALS = 2, 1, 2, 3
 
 
 def test_golden_hinge_loss_and_its_gradient():
@@ -36,31 +34,6 @@ def test_golden_overlap_targets():
     overlap = boxes.iou(jnp.asarray(stored["iou_prop"]), jnp.asarray(stored["iou_ref"]))
     np.testing.assert_allclose(overlap, stored["iou"], atol=1e-6)
     assert losses.overlap_regression(jnp.asarray(stored["iou_target_2iou_minus1"]), overlap) < 1e-10
-
-
-def example(dtype) -> dict[str, jax.Array]:
-    """Bright squares on noise."""
-    rng = np.random.default_rng(0)
-    corner = rng.uniform(12, 28, (FRAMES + TESTS, TARGETS, 2))
-    box = np.concatenate([corner, np.full_like(corner, 20)], -1)
-    images = rng.uniform(0, 120, (FRAMES + TESTS, TARGETS, SIDE, SIDE, 3))
-    for frame, target in np.ndindex(*box.shape[:2]):
-        x, y, w, h = box[frame, target].round().astype(int)
-        images[frame, target, y : y + h, x : x + w] += 120
-    proposals = box[FRAMES:, :, None] + rng.normal(0, 2, (TESTS, TARGETS, PROPOSALS, 4))
-    overlaps = boxes.iou(jnp.asarray(proposals), jnp.asarray(box[FRAMES:, :, None]))
-    offset = (box[FRAMES:, :, 1::-1] + box[FRAMES:, :, :1:-1] / 2 - SIDE / 2) / SIDE
-    label = partial(gaussian_label, sigma=0.05 * CELLS, feature_size=CELLS, extra_cells=1)
-    labels = jax.vmap(jax.vmap(label))(label_center(jnp.asarray(offset), CELLS, 4))
-    batch = {
-        "train_images": images[:FRAMES],
-        "train_boxes": box[:FRAMES],
-        "test_images": images[FRAMES:],
-        "proposals": proposals,
-        "overlaps": overlaps,
-        "labels": labels,
-    }
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), batch)
 
 
 def parameters(dtype):

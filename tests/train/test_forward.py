@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train.test_dimp import example
+from tests.helpers.bright_squares import example
 from trackers.nets import models
 from train import atom, dimp, loop
 from train.forward import applying, backbone_taps

@@ -3,11 +3,10 @@
 import json
 import textwrap
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import cv2
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +15,9 @@ import pytest
 import trackers
 from eval import settings
 from ops.score_maps import overlap_label
-from tests.train.samples.test_pairs import dataset, seen_box
-from trackers.nets import models, siamese
-from trackers.nets.alexnet import MEMTRACK_BATCH_NORM
-from trackers.nets.memory import MemoryController, NormalizedResponseHead
-from trackers.nets.resnet import batch_norm
+from tests.helpers.drawn_targets import dataset, seen_box
+from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
+from trackers.nets import siamese
 from trackers.weights import files
 from train import loop, losses, memtrack, program, release
 from train.benchmark import __main__ as benchmark
@@ -33,38 +30,9 @@ from train.samples.pairs import PairCropConfig
 TEMPLATE, SEARCH = 103, 119  # pixels of a side of the crops in `example`: 3 and 5 cells
 
 
-class Backbone(nn.Module):
-    """As many cells of as many pixels as the real one."""
-
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = nn.Conv(8, (11, 11), 8, "VALID", name="conv1")(images / 255)
-        x = nn.relu(batch_norm("bn1", train, **MEMTRACK_BATCH_NORM)(x))
-        return (nn.Conv(8, (10, 10), 1, "VALID", name="conv2")(x),)
-
-
-NARROW = {
-    "backbone": Backbone(),
-    "memory": MemoryController(slots=3, hidden=6, channels=8),
-    "head": NormalizedResponseHead(),
-}
-
-
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
     monkeypatch.setattr(program, "prepare_process", lambda: None)
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    for module in (models, siamese):
-        monkeypatch.setattr(module, "networks", {"memtrack": NARROW}.__getitem__)
-
-
-@lru_cache
-def start():
-    """Parameters of the narrow networks; asked for under `narrow`."""
-    return jax.device_get(jax.jit(lambda: models._initialize("memtrack", jax.random.key(0)))())
 
 
 def example(steps: int, clips: int) -> dict[str, np.ndarray]:
@@ -84,7 +52,7 @@ def cast(tree, dtype):
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_differences(narrow, x64):
+def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_differences(narrow, x64):  # noqa: F811
     """Float64, along a random direction in each part, with dropout and in chunks of four frames."""
     params, batch = cast(start(), jnp.float64), cast(example(16, 1), jnp.float64)
     config = memtrack.LossConfig(chunk=4)
@@ -110,7 +78,7 @@ def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_difference
         np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-4)
 
 
-def test_the_loss_is_that_of_tracking_step_by_step(narrow):
+def test_the_loss_is_that_of_tracking_step_by_step(narrow):  # noqa: F811
     """With stored statistics of the backbone, however long a chunk is: the loop over frames that the tracker takes."""
     params, batch = start(), cast(example(4, 2), jnp.float32)
     config = memtrack.LossConfig(chunk=4, backbone_statistics="stored", dropout=0.0, l2=0.0)
@@ -143,7 +111,7 @@ def test_the_loss_is_that_of_tracking_step_by_step(narrow):
     assert not np.array_equal(after["head"]["batch_stats"]["norm"]["mean"], [0.0])
 
 
-def test_a_fixed_batch_can_be_learned(narrow):
+def test_a_fixed_batch_can_be_learned(narrow):  # noqa: F811
     """The loss falls, every parameter moves, and so do the running statistics."""
     optimizer = loop.OptimizerConfig(groups=((".", 1e-2),), clip=20.0)
     config = memtrack.LossConfig(chunk=2)
@@ -162,7 +130,7 @@ def test_a_fixed_batch_can_be_learned(narrow):
     assert all(jax.tree.leaves(moved))
 
 
-def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):
+def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):  # noqa: F811
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
     result = benchmark.run_clip(
         benchmark.ClipOptions(lengths=(2, 8), template_size=TEMPLATE, search_size=SEARCH, clips=2)
@@ -319,7 +287,7 @@ def mini(folder: Path) -> Path:
     return path
 
 
-def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):
+def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  # noqa: F811
     run = tmp_path / "run"
 
     def command(*more):

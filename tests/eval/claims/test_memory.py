@@ -6,7 +6,7 @@ import pytest
 
 from eval.claims import memory
 from eval.claims.memory import Trace
-from tests.train.test_memtrack import narrow, start  # noqa: F401, a fixture
+from tests.helpers.narrow_memtrack import narrow, start  # noqa: F401, a fixture
 from trackers.weights import files
 
 
