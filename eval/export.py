@@ -43,7 +43,7 @@ from eval.scoring.results import ResultError, write_atomically
 from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
 from trackers.base import Frame, Params, Tracker
-from trackers.images import canvas_size, to_canvas
+from trackers.images import canvas_size
 
 Array = jax.Array
 
@@ -284,7 +284,7 @@ def _drawn(canvas: tuple[int, int]) -> tuple[list[Frame], np.ndarray]:
     """Frames of a clip on the canvas, and the target's box x, y, w, h in the first."""
     sides = {"height": min(canvas[0], 240), "width": min(canvas[1], 320)}
     drawn = list(clip(ClipConfig(**sides, num_frames=CHECKED_FRAMES), seed=0))
-    return [to_canvas(example.image, canvas) for example in drawn], drawn[0].box
+    return [trackers.frame(example.image, canvas) for example in drawn], drawn[0].box
 
 
 def describe(path: Path) -> str:

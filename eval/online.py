@@ -11,7 +11,7 @@ from eval import settings
 from eval.running.compilation import CompiledPerCanvas
 from eval.sources.video import to_rgb
 from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
-from trackers.images import box_to_xywh, canvas_size, to_canvas, xywh_to_box
+from trackers.images import canvas_size, xywh_to_box
 
 XYWH = tuple[float, float, float, float]
 
@@ -81,14 +81,14 @@ class OnlineTracker:
         track = self._track.prepare(self._params, self._state, frame)
         self._state, estimate = track(self._params, self._state, frame)
         box, confidence, verdict = jax.device_get((estimate.box, estimate.confidence, estimate.verdict))
-        self.box = tuple(box_to_xywh(box).tolist())
+        self.box = tuple(trackers.xywh(box).tolist())
         self.confidence, self.verdict = float(confidence), int(verdict)
         return self.verdict != LOST, self.box
 
     def _frame(self, image: np.ndarray) -> Frame:
         """The image on the canvas of `max_size` if it fits there, else on one of its own."""
         fits = self._canvas and image.shape[0] <= self._canvas[0] and image.shape[1] <= self._canvas[1]
-        return to_canvas(image, self._canvas if fits else None)
+        return trackers.frame(image, self._canvas if fits else None)
 
 
 def load_online(name: str, weights: Path | str | None, assignments: Sequence[str]) -> OnlineTracker:

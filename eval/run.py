@@ -39,7 +39,7 @@ from eval.sources import sequences
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import LAYOUTS, Sequence, SequenceError
 from trackers.base import Frame, Params, Tracker
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 
 INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
@@ -87,9 +87,9 @@ def track_sequence(
         state, estimate = jax.block_until_ready(function(params, state, jax.device_put(image)))
         seconds = perf_counter() - start
         box, confidence = jax.device_get((estimate.box, estimate.confidence))
-        return box_to_xywh(box), confidence, seconds
+        return trackers.xywh(box), confidence, seconds
 
-    return _one_pass(sequence, to_canvas, init, track, start_box=start_box, on_frame=on_frame, stop=stop)
+    return _one_pass(sequence, trackers.frame, init, track, start_box=start_box, on_frame=on_frame, stop=stop)
 
 
 def track_with_guest(
@@ -148,7 +148,7 @@ def first_box(sequence: Sequence, jitter: float = 0.0, seed: int = 0) -> np.ndar
 
 def decoded(sequence: Sequence) -> Iterator[Frame]:
     """The images of a sequence as Frames of numpy arrays."""
-    return (to_canvas(sequences.read_image(path)) for path in sequence.frames)
+    return (trackers.frame(sequences.read_image(path)) for path in sequence.frames)
 
 
 class Entrant(NamedTuple):

@@ -37,7 +37,7 @@ from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
 from eval.sources.video import VERDICT_NAMES, Source, VideoError, VideoWriter
 from trackers.base import FOUND, Params, Tracker, many
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 
@@ -127,7 +127,7 @@ def track_frames(
     params = jax.device_put(params)
     keys = jax.random.split(jax.random.key(seed), len(boxes))
     targets = None
-    for image, frame in read_ahead((image, to_canvas(image)) for image in images):
+    for image, frame in read_ahead((image, trackers.frame(image)) for image in images):
         if targets is None:
             boxes = np.stack([check_box(box, *image.shape[:2]) for box in boxes])
             args = params, keys, *jax.device_put((frame, xywh_to_box(boxes)))
@@ -145,7 +145,7 @@ def track_frames(
         box, *rest = jax.device_get((estimates.box, estimates.score, estimates.confidence, estimates.verdict))
         seconds = perf_counter() - start
         score, confidence, verdict = (np.asarray(value, np.float64) for value in rest)
-        yield image, Tracked(box_to_xywh(box), score, confidence, verdict.astype(int), seconds)
+        yield image, Tracked(trackers.xywh(box), score, confidence, verdict.astype(int), seconds)
 
 
 def _from_frame(source: Source, start: int) -> Iterator[np.ndarray]:

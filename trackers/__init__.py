@@ -1,32 +1,80 @@
-"""Trackers as pure functions: `trackers.base` holds the one interface, this page the list of what there is.
+"""Trackers as pure functions: the whole public interface on this page, the list of what there is in the middle.
 
-    entry = trackers.get("dimp18")
-    params = trackers.load_params("dimp18", "dimp18.safetensors")
-    tracker = entry.make(entry.config)
-    estimates = jax.jit(trackers.base.run(tracker))(params, key, frames, box)
+    tracker, params = trackers.load("dimp_tiny")
+    init, track = jax.jit(tracker.init), jax.jit(tracker.track)
+    state = init(params, jax.random.key(0), trackers.frame(images[0]), trackers.box(x, y, w, h))
+    for image in images[1:]:
+        state, estimate = track(params, state, trackers.frame(image))
+        print(trackers.xywh(estimate.box), estimate.confidence)
 """
 
+import dataclasses
+import difflib
+import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from trackers import atom, dasiamrpn, dimp, memtrack, siamfc, siamrpn, thor
-from trackers.base import Params, Tracker
+from ops.boxes import Box
+from trackers import atom, dasiamrpn, dimp, memtrack, rules, siamfc, siamrpn, thor
+from trackers.base import (
+    FOUND,
+    HARD_NEGATIVE,
+    LOST,
+    UNCERTAIN,
+    Estimate,
+    Frame,
+    Params,
+    Tracker,
+    many,
+    run,
+    run_many,
+    set_targets,
+)
+from trackers.images import box, frame, xywh
 from trackers.nets import filter_bank, models
 from trackers.parts.online import Stages
 from trackers.parts.templates import Matcher
 from trackers.weights import WeightsError, files, released
 
+__all__ = [
+    "FOUND",
+    "HARD_NEGATIVE",
+    "LOST",
+    "UNCERTAIN",
+    "Box",
+    "Entry",
+    "Estimate",
+    "Frame",
+    "Tracker",
+    "WeightsError",
+    "box",
+    "frame",
+    "get",
+    "init_params",
+    "load",
+    "load_params",
+    "many",
+    "names",
+    "register",
+    "run",
+    "run_many",
+    "set_targets",
+    "xywh",
+]
+
 
 class Entry(NamedTuple):
-    """A tracker by name: its numbers, and what makes it of them."""
+    """A tracker in the table: its numbers, what makes it of them, and where its parameters come from."""
 
     config: Any  # frozen dataclass; variants are `dataclasses.replace`
     make: Callable[[Any], Tracker]
-    make_parts: Callable[[Any], Stages | Matcher]  # the same in pieces, for benchmarks and wrappers
-    model: str | None  # of `trackers.nets.models`; None: the filter bank, built by code
+    make_parts: Callable[[Any], Stages | Matcher] | None = None  # the same in pieces, for benchmarks and wrappers
+    model: str | None = None  # of `trackers.nets.models`; None: no file, parameters of `init_params`
+    init_params: Callable[[jax.Array], Params] = lambda key: {}  # of a key; where `model` is None
 
 
 _ENTRIES = {
@@ -34,7 +82,10 @@ _ENTRIES = {
     "atom_vot": Entry(atom.VOT, atom.make, atom.make_stages, "atom"),
     "atom_multiscale": Entry(atom.MULTISCALE, atom.make, atom.make_stages, "atom_multiscale"),
     "atom_multiscale_search": Entry(atom.MULTISCALE_SEARCH, atom.make, atom.make_stages, "atom_multiscale"),
-    "atom_filterbank": Entry(atom.FILTER_BANK, atom.make, atom.make_stages, None),
+    "atom_filterbank": Entry(
+        *(atom.FILTER_BANK, atom.make, atom.make_stages),
+        init_params=lambda key: {"backbone": filter_bank.init_variables()},
+    ),
     "dimp18": Entry(dimp.Config(), dimp.make, dimp.make_stages, "dimp18"),
     "dimp18_vot18": Entry(dimp.VOT18, dimp.make, dimp.make_stages, "dimp18"),
     "dimp18_heads": Entry(dimp.HEADS, dimp.make, dimp.make_stages, "dimp18"),
@@ -83,25 +134,96 @@ _ENTRIES = {
 
 
 def names() -> list[str]:
-    """Names of all trackers."""
+    """Names of all trackers, those of `register` last."""
     return list(_ENTRIES)
 
 
 def get(name: str) -> Entry:
-    """The entry of `name`; ValueError, one line with the choices, if there is none."""
+    """The entry of a tracker: a name of `names`, or "module:ATTRIBUTE", an Entry in a module on the user's path.
+
+    ValueError, one line with the fix: no such name, no such module, or no Entry there.
+    """
+    if ":" in name:
+        return _imported(name)
     if name not in _ENTRIES:
-        raise ValueError(f"unknown tracker {name!r}; known: {', '.join(_ENTRIES)}")
+        alike = difflib.get_close_matches(name, _ENTRIES)
+        hint = f"did you mean {' or '.join(alike)}?" if alike else f"known: {', '.join(_ENTRIES)}"
+        raise ValueError(f"unknown tracker {name!r} (your own is module:ATTRIBUTE); {hint}")
     return _ENTRIES[name]
 
 
-def init_params(name: str, key: jax.Array) -> Params:
-    """Untrained parameters of tracker `name`: the start of training, or for tests and benchmarks."""
-    model = get(name).model
-    return {"backbone": filter_bank.init_variables()} if model is None else models.init_variables(model, key)
+def register(name: str, entry: Entry) -> None:
+    """Add a tracker under `name`, for `get`, `load` and every command that runs in this process.
+
+    ValueError for a name that is taken or no file name (results lie in a folder called so), and for what is no Entry.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"tracker {name!r}: a name consists of letters, digits, '_', '-' and '.'")
+    if name in _ENTRIES:
+        raise ValueError(f"tracker {name!r} exists already; choose another name")
+    _ENTRIES[name] = _checked(name, entry)
 
 
-def load_params(name: str, weights: str | Path | None) -> Params:
-    """The parameters of tracker `name` from a file of `eval.convert` or training.
+def _imported(name: str) -> Entry:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"tracker {name!r}: cannot import module {module_name!r}: {error}; looked for in the current folder and on "
+            "PYTHONPATH"
+        ) from error
+    except Exception as error:  # whatever the user's file raises
+        raise ValueError(f"tracker {name!r}: module {module_name!r} fails: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        raise ValueError(f"tracker {name!r}: {module.__file__} has no {attribute!r}")
+    return _checked(name, getattr(module, attribute))
+
+
+def _checked(name: str, entry: Any) -> Entry:
+    if not isinstance(entry, Entry):
+        raise ValueError(f"tracker {name!r}: is a {type(entry).__name__}, not a trackers.Entry")
+    if not dataclasses.is_dataclass(entry.config) or isinstance(entry.config, type):
+        raise ValueError(f"tracker {name!r}: its config is {entry.config!r}, not an instance of a frozen dataclass")
+    if entry.model is not None:
+        try:
+            models.networks(entry.model)
+        except ValueError as error:
+            raise ValueError(f"tracker {name!r}: {error}") from error
+    return entry
+
+
+def load(name: str, weights: str | Path | None = None, **changes: Any) -> tuple[Tracker, Params]:
+    """A tracker, ready to run, and its parameters.
+
+        tracker, params = trackers.load("dimp18_heads", "dimp18.safetensors", image_size=256)
+
+    name: as for `get`. weights: as for `load_params`. changes: fields of the tracker's Config, nested ones by their
+    dotted path: `**{"localization.not_found_threshold": 0.3}`.
+    Raises ValueError (`WeightsError` for the file), one line that names the field or the file and the fix.
+    """
+    entry = get(name)
+    config = entry.config
+    for path, value in changes.items():
+        config = _replaced(config, path.split("."), value, path)
+    rules.validate(config)
+    return entry.make(config), load_params(name, weights)
+
+
+def _replaced(config: Any, path: list[str], value: Any, whole: str) -> Any:
+    fields = [field.name for field in dataclasses.fields(config)]
+    if path[0] not in fields:
+        raise ValueError(f"{whole}: {type(config).__name__} has no field {path[0]!r}; it has {', '.join(fields)}")
+    if len(path) > 1:
+        present = getattr(config, path[0])
+        if not dataclasses.is_dataclass(present):
+            raise ValueError(f"{whole}: {path[0]} is {present!r}, which has no fields")
+        value = _replaced(present, path[1:], value, whole)
+    return dataclasses.replace(config, **{path[0]: value})
+
+
+def load_params(name: str, weights: str | Path | None = None) -> Params:
+    """The parameters of tracker `name` (as for `get`) from a file of `eval.convert` or training.
 
     None: those that come with the package, where there are any, and for a tracker that needs no file.
     Raises `WeightsError`, one line that names the file and the fix.
@@ -123,3 +245,9 @@ def load_params(name: str, weights: str | Path | None) -> Params:
     if not any(tensor.startswith("backbone/") for tensor in metadata["sha256"]):
         raise WeightsError(f"{weights}: heads without a backbone; join them with one: eval.convert --heads {weights}")
     return files.load(weights, models.expected_variables(model))
+
+
+def init_params(name: str, key: jax.Array) -> Params:
+    """Untrained parameters of tracker `name`: the start of training, or for tests and benchmarks."""
+    entry = get(name)
+    return entry.init_params(key) if entry.model is None else models.init_variables(entry.model, key)

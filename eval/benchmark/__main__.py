@@ -34,7 +34,7 @@ from eval.measure.timing import compile_timed, interleaved
 from eval.scoring.results import ResultError
 from eval.sources.synthetic import ClipConfig, clip
 from trackers import base
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.nets import filter_bank, models, resnet
 from trackers.parts import templates
 from trackers.parts.templates import Matcher
@@ -267,7 +267,7 @@ def _scene(options) -> tuple[base.Frame, base.Frame, Any]:
     """Two frames on the device and the target's box in the first."""
     config = ClipConfig(height=options.height, width=options.width, num_frames=2, target_size=(60.0, 60.0))
     first, second = list(clip(config, seed=0))
-    frames = [jax.device_put(to_canvas(example.image)) for example in (first, second)]
+    frames = [jax.device_put(trackers.frame(example.image)) for example in (first, second)]
     return frames[0], frames[1], jax.device_put(xywh_to_box(first.box))
 
 

@@ -29,7 +29,7 @@ from eval.sources.clips import Clip, drawn_clip, read_clip
 from eval.sources.sequences import SequenceError
 from trackers import memtrack, siamfc
 from trackers.base import Params
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.parts import templates
 from trackers.weights import WeightsError
 
@@ -57,7 +57,7 @@ def follow(config: memtrack.Config, params: Params, clip: Clip) -> Trace:
     compiled, params, key = Compiled.of(memtrack.make(config)), jax.device_put(params), jax.random.key(0)
     rows, boxes, state = [], [clip.boxes[0]], None
     for index in range(len(clip.boxes)):
-        frame = jax.device_put(to_canvas(clip.image(index)))
+        frame = jax.device_put(trackers.frame(clip.image(index)))
         if state is None:
             box = jax.device_put(xywh_to_box(clip.boxes[0]))
             state = compiled.init.prepare(params, key, frame, box)(params, key, frame, box)
@@ -65,7 +65,7 @@ def follow(config: memtrack.Config, params: Params, clip: Clip) -> Trace:
         before = np.array(state.box.center), np.array(state.box.size)
         state, estimate = compiled.track.prepare(params, state, frame)(params, state, frame)
         estimate = jax.device_get(estimate)
-        boxes.append(box_to_xywh(estimate.box))
+        boxes.append(trackers.xywh(estimate.box))
         rows.append(
             {"confidence": estimate.confidence, **estimate.extras, "crops": _covered(config, *before, estimate)}
         )

@@ -34,7 +34,7 @@ from ops.boxes import Box
 from ops.crop import mean_color
 from trackers import siamrpn
 from trackers.base import Frame
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.nets import rpn
 from trackers.parts import templates
 
@@ -65,9 +65,9 @@ def examples(chosen: list[sequences.Sequence], frames: int) -> Iterator[Example]
         known = np.flatnonzero(np.isfinite(sequence.boxes).all(1) & (sequence.boxes[:, 2:] > 0).all(1))
         known = known[known > 0]
         read = sequences.read_image
-        first, first_box = to_canvas(read(sequence.frames[0])), xywh_to_box(sequence.boxes[0])
+        first, first_box = trackers.frame(read(sequence.frames[0])), xywh_to_box(sequence.boxes[0])
         for index in known[np.linspace(0, len(known) - 1, min(frames, len(known))).astype(int)] if len(known) else ():
-            frame, box = to_canvas(read(sequence.frames[index])), xywh_to_box(sequence.boxes[index])
+            frame, box = trackers.frame(read(sequence.frames[index])), xywh_to_box(sequence.boxes[index])
             yield Example(sequence.name, first, first_box, frame, box)
 
 

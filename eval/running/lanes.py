@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import trackers
 from eval.running.compilation import CompiledPerCanvas
 from eval.scoring.results import TrackResult
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import Sequence, SequenceError, image_size, read_image
 from trackers.base import Frame, Params, State, Tracker
-from trackers.images import box_to_xywh, canvas_size, xywh_to_box
+from trackers.images import canvas_size, xywh_to_box
 
 IMAGES_AHEAD, STEPS_AHEAD = 2, 2  # decoded for each lane, stacked for all of them
 
@@ -144,7 +145,7 @@ def _track(lanes: Lanes, params: Params, states: State, frames: Frame):
     states, estimates = jax.block_until_ready(track(params, states, jax.device_put(frames)))
     seconds = perf_counter() - start
     box, confidence = jax.device_get((estimates.box, estimates.confidence))
-    return box_to_xywh(box), confidence, states, seconds
+    return trackers.xywh(box), confidence, states, seconds
 
 
 def _start(

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import trackers
 from eval import formats
 from eval.running import parallel
 from eval.running.guest import GuestError, GuestProcess
@@ -21,7 +22,7 @@ from eval.scoring.regions import region_overlaps
 from eval.scoring.results import Report, ResultError
 from eval.sources import sequences
 from eval.sources.sequences import Sequence, SequenceError
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 
 PROTOCOLS = ("tre", "sre", "vot_reset", "vot_multistart")
 
@@ -43,7 +44,7 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: th
 
     def start(index: int, box: np.ndarray) -> None:
         nonlocal state, starts
-        image = to_canvas(sequences.read_image(sequence.frames[index]))
+        image = trackers.frame(sequences.read_image(sequence.frames[index]))
         arguments = params, jax.random.fold_in(key, starts), image, jax.device_put(xywh_to_box(box))
         state, starts = init.prepare(*arguments)(*arguments), starts + 1
 
@@ -51,9 +52,9 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: th
         nonlocal state
         if stop.is_set():
             raise parallel.Stopped(sequence.name)
-        image = to_canvas(sequences.read_image(sequence.frames[index]))
+        image = trackers.frame(sequences.read_image(sequence.frames[index]))
         state, estimate = track.prepare(params, state, image)(params, state, image)
-        return _finite(box_to_xywh(jax.device_get(estimate.box)), sequence, index)
+        return _finite(trackers.xywh(jax.device_get(estimate.box)), sequence, index)
 
     return Session(start, update)
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import trackers
 from eval import settings
 from eval.run import Compiled, decoded, sequence_key
 from eval.scoring import metrics
@@ -19,7 +20,7 @@ from eval.sources.ahead import read_ahead
 from eval.sources.sequences import Sequence
 from ops.boxes import Box
 from trackers.base import Frame, Params, Tracker
-from trackers.images import box_to_xywh, xywh_to_box
+from trackers.images import xywh_to_box
 
 Setting = tuple[float, ...]
 
@@ -122,7 +123,7 @@ def track_settings(
             else:
                 track = compiled.track.prepare(arguments, states, image)
                 states, estimates = track(arguments, states, jax.device_put(image))
-                boxes[index] = box_to_xywh(jax.device_get(estimates.box))
+                boxes[index] = trackers.xywh(jax.device_get(estimates.box))
     return np.moveaxis(boxes, 1, 0)
 
 

@@ -18,7 +18,6 @@ from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import trivial_tracker
 from tests.helpers.disk import small_disk
 from tests.properties import test_properties
-from trackers.images import to_canvas
 
 pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the extra `export`")
 CANVAS = (96, 128)
@@ -67,7 +66,7 @@ def test_a_fresh_process_gives_the_same_boxes(name, drawn, tmp_path):
 
     flat = export.flatten(tracker, params, CANVAS)
     weights, key = jax.tree.leaves(params), jnp.zeros(2, jnp.uint32)
-    frames = [to_canvas(image, CANVAS) for image in images]
+    frames = [trackers.frame(image, CANVAS) for image in images]
     state = jax.jit(flat.init)(weights, key, *frames[0], box)
     track, expected = jax.jit(flat.track), []
     for frame in frames[1:]:
@@ -92,7 +91,7 @@ def test_any_number_of_targets_each_as_if_alone(drawn, tmp_path):
     for targets in (1, 2, export.ANY):
         files[targets] = tmp_path / f"{targets}.stablehlo"
         files[targets].write_bytes(export.export_tracker(tracker, params, CANVAS, targets=targets))
-    frames = [to_canvas(image, CANVAS) for image in images]
+    frames = [trackers.frame(image, CANVAS) for image in images]
     keys, boxes = np.arange(6, dtype=np.uint32).reshape(3, 2), box + np.float32([[0], [3], [7]])
     alone = [_follow(export.load(files[1]), frames, key, one) for key, one in zip(keys, boxes)]
     for count in (1, 3):

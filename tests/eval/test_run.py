@@ -15,11 +15,12 @@ import jax
 import numpy as np
 import pytest
 
+import trackers
 from eval import run
 from eval.sources.sequences import read_dataset, read_image
 from tests.helpers import places, trivial_tracker
 from tests.helpers.disk import small_disk
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 
 REPOSITORY = places.REPOSITORY
 FRAMES = {"a": 6, "b": 4, "c": 5}
@@ -101,7 +102,7 @@ def test_boxes_are_those_of_a_plain_loop(registry, data, tmp_path):
     tracker = trivial_tracker.make(trivial_tracker.Config(gain=0.3))
     params = trivial_tracker.params()
     (sequence,) = read_dataset("folder", data, ["a"])
-    frames = [to_canvas(read_image(path)) for path in sequence.frames]
+    frames = [trackers.frame(read_image(path)) for path in sequence.frames]
     state = tracker.init(params, jax.random.key(0), frames[0], xywh_to_box(sequence.boxes[0]))
     got = rows(tmp_path / "dot" / "a.txt")
     for frame, row in zip(frames[1:], got[1:], strict=True):
@@ -346,6 +347,7 @@ import trackers
 from tests.helpers import trivial_tracker
 trackers.get = lambda name: SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
 trackers.load_params = lambda name, weights: trivial_tracker.params()
+import trackers
 from eval import run
 if "PROCESS" in os.environ:  # of two
     index, port = map(int, os.environ["PROCESS"].split())

@@ -19,7 +19,7 @@ from eval.sources.synthetic import ClipConfig, clip
 from tests.golden import formula
 from tests.helpers import oracle
 from trackers import base
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.nets import models
 from trackers.rules import validate
 from trackers.weights import names
@@ -158,7 +158,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def frames_of(images: np.ndarray, canvas: tuple[int, int] = CANVAS) -> base.Frame:
-    frames = [to_canvas(image, canvas) for image in images]
+    frames = [trackers.frame(image, canvas) for image in images]
     return jax.device_put(base.Frame(*map(np.stack, zip(*frames))))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import trackers
 from trackers import base, dimp
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import AugmentationConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
@@ -45,7 +45,7 @@ def clip(growth: float) -> tuple[base.Frame, base.Box]:
         image = behind.copy()
         top, left = 120 - height // 2, 150 - width // 2
         image[top : top + height, left : left + width] = cv2.resize(coat, (width, height), interpolation=cv2.INTER_AREA)
-        frames.append(to_canvas(image))
+        frames.append(trackers.frame(image))
     first = xywh_to_box(np.array([130.0, 96.0, 40.0, 48.0]))
     return jax.device_put((base.Frame(*map(np.stack, zip(*frames))), first))
 

@@ -13,7 +13,7 @@ from eval.scoring import metrics
 from eval.sources.synthetic import ClipConfig
 from tests.helpers import places
 from tests.helpers.compilation import jit_as_for_users
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from train import datasets, dimp, loop, program
 from train.configs import dimp18_heads, dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
@@ -45,10 +45,10 @@ def test_dimp18_overfits_one_clip(tmp_path, monkeypatch):
     tracker = entry.make(replace(entry.config, image_size=size, search_area_scale=5 * size / 288))
     init, track = jax.jit(tracker.init), jax.jit(tracker.track)
     clip = datasets.load(SYNTHETIC, tmp_path / "data")
-    frames = [to_canvas(data.decode(clip.frames[index]["image"])[..., ::-1]) for index in range(FRAMES)]
+    frames = [trackers.frame(data.decode(clip.frames[index]["image"])[..., ::-1]) for index in range(FRAMES)]
     state, boxes = init(params, jax.random.key(0), frames[0], xywh_to_box(clip.table.boxes[0])), []
     for frame in frames[1:]:
         state, estimate = track(params, state, frame)
-        boxes.append(box_to_xywh(estimate.box))
+        boxes.append(trackers.xywh(estimate.box))
     overlap = metrics.overlaps(np.stack(boxes), clip.table.boxes[1:FRAMES])
     assert overlap.mean() > 0.8, f"mean IoU {overlap.mean():.3f}, least {overlap.min():.3f}"

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import trackers
 from eval.running.compilation import CompiledPerCanvas
 from eval.sources.ahead import newest, read_ahead
 from ops.boxes import Box, from_xywh, to_xywh
 from trackers.base import Frame
-from trackers.images import box_to_xywh, canvas_size, to_canvas, xywh_to_box
+from trackers.images import canvas_size, xywh_to_box
 
 
 @settings(deadline=None)
@@ -32,11 +33,11 @@ def test_small_videos_share_one_canvas():
 
 def test_image_lies_in_the_upper_left_corner(rng):
     image = rng.integers(0, 256, (5, 7, 3), np.uint8)
-    frame = to_canvas(image)
+    frame = trackers.frame(image)
     np.testing.assert_array_equal(frame.image[:5, :7], image)
     assert frame.image.dtype == np.uint8 and frame.image.sum() == image.sum()
     assert frame.extent.tolist() == [5, 7] and frame.extent.dtype == np.int32
-    assert to_canvas(image, (5, 8)).image.shape == (5, 8, 3)
+    assert trackers.frame(image, (5, 8)).image.shape == (5, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,9 @@ def test_image_lies_in_the_upper_left_corner(rng):
 )
 def test_what_is_no_rgb_frame_is_refused(image, message):
     with pytest.raises(ValueError, match=message):
-        to_canvas(image)
+        trackers.frame(image)
     with pytest.raises(ValueError, match="does not fit a canvas of 4x3"):
-        to_canvas(np.zeros((4, 4, 3), np.uint8), (4, 3))
+        trackers.frame(np.zeros((4, 4, 3), np.uint8), (4, 3))
 
 
 def test_host_boxes_agree_with_the_device_boxes(rng):
@@ -61,8 +62,8 @@ def test_host_boxes_agree_with_the_device_boxes(rng):
     np.testing.assert_allclose(host.center, device.center, rtol=1e-6)
     np.testing.assert_array_equal(host.size, device.size)
     assert host.center.dtype == np.float32
-    np.testing.assert_allclose(box_to_xywh(host), to_xywh(device), rtol=1e-5)
-    np.testing.assert_allclose(box_to_xywh(Box(host.center[0], host.size[0])), xywh[0], rtol=1e-5)
+    np.testing.assert_allclose(trackers.xywh(host), to_xywh(device), rtol=1e-5)
+    np.testing.assert_allclose(trackers.xywh(Box(host.center[0], host.size[0])), xywh[0], rtol=1e-5)
 
 
 def test_newest_drops_what_came_meanwhile_and_never_the_last():

@@ -20,7 +20,7 @@ from tests.eval.test_run import make_video
 from tests.helpers import trivial_tracker
 from tests.properties.test_properties import params as formula_params
 from tests.properties.test_properties import small
-from trackers.images import to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 
 FRAMES = {"a": 6, "b": 4, "c": 5, "d": 7}
 GAIN = (Range("gain", 0.1, 1.0),)
@@ -105,7 +105,7 @@ def test_what_does_not_depend_on_the_settings_is_computed_once():
 
     def flops(name, field, count):
         tracker = tune_batch.batched(trackers.get(name).make, small(name), (field,))
-        frame, box = to_canvas(np.zeros((64, 64, 3), np.uint8)), xywh_to_box(np.array([20.0, 20, 20, 20]))
+        frame, box = trackers.frame(np.zeros((64, 64, 3), np.uint8)), xywh_to_box(np.array([20.0, 20, 20, 20]))
         values = np.linspace(1, 2, count, dtype=np.float32)[:, None]
         return count_flops(tracker.init, (formula_params(name), values), jax.random.key(0), frame, box)
 

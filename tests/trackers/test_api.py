@@ -1,0 +1,115 @@
+"""The public interface: README's block runs as written, every name is documented, and mistakes are told in one line."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import trackers
+from eval.sources.synthetic import ClipConfig, clip
+from ops.boxes import iou
+from tests.helpers import places
+
+README = (places.REPOSITORY / "README.md").read_text()
+BLOCK = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "trackers.load(" in block)
+
+
+def test_the_block_of_the_readme_runs_as_written(capsys):
+    examples = list(clip(ClipConfig(num_frames=4), seed=0))
+    images, boxes = [example.image for example in examples], np.array([example.box for example in examples])
+    found = dict(zip("xywh", boxes[0]), images=images)
+    exec(BLOCK, found)
+    assert len(capsys.readouterr().out.splitlines()) >= len(images) - 1
+    assert iou(trackers.xywh(found["estimate"].box), boxes[-1]) > 0.5
+    assert 0 < found["estimate"].confidence <= 1
+
+
+def test_the_public_names_are_those_that_the_block_uses_and_all_exist():
+    used = set(re.findall(r"\btrackers\.(\w+)", BLOCK))
+    assert used <= set(trackers.__all__) and len(used) >= 4
+    assert all(hasattr(trackers, name) for name in trackers.__all__)
+
+
+def test_changes_reach_the_config_by_dotted_path(monkeypatch):
+    made = []
+    entry = trackers.get("atom_filterbank")
+    monkeypatch.setitem(trackers._ENTRIES, "spy", entry._replace(make=made.append))
+    trackers.load("spy", image_size=256, **{"localization.not_found_threshold": 0.3})
+    assert (made[0].image_size, made[0].localization.not_found_threshold) == (256, 0.3)
+    assert made[0].localization.distractor_threshold == entry.config.localization.distractor_threshold
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 250}, "image_size=250: must be a positive multiple of 32"),
+        ({"image_size": "big"}, "image_size=big: must be of type int"),
+        ({"imagesize": 256}, "imagesize: Config has no field 'imagesize'; it has .*image_size"),
+        ({"localization.threshold": 1}, r"localization.threshold: \w+ has no field 'threshold'"),
+        ({"image_size.height": 256}, "image_size.height: "),
+        ({"localization": 0.3}, "localization"),
+    ],
+)
+def test_wrong_changes_are_one_line(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}") as error:
+        trackers.load("dimp_tiny", **changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 0, 0, 5), "w and h must be > 0"),
+        ((0, 0, 5, -1), "w and h must be > 0"),
+        ((np.nan, 0, 5, 5), "must be finite"),
+        ((0, 0, 5, np.inf), "must be finite"),
+    ],
+)
+def test_a_box_without_area_or_not_finite_is_an_error(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        trackers.box(*numbers)
+
+
+def test_a_box_and_back():
+    box = trackers.box(10, 20.5, 3, 4)
+    assert (box.center.tolist(), box.size.tolist()) == ([22.0, 11.0], [4.0, 3.0])  # (y, x), pixel 1 of 3 is the middle
+    np.testing.assert_array_equal(trackers.xywh(box), [10, 20.5, 3, 4])
+    np.testing.assert_array_equal(trackers.xywh(jax.device_put(box)), [10, 20.5, 3, 4])
+
+
+def test_a_wrong_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown tracker 'dimp-tiny' .*did you mean dimp_tiny"):
+        trackers.load("dimp-tiny")
+    with pytest.raises(ValueError, match=r"known: atom, .*siamfc"):
+        trackers.get("?")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:ENTRY", "cannot import module 'no_such_module'"),
+        ("broken:ENTRY", "module 'broken' fails: ZeroDivisionError"),
+        ("outside:MISSING", "outside.py has no 'MISSING'"),
+        ("outside:NUMBER", "is a int, not a trackers.Entry"),
+        ("outside:NO_CONFIG", "its config is None, not an instance of a frozen dataclass"),
+        ("outside:NO_MODEL", "unknown model 'yolo'"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_of_ones_own_is_one_line(tmp_path, monkeypatch, name, message):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "outside.py").write_text(
+        "import trackers\nNUMBER = 3\nNO_CONFIG = trackers.Entry(None, None)\n"
+        "NO_MODEL = trackers.get('siamfc')._replace(model='yolo')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=message) as error:
+        trackers.get(name)
+    assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_register_refuses_names_that_are_taken_or_no_file_names():
+    entry = trackers.get("siamfc")
+    for name, message in (("dimp18", "exists already"), ("a/b", "a name consists of"), ("", "a name consists of")):
+        with pytest.raises(ValueError, match=message):
+            trackers.register(name, entry)
