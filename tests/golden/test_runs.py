@@ -19,7 +19,7 @@ from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import places
 from tests.helpers.compilation import jit_as_for_users
 from trackers import base
-from trackers.images import box_to_xywh, to_canvas, xywh_to_box
+from trackers.images import xywh_to_box
 from trackers.weights import released
 
 REFERENCE = places.SHARED / "golden" / "runs" / "dimp18"
@@ -78,11 +78,11 @@ def jitted(tracker: base.Tracker) -> base.Tracker:
 
 def follow(tracker: base.Tracker, params, images: list[np.ndarray], box: np.ndarray) -> np.ndarray:
     """`[T, 4]` x, y, w, h of every frame, the first as given."""
-    state = tracker.init(params, jax.random.key(0), to_canvas(images[0]), xywh_to_box(box))
+    state = tracker.init(params, jax.random.key(0), trackers.frame(images[0]), xywh_to_box(box))
     found = [np.asarray(box, float)]
     for image in images[1:]:
-        state, estimate = tracker.track(params, state, to_canvas(image))
-        found.append(box_to_xywh(estimate.box))
+        state, estimate = tracker.track(params, state, trackers.frame(image))
+        found.append(trackers.xywh(estimate.box))
     return np.stack(found)
 
 
