@@ -1,10 +1,23 @@
-"""What a command does before anything else: compiled programs are kept on disk, and freed memory in the process."""
+"""What commands share: the parser, types of arguments, exit statuses, one-line errors, the set-up of the process."""
 
+import argparse
 import ctypes
+import functools
 import os
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
+
+import trackers
+from eval.settings import SettingError
+from eval.sources.sequences import LAYOUTS
+from trackers.base import Params
+
+FAILED = 1  # exit status after an error, and where something had to be skipped
+INTERRUPTED = 130  # exit status of a program ended by Ctrl-C
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
 _MALLOC_OPTIONS = (
@@ -12,6 +25,102 @@ _MALLOC_OPTIONS = (
     (-3, "MALLOC_MMAP_THRESHOLD_", 2**30),
     (-1, "MALLOC_TRIM_THRESHOLD_", 2**31 - 1),
 )
+
+
+def make_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """The parser of `python -m MODULE`; its help ends with `example`, one or several lines printed as they are."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=f"example: {example.strip()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
+    """--weights and --set: what a tracker is made with."""
+    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+
+
+def add_sequences(
+    parser: argparse.ArgumentParser, text: str = "where the sequences are", *, required: bool = True
+) -> None:
+    """--data_dir, --dataset and --sequences: what `eval.sources.sequences.read_dataset` is told."""
+    parser.add_argument("--data_dir", type=Path, required=required, help=text)
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
+    parser.add_argument("--sequences", type=names, metavar="A,B", help="default: all")
+
+
+def whole_number(lowest: int) -> Callable[[str], int]:
+    """Type of an argument: a whole number of at least `lowest`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= {lowest}")
+        return int(text)
+
+    return read
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Type of an argument: 1,4,16."""
+    return [whole_number(1)(number) for number in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    """Type of an argument: A,B."""
+    return [name.strip() for name in text.split(",")]
+
+
+def reports(*errors: type[Exception], interrupted: str = "nothing was written") -> Callable:
+    """Decorator of a command's `main`, which returns its exit status or None for 0.
+
+    One of `errors` becomes one line on stderr and status 1. Ctrl-C becomes the exception's own words, or `interrupted`,
+    which says what is left and what to do, and status 130.
+    """
+
+    def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def guarded(*args, **options) -> int:
+            try:
+                return main(*args, **options) or 0
+            except errors as error:
+                return fail(error)
+            except KeyboardInterrupt as stop:
+                print(f"interrupted: {stop}" if str(stop) else f"interrupted; {interrupted}", file=sys.stderr)
+                return INTERRUPTED
+
+        return guarded
+
+    return decorate
+
+
+def fail(error: Exception | str) -> int:
+    """Print an error as one line on stderr; the exit status."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return FAILED
+
+
+def one_line(error: Exception | str) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or repr(error)
+
+
+def print_skipped(problems: Iterable[Any]) -> int:
+    """Print what had to be left out, a line each, on stderr; the exit status: 0 where there is nothing."""
+    lines = [f"skipped: {problem}" for problem in problems]
+    for line in lines:
+        print(line, file=sys.stderr)
+    return FAILED if lines else 0
+
+
+def load_tracker(name: str, weights: Path | None) -> tuple[trackers.Entry, Params]:
+    """(registry entry, parameters); SettingError for an unknown name and for weights that do not fit it."""
+    try:
+        return trackers.get(name), trackers.load_params(name, weights)
+    except (ValueError, OSError) as error:
+        raise SettingError(str(error)) from error
 
 
 def prepare_process() -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.scoring.results import ResultError, write_atomically
+from eval.files import ResultError, write_atomically
 from eval.sources.sequences import polygon_to_box
 
 _SEPARATOR = re.compile(r"\s*[,;\s]\s*")

@@ -1,5 +1,6 @@
 """Figures as files; no window is ever opened."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from eval.scoring.results import ResultError
+from eval.files import write_atomically
 
 
 def plot_track(
@@ -65,13 +66,6 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """The figure under `path` as PNG, whole or not at all; ResultError where it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format="png", dpi=110)
-        part.replace(path)
-    except OSError as error:
-        raise ResultError(f"{path}: {error.strerror or error}; free space or write elsewhere") from error
-    finally:
-        if part.exists():
-            part.unlink()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_atomically(path, buffer.getvalue())

@@ -28,13 +28,14 @@ from tqdm import tqdm
 import trackers
 from eval import settings
 from eval.command import prepare_process
+from eval.files import ResultError
 from eval.running import parallel, restarts
 from eval.running.compilation import CompiledPerCanvas
 from eval.running.guest import Guest, GuestError, GuestProcess
 from eval.running.lanes import AloneError, Lanes, Progress, Start, track_in_lanes
 from eval.running.parallel import Stopped
 from eval.scoring import metrics, results
-from eval.scoring.results import Report, ResultError, TrackResult
+from eval.scoring.results import Report, TrackResult
 from eval.sources import sequences
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import LAYOUTS, Sequence, SequenceError

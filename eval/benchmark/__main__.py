@@ -28,10 +28,10 @@ from eval import plots, settings
 from eval.benchmark import options as benchmark_report
 from eval.benchmark import torch_siamese
 from eval.command import enable_compilation_cache, keep_freed_memory
+from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved
-from eval.scoring.results import ResultError
 from eval.sources.synthetic import ClipConfig, clip
 from trackers import base
 from trackers.images import xywh_to_box

@@ -19,8 +19,8 @@ from jax import lax
 from eval import settings
 from eval.benchmark import options as benchmark_report
 from eval.command import prepare_process
+from eval.files import ResultError
 from eval.measure.timing import time_function
-from eval.scoring.results import ResultError
 from trackers.nets.convolution import convolve
 
 Array = jax.Array

@@ -18,8 +18,8 @@ import numpy as np
 from eval import settings
 from eval.benchmark import options as benchmark_report
 from eval.command import keep_freed_memory
+from eval.files import ResultError
 from eval.measure.timing import time_function
-from eval.scoring.results import ResultError
 from ops.correlation import depthwise_correlate
 
 Array = jax.Array

@@ -23,9 +23,9 @@ from eval import plots, settings
 from eval.benchmark import options as benchmark_report
 from eval.benchmark import torch_operators
 from eval.command import keep_freed_memory
+from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.timing import compile_timed, interleaved
-from eval.scoring.results import ResultError
 from ops import least_squares
 from ops.anchors import RATIOS
 from ops.boxes import xywh_to_corners

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from eval.scoring.results import ResultError, write_atomically
+from eval.files import ResultError, write_atomically
 
 
 def numbers(text: str) -> list[int]:

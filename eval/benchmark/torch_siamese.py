@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from eval.command import keep_freed_memory
-from eval.scoring.results import ResultError
+from eval.files import ResultError
 from trackers.nets import alexnet, mobilenet, models, resnet
 from trackers.nets.dilated_resnet import LAYERS as RESNET_LAYERS
 from trackers.nets.dilated_resnet import DilatedResNet50

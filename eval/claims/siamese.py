@@ -26,9 +26,10 @@ import numpy as np
 import trackers
 from eval import plots, settings
 from eval.command import prepare_process
+from eval.files import ResultError
 from eval.measure.timing import time_function
 from eval.run import Compiled, track_sequence
-from eval.scoring import metrics, results
+from eval.scoring import metrics
 from eval.sources import sequences
 from ops.boxes import Box
 from ops.crop import mean_color
@@ -225,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     prepare_process()
     try:
         print(arguments.run(arguments))
-    except (sequences.SequenceError, results.ResultError, settings.SettingError, ValueError, OSError) as error:
+    except (sequences.SequenceError, ResultError, settings.SettingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"written: {arguments.out}")

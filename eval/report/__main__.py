@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval import plots
+from eval.files import ResultError, write_atomically
 from eval.report import figures as report_figures
 from eval.report import page
 from eval.report.scores import (
@@ -30,7 +31,6 @@ from eval.report.scores import (
     read_json,
 )
 from eval.scoring import metrics, ope
-from eval.scoring.results import ResultError, write_atomically
 from eval.sources.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
 
 INTERRUPTED = 130  # exit code of a program ended by Ctrl-C

@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 import trackers
 from eval import formats
+from eval.files import ResultError, write_atomically
 from eval.running import parallel
 from eval.running.guest import GuestError, GuestProcess
 from eval.scoring import metrics, otb_restarts, results, vot_multistart, vot_resets
 from eval.scoring.regions import region_overlaps
-from eval.scoring.results import Report, ResultError
+from eval.scoring.results import Report
 from eval.sources import sequences
 from eval.sources.sequences import Sequence, SequenceError
 from trackers.images import xywh_to_box
@@ -158,7 +159,7 @@ def run_protocol(
         if overwrite or not all(name.is_file() for name in names):
             runs = track_runs(protocol, session(sequence, stop), sequence)
             for name, run in zip(names, runs, strict=True):
-                results.write_atomically(name, _text(run))
+                write_atomically(name, _text(run))
         progress.update()
 
     try:

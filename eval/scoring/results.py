@@ -7,19 +7,14 @@ finished.
 """
 
 import json
-import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from eval.files import ResultError, write_atomically
 from eval.sources.sequences import Sequence
-
-
-class ResultError(ValueError):
-    """Results cannot be written or reused; the message is one line with the way out."""
 
 
 class TrackResult(NamedTuple):
@@ -37,23 +32,6 @@ class Report:
     summary: dict[str, Any] = field(default_factory=dict)  # what summary.json holds
     problems: list[str] = field(default_factory=list)  # one line for each sequence that was skipped
     interrupted: bool = False
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """The whole content under `path`; or ResultError, with whatever was there before left as it was."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb" if isinstance(content, bytes) else "w") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResultError(f"{path}: {error.strerror or error}; free space or choose another --out") from error
 
 
 def write_result(folder: Path, name: str, result: TrackResult) -> None:

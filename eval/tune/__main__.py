@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from eval import run, settings
 from eval.command import prepare_process
+from eval.files import ResultError, write_atomically
 from eval.scoring import metrics, results
-from eval.scoring.results import ResultError
 from eval.settings import SettingError
 from eval.sources import sequences
 from eval.sources.sequences import Sequence, SequenceError
@@ -95,7 +95,7 @@ class Scores:
     def save(self) -> None:
         trials = [{"values": setting, "auc": auc} for setting, auc in self.table.items()]
         content = {"fields": self.fields, "frames": self.frames, "trials": trials}
-        results.write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def evaluator(
@@ -406,7 +406,7 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
         "ranges": [each._asdict() for each in search.ranges],
     }
     summary |= {**made_from, "rule": metrics.RULE, "versions": settings.versions()}
-    results.write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 def _run_benchmark(make, config, search: Search, params, selected: list[Sequence], folder: Path) -> None:
@@ -415,7 +415,7 @@ def _run_benchmark(make, config, search: Search, params, selected: list[Sequence
     measured = benchmark(make, config, search, params, selected)
     print(benchmark_table(measured))
     measured |= {"config": settings.plain(config), "versions": settings.versions()}
-    results.write_atomically(folder / "benchmark.json", json.dumps(measured, indent=1) + "\n")
+    write_atomically(folder / "benchmark.json", json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

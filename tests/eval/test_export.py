@@ -13,7 +13,7 @@ import pytest
 
 import trackers
 from eval import export, settings
-from eval.scoring.results import ResultError
+from eval.files import ResultError
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import trivial_tracker
 from tests.helpers.disk import small_disk

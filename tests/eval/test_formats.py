@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eval import formats
+from eval.files import ResultError
 from eval.formats import FORMATS, ResultRun, boxes_of, pack_results, read_results, render, write_results
-from eval.scoring.results import ResultError
 from tests.helpers.disk import small_disk
 
 COUNT = 6

@@ -19,8 +19,8 @@ import pytest
 
 import trackers
 from eval import track
+from eval.files import ResultError
 from eval.plots import plot_track
-from eval.scoring.results import ResultError
 from eval.sources import synthetic, video
 from eval.sources.video import VideoWriter, open_source
 from tests.helpers import bright_spot, places

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
 from trackers.weights import WeightsError
+from trackers.weights.atomic import replace_file
 
 Params = Any
 
@@ -99,22 +99,11 @@ def sha256(path: str | Path) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside `path`, flush to the disk, then rename.
-
-    Raises `WeightsError` if that fails; an older file then stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """`replace_file`; raises `WeightsError` if that fails."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, data)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def _halved(path: str | Path, name: str, value: np.ndarray) -> np.ndarray:

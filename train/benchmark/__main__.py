@@ -28,10 +28,10 @@ import numpy as np
 
 from eval import settings
 from eval.command import keep_freed_memory
+from eval.files import ResultError, write_atomically
 from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved
-from eval.scoring.results import ResultError, write_atomically
 from eval.settings import SettingError
 from eval.sources.sequences import SequenceError
 from ops.correlation import correlate

@@ -10,8 +10,8 @@ import pytest
 from eval.benchmark import operators
 from eval.benchmark import options as benchmark_report
 from eval.benchmark.operators import Sizes
+from eval.files import ResultError
 from eval.measure import roofline
-from eval.scoring.results import ResultError
 
 SMALL = Sizes(
     channels=8, cells=5, samples=2, descent_steps=3, compressed_channels=4, memory=3, cg_steps=2, boxes=3

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eval.benchmark import torch_siamese
-from eval.scoring.results import ResultError
+from eval.files import ResultError
 from trackers.nets import models, siamese
 
 torch = pytest.importorskip("torch", reason="PyTorch is only there to be compared with")

@@ -12,11 +12,11 @@ import pytest
 
 import trackers
 from eval import formats
+from eval.files import ResultError
 from eval.report import __main__ as report
 from eval.report import scores as report_scores
 from eval.report import strips
 from eval.scoring import ope
-from eval.scoring.results import ResultError
 from eval.settings import plain
 from eval.sources.sequences import Sequence
 from tests.helpers.disk import small_disk

@@ -1,22 +1,16 @@
 """Result files: whole or absent, and of one set of settings."""
 
 import json
-import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eval.scoring import results
-from eval.scoring.results import ResultError, TrackResult, claim_folder, read_result, write_atomically, write_result
+from eval.files import ResultError, write_atomically
+from eval.scoring.results import TrackResult, claim_folder, read_result, write_result
 from eval.sources.sequences import Sequence
-from tests.helpers import places
-from tests.helpers.disk import small_disk
 
-REPOSITORY = places.REPOSITORY
 COUNT = 5
 BOXES = np.array([[207.955 + t, 2.73, 64.773, 44.362] for t in range(COUNT)])
 SEQUENCE = Sequence("Deer", tuple(Path(f"{t}.jpg") for t in range(COUNT)), BOXES, np.ones(COUNT, bool))
@@ -86,45 +80,6 @@ def test_results_of_unknown_settings_are_not_reused(tmp_path, stored):
         (tmp_path / "run.json").write_text(stored)
     with pytest.raises(ResultError, match=r"run.json is missing or unreadable"):
         claim_folder(tmp_path, SETTINGS)
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "Deer.txt"
-    write_atomically(path, "old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(results.os, "fsync", full)
-    with pytest.raises(ResultError, match=r"Deer.txt: No space left on device; free space"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
-    """A real SIGKILL, at the worst moment: everything is written, nothing is renamed."""
-    path, old = tmp_path / "Deer.txt", "old" * 10_000
-    write_atomically(path, old)
-    killed = (
-        "import os, signal, sys; from pathlib import Path; from eval.scoring import results\n"
-        "results.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "results.write_atomically(Path(sys.argv[1]), 'new' * 10_000)\n"
-    )
-    process = subprocess.run([sys.executable, "-c", killed, str(path)], cwd=REPOSITORY, check=False)
-    assert process.returncode == -signal.SIGKILL
-    assert path.read_text() == old
-    assert all(other.name.startswith(".") for other in tmp_path.iterdir() if other != path)  # no result by its name
-    write_atomically(path, "newer")
-    assert path.read_text() == "newer"
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        write_atomically(disk / "first.txt", "x" * 30_000)
-        with pytest.raises(ResultError, match=r"second.txt: No space left on device") as caught:
-            write_atomically(disk / "second.txt", "x" * 60_000)
-        assert "\n" not in str(caught.value)
-        assert [path.name for path in disk.iterdir()] == ["first.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -233,7 +233,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_weights(tmp_path):
     before = path.read_bytes()
     killed = (
         "import os, signal, sys; import numpy as np; from trackers.weights import files\n"
-        "files.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.save(sys.argv[1], {'a': np.ones(3, np.float32)}, model='test')\n"
     )
     repository = places.REPOSITORY
