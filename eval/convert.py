@@ -1,14 +1,17 @@
-"""Convert a peer's checkpoint to the project's safetensors file, without PyTorch.
+"""Convert weights for a tracker to the project's safetensors file, without PyTorch.
 
-python -m eval.convert dimp50.pth dimp50.safetensors --model dimp50
+    python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18_heads
+    python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50
 
-With --heads the source is a backbone alone, which is joined with heads that were trained on it:
+The source is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose other
+parts ("heads") come with this package: what the file holds decides. --heads FILE joins heads of your own training.
+--model says it by the networks instead, for what no tracker is: a bare backbone to train on, say.
 
-python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --model dimp18 --heads released
+    python -m eval.convert resnet50-0676ba61.pth r50.safetensors --model resnet50
 
 MemTrack's is a checkpoint of TensorFlow, which must be installed to read it: pip install 'jaxtrack[tensorflow]'.
 
-python -m eval.convert model.ckpt-100000.index memtrack.safetensors --model memtrack
+    python -m eval.convert model.ckpt-100000.index memtrack.safetensors --tracker memtrack
 """
 
 import argparse
@@ -19,12 +22,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from trackers.nets.models import MEMORY_MODELS, PEER_MODELS, networks
-from trackers.weights import WeightsError, files, heads, memtrack, names, released
+import trackers
+from trackers.nets import models
+from trackers.weights import WeightsError, files, heads, released
+from trackers.weights.convert import backbone_model, from_peer, holds_backbone_alone, reader
+from trackers.weights.layout import State
 from trackers.weights.torch_reader import read_state_dict
 
 RELEASED = "released"
-JOINED = ("siamrpnpp_mobilenetv2_1.0",)  # no peer has them; heads of ours and a public backbone make them
 
 
 def convert(source: Path, destination: Path, model: str, heads_file: Path | None = None) -> dict:
@@ -33,13 +38,51 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
     heads_file: of `train.release`; `source` then is the backbone of `model`, and the result both together.
     Raises `WeightsError`, one line that names the file.
     """
-    tensorflow = model in MEMORY_MODELS and source.suffix != ".npz"
-    state = read_tensorflow(source) if tensorflow else read_state_dict(source)
-    read = model if heads_file is None else _backbone_model(model)
-    if read not in PEER_MODELS:
-        raise WeightsError(f"{source}: no checkpoint of a peer holds {model}; give its backbone's, and --heads")
-    remark = f" ({memtrack.INFERRED})" if model in MEMORY_MODELS else ""
-    params, dropped = names.convert(state, read, f"{source}{remark}")
+    read = model if heads_file is None else _backbone_of(model)
+    if models.get(read).peer is None:
+        problem = f"no reference implementation has checkpoints of {model}; give its backbone's and --heads"
+        raise WeightsError(f"{source}: {problem}")
+    return _write(source, _read(source, read), destination, model, read, heads_file)
+
+
+def convert_for(tracker: str, source: Path, destination: Path) -> dict:
+    """`convert` to the model of `tracker`: whole, or a backbone with the heads that come with the package.
+
+    What the file holds decides. Raises `WeightsError` as `convert`, and ValueError for an unknown tracker.
+    """
+    model = trackers.get(tracker).model
+    if model is None:
+        raise WeightsError(f"{tracker} is built by code and needs no weights")
+    row, heads_file = models.get(model), released.heads(model)
+    if row.peer is None and heads_file is None:
+        problem = f"{tracker} ({model}) has neither a reference implementation nor released heads"
+        hint = "its weights come with the package" if released.path(model) else "train it"
+        raise WeightsError(f"{source}: nothing to convert: {problem}; {hint}")
+    read = model if row.peer else _backbone_of(model)
+    state = _read(source, read)
+    if row.peer and not holds_backbone_alone(state, model):
+        return _write(source, state, destination, model, model, None)
+    if heads_file is None:
+        parts = " and ".join(part for part in models.networks(model) if part != "backbone")
+        raise WeightsError(
+            f"{source}: a backbone alone, and no {parts} of {tracker} come with the package; give your own with --heads"
+        )
+    return _write(source, state, destination, model, _backbone_of(model), heads_file)
+
+
+def _read(source: Path, model: str) -> State:
+    if getattr(reader(model), "TENSORFLOW", False) and source.suffix != ".npz":
+        return read_tensorflow(source)
+    return read_state_dict(source)
+
+
+def _write(
+    source: Path, state: State, destination: Path, model: str, read: str, heads_file: Path | None
+) -> dict[str, object]:
+    """`state`, which is what `source` holds, as `read`, with heads to `model`."""
+    conventions = reader(read).conventions(read)
+    remark = f" ({conventions['names']})" if "names" in conventions else ""
+    params, dropped = from_peer(state, read, f"{source}{remark}")
     joined = {}
     if heads_file is not None:
         params, metadata = heads.join(heads_file, model, params["backbone"], str(source))
@@ -53,7 +96,7 @@ def convert(source: Path, destination: Path, model: str, heads_file: Path | None
         "tensors": len(leaves),
         "parameters": sum(math.prod(leaf.shape) for leaf in leaves),
         "dropped": dropped,
-        **names.conventions(read),
+        **conventions,
         **joined,
     }
     files.save(destination, params, model=model, info=info)
@@ -79,10 +122,9 @@ def read_tensorflow(source: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{source}: cannot be read by TensorFlow: {reason:.200}") from error
 
 
-def _backbone_model(model: str) -> str:
-    """The model that is nothing but the backbone of `model`."""
-    wanted = {"backbone": networks(model)["backbone"]}
-    found = next((other for other in PEER_MODELS if networks(other) == wanted), None)
+def _backbone_of(model: str) -> str:
+    """The model that is nothing but the backbone of `model`, where `--heads` is given."""
+    found = backbone_model(model)
     if found is None:
         raise WeightsError(f"--heads: no file holds the backbone of {model} alone")
     if found == model:
@@ -90,10 +132,10 @@ def _backbone_model(model: str) -> str:
     return found
 
 
-def _heads_file(model: str, choice: str | None) -> Path | None:
+def _heads_file(model: str, choice: str) -> Path:
     """The file of --heads FILE or --heads released."""
     if choice != RELEASED:
-        return choice and Path(choice)
+        return Path(choice)
     file = released.heads(model)
     if file is None:
         raise WeightsError(f"--heads {RELEASED}: no heads of {model} come with the package; give a file")
@@ -105,26 +147,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m eval.convert",
         description=description,
-        epilog=f"Example: {examples}",
+        epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    convertible = [name for name in models.names() if models.get(name).peer or models.get(name).heads]
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, .npz state dict, or .index of TensorFlow")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
-    parser.add_argument(
-        "--model", required=True, choices=(*PEER_MODELS, *JOINED), help="the networks that the file is for"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tracker", help="the tracker that the file is for; networks and heads are found from it")
+    what.add_argument(
+        "--model", choices=convertible, help="for bare backbones and experts: the networks that the file is for"
     )
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
     try:
-        heads_file = _heads_file(args.model, args.heads)
-        info = convert(args.source, args.destination, args.model, heads_file)
-    except WeightsError as error:
+        model = args.model or trackers.get(args.tracker).model
+        if args.tracker and not (args.heads and model):
+            info = convert_for(args.tracker, args.source, args.destination)
+        else:
+            info = convert(args.source, args.destination, model, args.heads and _heads_file(model, args.heads))
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.destination}: {args.model}, {info['tensors']} tensors, {info['parameters']:,} parameters")
+    print(f"{args.destination}: {model}, {info['tensors']} tensors, {info['parameters']:,} parameters")
     print(f"source: {args.source}, {info['source_tensors']} tensors, sha256 {info['source_sha256']}")
-    if heads_file:
-        print(f"heads: {heads_file}, sha256 {info['heads']['source_sha256']}")
+    if "heads" in info:
+        print(f"heads: {info['heads']['source']}, sha256 {info['heads']['source_sha256']}")
     print(f"dropped: {len(info['dropped'])} {', '.join(info['dropped'])}".rstrip())
     print(f"sha256 {files.sha256(args.destination)}")
     return 0

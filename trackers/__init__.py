@@ -234,16 +234,18 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
             raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
         return init_params(name, jax.random.key(0))
     weights = released.path(model) if weights is None else weights
+    command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
     if weights is None:
-        trained = "train.siamrpn" if model in models.SIAMESE_MODELS else "train.dimp"
-        maker = "eval.convert" if model in models.PEER_MODELS else trained
-        raise WeightsError(f"{name} needs weights of model {model}: make a file with {maker}, give --weights")
+        row = models.get(model)
+        maker = f"make it with {command}" if row.peer or row.heads else "train it (trackers/README.md)"
+        raise WeightsError(f"{name} needs a weight file of model {model}: {maker} and give it as weights")
     metadata = files.read_metadata(weights)
     found = metadata["model"]
     if found != model:
-        raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}; convert with --model {model}")
+        raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}: {command}")
     if not any(tensor.startswith("backbone/") for tensor in metadata["sha256"]):
-        raise WeightsError(f"{weights}: heads without a backbone; join them with one: eval.convert --heads {weights}")
+        command = command.replace("CHECKPOINT", "BACKBONE") + f" --heads {weights}"
+        raise WeightsError(f"{weights}: heads without a backbone; join them: {command}")
     return files.load(weights, models.expected_variables(model))
 
 

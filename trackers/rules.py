@@ -11,7 +11,9 @@ from ops.anchors import CENTERS
 from ops.sample_memory import REPLACEMENTS
 from ops.template_memory import BOUNDS, DIVERSITIES
 from trackers import atom, dasiamrpn, dimp, memtrack, siamfc, siamrpn, thor
-from trackers.nets.models import MEMORY_MODELS, SIAMESE_MODELS
+from trackers.nets import models
+from trackers.nets.memory import MemoryController
+from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
 from trackers.parts import first_frame
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
@@ -157,10 +159,10 @@ OF_TYPE = {  # rules of fields that mean something else elsewhere
     RefinementConfig: {"size_rate": Rule("in (0, 1]", lambda value: 0 < value <= 1)},
     dimp.Config: {"rounding": PYTRACKING, "model": one_of("dimp18", "dimp50", "dimp_tiny")},
     siamfc.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of("siamfc")},
-    memtrack.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of(*MEMORY_MODELS)},
+    memtrack.Config: {"rounding": one_of("continuous", "siamfc"), "model": one_of(*models.having(MemoryController))},
     siamrpn.Config: {
         "rounding": one_of("continuous", "pysot", "dasiamrpn"),
-        "model": one_of(*(model for model in SIAMESE_MODELS if model != "siamfc")),
+        "model": one_of(*models.having(UpChannelRPN, DepthwiseRPN)),
     },
 }
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 
+from trackers.nets.iou_net import IoUNet
 from train import program
 from train.forward import applying, backbone_taps, predicted_overlaps
 from train.losses import overlap_regression
@@ -23,7 +24,7 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    MODELS: ClassVar[tuple[str, ...]] = ("atom", "dimp18", "dimp50", "dimp_tiny")  # those with an IoU-Net
+    PARTS: ClassVar[tuple[type, ...]] = (IoUNet,)  # what is trained has one of these
     model: str = "atom"  # of `trackers.nets.models`
     backbone_statistics: str = "batch"  # of its batch normalization, though its weights stay; or "stored"
     backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32

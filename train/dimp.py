@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ops.correlation import correlate
 from trackers.nets import models
-from trackers.nets.dimp_classifier import optimize_filter
+from trackers.nets.dimp_classifier import DimpClassifier, optimize_filter
 from train import program
 from train.forward import applying, backbone_taps, predicted_overlaps
 from train.losses import hinge_regression, overlap_regression
@@ -29,7 +29,7 @@ Params = Any
 class LossConfig:
     """The published numbers of DiMP-18 and DiMP-50."""
 
-    MODELS: ClassVar[tuple[str, ...]] = ("dimp18", "dimp50", "dimp_tiny")
+    PARTS: ClassVar[tuple[type, ...]] = (DimpClassifier,)  # what is trained has one of these
     model: str = "dimp18"  # of `trackers.nets.models`
     filter_steps: int = 5  # of the optimizer; the start and every iterate are scored
     classification_weight: float = 100.0  # of the loss of each of them

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ops.score_maps import overlap_label
 from trackers.nets import models
+from trackers.nets.memory import MemoryController
 from trackers.siamfc import STRIDE
 from train import program
 from train.forward import applying
@@ -28,7 +29,7 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    MODELS: ClassVar[tuple[str, ...]] = models.MEMORY_MODELS
+    PARTS: ClassVar[tuple[type, ...]] = (MemoryController,)  # what is trained has one of these
     model: str = "memtrack"  # of `trackers.nets.models`
     overlap: float = 0.7  # IoU; a cell is the target's where its box, moved there, overlaps with itself by more
     dropout: float = 0.2  # of the LSTM's new input

@@ -23,10 +23,11 @@ from eval.running import parallel
 from eval.sources.sequences import SequenceError
 from trackers import siamrpn
 from trackers.nets import models
+from trackers.nets.alexnet import memtrack_from_siamfc
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
 from trackers.parts.templates import EXEMPLAR_SIZE
 from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
-from trackers.weights import WeightsError, files, memtrack
+from trackers.weights import WeightsError, files
 from train import checkpoint, datasets, loop, tensorboard
 from train import held_out as tracking
 from train.checkpoint import CheckpointError
@@ -134,7 +135,7 @@ class Config:
     datasets: tuple[DatasetConfig, ...]
     optimizer: loop.OptimizerConfig
     loop: loop.LoopConfig
-    loss: Any  # the command's own LossConfig, with the `model` that is trained, and all MODELS that it can train
+    loss: Any  # the command's own LossConfig, with the `model` that is trained, which has one of its PARTS
     loader: frames.LoaderConfig | PairLoaderConfig | ClipLoaderConfig = frames.DIMP  # pairs for Siamese models, clips
     prepare: frames.PrepareConfig | PairPrepareConfig | ClipPrepareConfig = frames.PREPARE_DIMP  # for a memory
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
@@ -157,9 +158,7 @@ CLIPS = Samples(ClipLoaderConfig, ClipPrepareConfig, clips.load_clip, clips.prep
 
 def samples_of(model: str) -> Samples:
     """What `model` learns from."""
-    if model in models.MEMORY_MODELS:
-        return CLIPS
-    return PAIRS if model in models.SIAMESE_MODELS else FRAMES
+    return {"frames": FRAMES, "pairs": PAIRS, "clips": CLIPS}[models.get(model).samples]
 
 
 def initial_params(model: str, seed: int, weights: Path | None, identity_classifier: bool = False) -> Params:
@@ -178,11 +177,11 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
     if weights is None:
         return params
     source = files.read_metadata(weights)["model"]
-    if source not in models.MODELS:
-        raise WeightsError(f"{weights}: made for {source!r}, which is no model of {', '.join(models.MODELS)}")
+    if source not in models.names():
+        raise WeightsError(f"{weights}: made for {source!r}, which is no model of {', '.join(models.names())}")
     found = files.load(weights, models.expected_variables(source))
-    if source == "siamfc" and model in models.MEMORY_MODELS:
-        found = {"backbone": memtrack.from_siamfc(found["backbone"])}
+    if source == "siamfc" and "memory" in params:
+        found = {"backbone": memtrack_from_siamfc(found["backbone"])}
     for part, variables in found.items():
         if part in params and jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, params[part]):
             raise WeightsError(f"{weights}: its {part} (of model {source}) does not fit {model}")
@@ -198,7 +197,7 @@ def check(config: Config) -> None:
     values = dict(_leaves(settings.plain(config)))
     rate = Rule("> 0, a learning rate", POSITIVE.holds)
     rules = {
-        "loss.model": one_of(*config.loss.MODELS),  # what follows may build on it
+        "loss.model": one_of(*models.having(*config.loss.PARTS)),  # what follows may build on it
         **RULES,
         **{f"optimizer.groups.{index}.1": rate for index in range(len(config.optimizer.groups))},
         **{f"datasets.{index}.probability": NOT_NEGATIVE for index in range(len(config.datasets))},

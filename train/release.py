@@ -16,6 +16,7 @@ import numpy as np
 
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads
+from trackers.weights.convert import backbone_model
 
 Params = Any
 
@@ -44,7 +45,7 @@ def release(
         raise WeightsError(f"{out}: the name must end with .safetensors")
     metadata = files.read_metadata(source)
     model, trained = metadata["model"], metadata["info"]
-    if "config" not in trained or model not in models.MODELS:
+    if "config" not in trained or model not in models.names():
         raise WeightsError(f"{source}: not written by a training of this project")
     params = files.load(source, models.expected_variables(model))
     unknown = sorted(set(parts or ()) - set(params))
@@ -62,8 +63,7 @@ def release(
         "notes": notes or [],
     }
     if "backbone" not in kept:
-        alone = {"backbone": models.networks(model)["backbone"]}
-        if not any(models.networks(other) == alone for other in models.PEER_MODELS):
+        if backbone_model(model) is None:
             raise WeightsError(f"{source}: no public backbone fits {model}, release all parts")
         info["backbone"] = heads.identify(model, params["backbone"])
         if not np.isfinite(info["backbone"]["responses"]).all():
@@ -120,8 +120,9 @@ def _backbone_lines(path: Path, model: str, backbone: dict[str, Any]) -> list[st
 def _origin(source: Path, trained: Params, backbone: Path) -> dict[str, str]:
     """Name and digest of what `backbone` was converted from; WeightsError unless it is the run's own, bit for bit."""
     metadata = files.read_metadata(backbone)
-    if metadata["model"] not in models.MODELS:
-        raise WeightsError(f"{backbone}: made for {metadata['model']}, which is no model of {', '.join(models.MODELS)}")
+    if metadata["model"] not in models.names():
+        known = ", ".join(models.names())
+        raise WeightsError(f"{backbone}: made for {metadata['model']}, which is no model of {known}")
     given = files.load(backbone, models.expected_variables(metadata["model"]))["backbone"]
     if files.digests(given) != files.digests(trained):
         raise WeightsError(f"{backbone}: not the backbone of {source}, or it was trained there")

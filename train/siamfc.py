@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ops.score_maps import disk_label
+from trackers.nets.rpn import SiamFCHead
 from train import program
 from train.forward import applying, paired_output
 from train.losses import balanced_logistic
@@ -26,7 +27,7 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    MODELS: ClassVar[tuple[str, ...]] = ("siamfc",)
+    PARTS: ClassVar[tuple[type, ...]] = (SiamFCHead,)  # what is trained has one of these
     model: str = "siamfc"  # of `trackers.nets.models`
     radius: float = 2.0  # cells of the response (16 pixels): nearer ones to the middle are the target's
     backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from trackers.nets.models import SIAMESE_MODELS
+from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
 from train import program
 from train.forward import applying, paired_output
 from train.losses import anchor_classification, delta_regression
@@ -25,7 +25,7 @@ Params = Any
 class LossConfig:
     """pysot's numbers."""
 
-    MODELS: ClassVar[tuple[str, ...]] = tuple(model for model in SIAMESE_MODELS if model != "siamfc")
+    PARTS: ClassVar[tuple[type, ...]] = (UpChannelRPN, DepthwiseRPN)  # what is trained has one of these
     model: str = "siamrpnpp_resnet50"  # of `trackers.nets.models`
     cls_weight: float = 1.0
     loc_weight: float = 1.2

@@ -129,7 +129,7 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
 
 
 def _check_torch(entry: trackers.Entry) -> None:
-    if entry.model not in models.SIAMESE_MODELS:
+    if entry.model is None or models.get(entry.model).samples != "pairs":
         raise ResultError("--torch: only the Siamese trackers have their networks in PyTorch here")
     if importlib.util.find_spec("torch") is None:
         raise ResultError("--torch: PyTorch is not installed (pip install torch)")
@@ -205,8 +205,7 @@ def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
     if entry.model is None:
         return lambda params, images: filter_bank.extract(params["backbone"], images)
     network = models.networks(entry.model)["backbone"]
-    raw = (*models.SIAMESE_MODELS, *models.MEMORY_MODELS)
-    normalize = jnp.asarray if entry.model in raw else resnet.normalize
+    normalize = jnp.asarray if models.get(entry.model).images == "raw" else resnet.normalize
 
     def taps(params, images):
         dtype = jax.tree.leaves(params["backbone"])[0].dtype

@@ -75,7 +75,7 @@ def _serve(connection: Any, model: str, params: Any, exemplar: np.ndarray, crops
 def network(
     model: str, params: Any, layout: str
 ) -> tuple[Callable[[Tensor], Any], Callable[[Any, Tensor], tuple[Tensor, ...]]]:
-    """`(template, search)` of `model`, one of `trackers.nets.models.SIAMESE_MODELS`, in one of `LAYOUTS`.
+    """`(template, search)` of `model`, one that is trained on pairs, in one of `LAYOUTS`.
 
     template: crops `[1, 3, 127, 127]` RGB 0..255 -> what the head keeps of them. search: (that, crops `[N, 3, H, W]`)
     -> maps `[N, C, S, S]` of the head, in our order of channels.

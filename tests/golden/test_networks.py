@@ -22,7 +22,8 @@ from trackers.nets import resnet
 from trackers.nets.dimp_classifier import init_optimizer, optimize_filter, residual_args, residuals
 from trackers.nets.models import expected_variables, networks
 from trackers.parts.box_refinement import RefinementConfig, ascend
-from trackers.weights import files, names
+from trackers.weights import files
+from trackers.weights.convert import from_peer
 
 SCHEMAS = {"dimp18": "dimp18", "dimp50": "dimp50", "atom": "atom18"}
 TAPS = [f"{layer}_{kind}" for layer in ("layer2", "layer3") for kind in ("train", "test")]
@@ -86,7 +87,7 @@ def test_golden_taps_are_off_with_the_wrong_batch_normalization(trap, monkeypatc
 @pytest.mark.parametrize("model", SCHEMAS)
 def test_golden_conversion_uses_every_tensor_but_the_declared_ones(model):
     state = oracle.weights(SCHEMAS[model])
-    _, dropped = names.convert(state, model, model)
+    _, dropped = from_peer(state, model, model)
     unused = ("feature_extractor.layer4.", "feature_extractor.fc.")
     declared = [name for name in state if name.startswith(unused) or name.endswith(".num_batches_tracked")]
     assert dropped == sorted(declared)
@@ -164,7 +165,7 @@ def small_problem(optimizer, weights):
 
 @lru_cache
 def parameters(model):
-    return names.convert(oracle.weights(SCHEMAS[model]), model, model)[0]
+    return from_peer(oracle.weights(SCHEMAS[model]), model, model)[0]
 
 
 @lru_cache

@@ -18,7 +18,8 @@ from tests.helpers import oracle, places
 from trackers.nets import mobilenet, models, resnet, siamese
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.rpn import DepthwiseRPN, SiamFCHead, UpChannelRPN
-from trackers.weights import WeightsError, files, names
+from trackers.weights import WeightsError, files
+from trackers.weights.convert import from_peer
 
 SHARED = places.SHARED / "weights"
 GOLDEN = {  # model -> the oracle's name
@@ -68,7 +69,7 @@ def test_parameter_counts(model):
 @pytest.mark.parametrize("schema, model", [(schema, model) for model, schema in GOLDEN.items()] + [*OTHERS.items()])
 def test_conversion_uses_every_tensor(schema, model):
     state = oracle.weights(schema)
-    params, dropped = names.convert(state, model, schema)
+    params, dropped = from_peer(state, model, schema)
     assert all(name.endswith("num_batches_tracked") for name in dropped)
     leaves = flatten_dict(params)
     assert len(leaves) == len(state) - len(dropped) + (model == "siamfc")
@@ -85,8 +86,8 @@ def test_both_names_of_the_alexnet_give_the_same_parameters():
     """The state of the newer names, with the values of the older ones."""
     old, new = oracle.weights("siamrpn_alex_dwxcorr"), oracle.schema("siamrpn_alex_dwxcorr_16gpu")
     renamed = dict(zip(new, old.values()))  # both lists are in the order of the network
-    first, _ = names.convert(old, "siamrpnpp_alexnet", "old")
-    second, _ = names.convert(renamed, "siamrpnpp_alexnet", "new")
+    first, _ = from_peer(old, "siamrpnpp_alexnet", "old")
+    second, _ = from_peer(renamed, "siamrpnpp_alexnet", "new")
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -96,13 +97,13 @@ def test_conversion_lists_every_problem_at_once():
     state["rpn_head.loc.conv_kernel.0.weight"] = np.zeros((256, 256, 1, 1), np.float32)
     state["rpn_head.loc.conv_kernel.7.weight"] = np.zeros(3, np.float32)
     with pytest.raises(WeightsError) as error:
-        names.convert(state, "siamrpnpp_alexnet", "source.pth")
+        from_peer(state, "siamrpnpp_alexnet", "source.pth")
     message = str(error.value)
     assert "missing: backbone.features.8.bias, rpn_head.cls.head.3.weight;" in message
     assert "unexpected: rpn_head.loc.conv_kernel.7.weight;" in message
     assert "rpn_head.loc.conv_kernel.0.weight is [256, 256, 1, 1] instead of [256, 256, 3, 3]" in message
     with pytest.raises(WeightsError, match=r"unexpected: rpn_head\.cls_weight, rpn_head\.loc_weight$"):
-        names.convert(oracle.weights("siamrpn_r50_l234_dwxcorr"), "siamrpnpp_resnet50_otb", "source.pth")
+        from_peer(oracle.weights("siamrpn_r50_l234_dwxcorr"), "siamrpnpp_resnet50_otb", "source.pth")
 
 
 @pytest.mark.parametrize("model", ["siamfc", "siamrpnpp_alexnet"])
@@ -287,7 +288,7 @@ def imagenet_mobilenet():
 def test_imagenet_start_of_the_mobilenet(rng):
     """The first layers on raw images equal the plain network of convolutions with bias on normalized ones."""
     state = imagenet_mobilenet()
-    params, dropped = names.convert(state, "mobilenetv2", "source")
+    params, dropped = from_peer(state, "mobilenetv2", "source")
     assert dropped == ["conv_95_bias", "conv_95_weight", "gemm_104_bias"]
     image = jnp.asarray(rng.uniform(0, 255, (1, 63, 63, 3)), jnp.float32)
     capture = partial(MobileNetV2().apply, capture_intermediates=lambda module, _: module.name == "layer2_0")
@@ -315,7 +316,7 @@ def test_imagenet_start_of_the_mobilenet(rng):
     np.testing.assert_array_equal(kernel, state["conv_94_weight"].transpose(2, 3, 1, 0))
     del state["conv_33_weight"]
     with pytest.raises(WeightsError, match=r"missing: conv_33_weight$"):
-        names.convert(state, "mobilenetv2", "source")
+        from_peer(state, "mobilenetv2", "source")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the ImageNet backbones in ../shared/weights")
@@ -338,7 +339,7 @@ def expected(model):
 
 @lru_cache
 def parameters(model):
-    return names.convert(oracle.weights(GOLDEN[model]), model, model)[0]
+    return from_peer(oracle.weights(GOLDEN[model]), model, model)[0]
 
 
 @lru_cache

@@ -22,7 +22,7 @@ from trackers import base
 from trackers.images import xywh_to_box
 from trackers.nets import models
 from trackers.rules import validate
-from trackers.weights import names
+from trackers.weights.convert import from_peer
 
 CANVAS, EXTENT = (256, 320), (220, 300)
 FRAMES = 4
@@ -116,7 +116,7 @@ def params(name: str):
         return jax.device_put(trackers.load_params(name, None))
     else:
         state = formula.weights(oracle.schema(SCHEMAS[model]), "properties", SCHEMAS[model])
-        found = names.convert(state, model, "formula")[0]
+        found = from_peer(state, model, "formula")[0]
     shrink = {"siamfc": 20, "memtrack": 600}.get(model)  # their score is a probability, which large responses make 1
     if shrink:
         last = found["backbone"]["params"]["conv5"]

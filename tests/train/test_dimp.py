@@ -13,7 +13,7 @@ from ops import boxes
 from tests.golden import formula
 from tests.helpers import oracle
 from tests.helpers.bright_squares import example
-from trackers.weights import names
+from trackers.weights.convert import from_peer
 from train import atom, dimp, loop, losses
 from train.loop import trained, with_trained
 
@@ -38,7 +38,7 @@ def test_golden_overlap_targets():
 
 def parameters(dtype):
     state = formula.weights(oracle.schema("dimp18"), "training", "dimp18")
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), names.convert(state, "dimp18", "formula")[0])
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), from_peer(state, "dimp18", "formula")[0])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Half precision in weight files, `python -m train.release`, weights that come with the package, joining heads."""
 
 import os
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,7 +18,9 @@ from eval.sources import synthetic
 from tests.helpers import places
 from trackers.nets import models
 from trackers.nets.resnet import BATCH_NORM_EPSILON
-from trackers.weights import WeightsError, files, heads, names, released
+from trackers.weights import WeightsError, files, heads, released
+from trackers.weights.convert import backbone_model
+from trackers.weights.peers import pytracking
 from train import release
 from train.configs import dimp18_heads, dimp_tiny, siamfc_photos, siamrpnpp_mobilenetv2_heads
 
@@ -31,15 +33,6 @@ CONFIGS = {
     "siamfc": siamfc_photos,
     MOBILENET: siamrpnpp_mobilenetv2_heads,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def traced_once():
-    """The shapes of a model take a second to find, and every command here asks for them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "expected_variables", lru_cache(models.expected_variables))
-        patch.setattr(names, "expected_variables", models.expected_variables)
-        yield
 
 
 @pytest.fixture
@@ -123,7 +116,7 @@ def test_release_of_a_run_its_card_and_tracking_without_weights(tiny, package, t
     run = write_run(tmp_path / "run", "dimp_tiny", tiny)
     out = package / "dimp_tiny.safetensors"
     options = ["--command", "python -m train.dimp\n --config x.py", "--measured", "AUC 0.5", "--note", "Not on OTB."]
-    with pytest.raises(WeightsError, match="dimp_tiny needs weights of model dimp_tiny: make a file with"):
+    with pytest.raises(WeightsError, match="dimp_tiny needs a weight file of model dimp_tiny: train it"):
         trackers.load_params("dimp_tiny", None)
     assert release.main([str(run), "--out", str(out), *options, "--note", "Nor on LaSOT."]) == 0
     assert files.sha256(out) in capsys.readouterr().out
@@ -215,6 +208,10 @@ def test_heads_join_their_backbone_and_no_other(dimp18, package, tmp_path, capsy
         kernel = dimp18["backbone"]["params"]["conv1"]["kernel"]
         assert np.array_equal(params["backbone"]["params"]["conv1"]["kernel"], kernel) == (source == "explicit")
 
+    assert convert.main([str(tmp_path / "folded.npz"), str(r18), "--tracker", "dimp18_heads"]) == 0
+    assert convert.main([str(tmp_path / "folded.npz"), str(joined), "--model", "dimp18", "--heads", "released"]) == 0
+    assert r18.read_bytes() == joined.read_bytes()  # a tracker's name says it all
+
     joined.unlink()
     changed = jax.tree.map(lambda leaf: leaf + np.float32(1e-3), {"backbone": dimp18["backbone"]})
     files.save(r18, changed, model="atom_multiscale")
@@ -276,11 +273,11 @@ def test_heads_of_a_siamese_model_join_their_backbone_and_no_other(tmp_path, cap
     with pytest.raises(WeightsError, match="trained on another backbone than other"):
         heads.join(out, MOBILENET, other, "other")
 
-    assert convert._backbone_model(MOBILENET) == "mobilenetv2"
+    assert backbone_model(MOBILENET) == "mobilenetv2"
     np.savez(tmp_path / "empty.npz", a=np.ones(1))
     capsys.readouterr()
     for model, more, reason in (
-        (MOBILENET, [], f"no checkpoint of a peer holds {MOBILENET}; give its backbone's, and --heads"),
+        (MOBILENET, [], f"no reference implementation has checkpoints of {MOBILENET}; give its backbone's and --heads"),
         ("siamfc", ["--heads", str(out)], "no file holds the backbone of siamfc alone"),
     ):
         arguments = [str(tmp_path / "empty.npz"), str(tmp_path / "joined.safetensors"), "--model", model, *more]
@@ -298,7 +295,7 @@ def test_every_file_that_comes_with_the_package():
         expected = models.expected_variables(metadata["model"])
         files.load(file, {part: expected[part] for part in metadata["info"]["parts"]})
         assert files.sha256(file) in file.with_suffix(".md").read_text()
-        assert file.stem in (metadata["model"], *released.HEADS.values())
+        assert file.stem in (metadata["model"], *(models.get(name).heads for name in models.names()))
         assert file.stat().st_size < 30e6
 
 
@@ -328,7 +325,7 @@ def write_run(folder: Path, model: str, params) -> Path:
 def torch_state(backbone) -> dict[str, np.ndarray]:
     """The backbone under torchvision's names, in torch's layout."""
     return {
-        names.source_name(("backbone", *path), ""): leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf
+        pytracking.source_name(("backbone", *path), ""): leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf
         for path, leaf in flatten_dict(backbone).items()
     }
 

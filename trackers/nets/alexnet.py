@@ -4,14 +4,17 @@
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from trackers.nets.convolution import convolve
 from trackers.nets.resnet import batch_norm, max_pool
 
 Array = jax.Array
+Params = Any
 
 SIZES = (11, 5, 3, 3, 3)
 SIAMFC_BATCH_NORM = {"momentum": 0.95, "epsilon": 1e-6}  # torch's momentum 0.05
@@ -85,3 +88,22 @@ def memtrack() -> AlexNet:
     """MemTrack's (Yang and Chan 2018, Sec. 5): SiamFC's without groups, of images in 0..1."""
     widths = (96, 256, 384, 384, 256)
     return AlexNet(widths, last_norm=False, kernel_init=siamfc_init, unit=255.0, **MEMTRACK_BATCH_NORM)
+
+
+def memtrack_from_siamfc(backbone: Params) -> Params:
+    """SiamFC's backbone as MemTrack's, with the same features: zeros where groups of channels do not meet.
+
+    What differs besides is the unit of images and the epsilon of batch normalization.
+    """
+    ours, theirs = memtrack(), siamfc()
+    convolutions, norms = dict(backbone["params"]), dict(backbone["batch_stats"])
+    for index, groups in enumerate(theirs.groups, 1):
+        layer = convolutions[f"conv{index}"]
+        kernel = np.asarray(layer["kernel"]) * (ours.unit if index == 1 else 1)
+        parts = np.split(kernel, groups, -1)
+        zero = np.zeros_like(parts[0])
+        rows = [np.concatenate([part if i == j else zero for j in range(groups)], -1) for i, part in enumerate(parts)]
+        convolutions[f"conv{index}"] = {**layer, "kernel": np.concatenate(rows, -2)}
+    for name, found in norms.items():
+        norms[name] = {**found, "var": np.maximum(np.asarray(found["var"]) + theirs.epsilon - ours.epsilon, 0)}
+    return {"params": convolutions, "batch_stats": norms}

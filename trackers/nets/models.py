@@ -1,14 +1,11 @@
-"""Which networks a model consists of, and the pytree of its parameters.
+"""The table of models: which networks each consists of, and what others have to know of it.
 
 The parameters of a model are `{part: variables}` with Flax's `variables = {"params": .., "batch_stats": ..}`.
-"atom_multiscale", "resnet50", "resnet50_v1" (stride in the first 1x1 convolution) and "mobilenetv2" (as SiamRPN++ uses
-it) are backbones only. The backbones of the Siamese models and of MemTrack take raw images, RGB 0..255, and return the
-tuple of feature maps that the next part reads; all others take `resnet.normalize`d images and return a dict of their
-stages.
 """
 
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -26,66 +23,88 @@ from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead, UpChannelRPN
 Array = jax.Array
 Params = Any
 
-SIAMESE_PEER_MODELS = (
-    "siamfc",
-    "siamrpn",  # DaSiamRPN's networks for VOT and OTB
-    "siamrpn_big",
-    "siamrpnpp_alexnet",
-    "siamrpnpp_mobilenetv2",
-    "siamrpnpp_resnet50",
-    "siamrpnpp_resnet50_otb",
-    "siamrpnpp_resnet50_lt",
-)
-SIAMESE_MODELS = (*SIAMESE_PEER_MODELS, "siamrpnpp_mobilenetv2_1.0")
-MEMORY_MODELS = ("memtrack",)  # as Siamese models, with a memory of templates
-PEER_MODELS = (  # checkpoints of peers exist
-    *("atom", "atom_multiscale", "dimp18", "dimp50", "resnet50", "resnet50_v1", "mobilenetv2"),
-    *SIAMESE_PEER_MODELS,
-    *MEMORY_MODELS,
-)
-MODELS = (*PEER_MODELS, "dimp_tiny", "siamrpnpp_mobilenetv2_1.0")
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table."""
+
+    parts: dict[str, nn.Module]  # "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory", "head"
+    images: Literal["normalized", "raw"]  # what the backbone takes: `resnet.normalize`d, or RGB 0..255
+    samples: Literal["frames", "pairs", "clips"] | None = None  # what it is trained on; None: a backbone alone
+    peer: str | None = None  # module of `trackers.weights.peers` that reads the reference implementation's checkpoints
+    heads: str | None = None  # file in `trackers.weights.released` of heads that a public backbone completes
 
 
-def networks(model: str) -> dict[str, nn.Module]:
-    """The parts of `model`: "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory" and "head"."""
-    match model:
-        case "atom":
-            return {"backbone": ResNet(18), "iou_net": IoUNet()}
-        case "atom_multiscale":
-            return {"backbone": ResNet(18)}
-        case "dimp18":
-            return {"backbone": ResNet(18), "classifier": DimpClassifier(1, 256), "iou_net": IoUNet()}
-        case "dimp50":
-            return {"backbone": ResNet(50), "classifier": DimpClassifier(0, 512), "iou_net": IoUNet()}
-        case "dimp_tiny":  # of our own: small enough to be trained from scratch, and to run everywhere
-            return {"backbone": ResNet(10, 32), "classifier": DimpClassifier(0, 128), "iou_net": IoUNet(96)}
-        case "resnet50" | "resnet50_v1":
-            return {"backbone": ResNet(50, stride_first=model == "resnet50_v1")}
-        case "mobilenetv2":
-            return {"backbone": MobileNetV2()}
-        case "siamfc":
-            return {"backbone": alexnet.siamfc(), "head": SiamFCHead()}
-        case "siamrpn":
-            return {"backbone": alexnet.siamrpn(), "head": UpChannelRPN(256)}
-        case "siamrpn_big":
-            return {"backbone": alexnet.siamrpn(2), "head": UpChannelRPN(512)}
-        case "siamrpnpp_alexnet":
-            return {"backbone": alexnet.siamrpn(), "head": DepthwiseRPN((256,))}
-        case "siamrpnpp_mobilenetv2":
-            return {"backbone": MobileNetV2(1.4), **_levels((256,) * 3, weighted=False)}
-        case "siamrpnpp_mobilenetv2_1.0":  # of our own: there is an ImageNet start for this width
-            return {"backbone": MobileNetV2(), **_levels((256,) * 3, weighted=False)}
-        case "siamrpnpp_resnet50" | "siamrpnpp_resnet50_otb":
-            return {"backbone": DilatedResNet50(), **_levels((256,) * 3, weighted=model == "siamrpnpp_resnet50")}
-        case "siamrpnpp_resnet50_lt":
-            return {"backbone": DilatedResNet50(), **_levels((128, 256, 512), weighted=True)}
-        case "memtrack":
-            return {"backbone": alexnet.memtrack(), "memory": MemoryController(), "head": NormalizedResponseHead()}
-    raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
+def _siamese(backbone: nn.Module, peer: str | None, heads: str | None = None, **parts: nn.Module) -> Model:
+    return Model({"backbone": backbone, **parts}, "raw", "pairs", peer, heads)
 
 
 def _levels(channels: tuple[int, ...], weighted: bool) -> dict[str, nn.Module]:
     return {"neck": Neck(channels), "head": DepthwiseRPN(channels, weighted)}
+
+
+def _online(backbone: nn.Module, peer: str | None, heads: str | None = None, **parts: nn.Module) -> Model:
+    return Model({"backbone": backbone, **parts}, "normalized", "frames", peer, heads)
+
+
+# Backbones that take normalized images return a dict of their stages, the others the tuple that the next part reads.
+_MODELS = {
+    "atom": _online(ResNet(18), "pytracking", "dimp18_heads", iou_net=IoUNet()),  # the same IoU-Net
+    "atom_multiscale": Model({"backbone": ResNet(18)}, "normalized", peer="pytracking"),
+    "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
+    "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
+    # of our own: small enough to be trained from scratch, and to run everywhere
+    "dimp_tiny": _online(ResNet(10, 32), None, classifier=DimpClassifier(0, 128), iou_net=IoUNet(96)),
+    "resnet50": Model({"backbone": ResNet(50)}, "normalized", peer="pytracking"),
+    # stride in the first 1x1 convolution
+    "resnet50_v1": Model({"backbone": ResNet(50, stride_first=True)}, "normalized", peer="pytracking"),
+    "mobilenetv2": Model({"backbone": MobileNetV2()}, "raw", peer="mobilenet"),  # as SiamRPN++ uses it
+    "siamfc": _siamese(alexnet.siamfc(), "siamfc", head=SiamFCHead()),
+    "siamrpn": _siamese(alexnet.siamrpn(), "dasiamrpn", head=UpChannelRPN(256)),  # DaSiamRPN's for VOT and OTB
+    "siamrpn_big": _siamese(alexnet.siamrpn(2), "dasiamrpn", head=UpChannelRPN(512)),
+    "siamrpnpp_alexnet": _siamese(alexnet.siamrpn(), "pysot", head=DepthwiseRPN((256,))),
+    "siamrpnpp_mobilenetv2": _siamese(MobileNetV2(1.4), "pysot", **_levels((256,) * 3, weighted=False)),
+    # of our own: there is an ImageNet start for this width
+    "siamrpnpp_mobilenetv2_1.0": _siamese(
+        MobileNetV2(), None, "siamrpnpp_mobilenetv2_heads", **_levels((256,) * 3, weighted=False)
+    ),
+    "siamrpnpp_resnet50": _siamese(DilatedResNet50(), "pysot", **_levels((256,) * 3, weighted=True)),
+    "siamrpnpp_resnet50_otb": _siamese(DilatedResNet50(), "pysot", **_levels((256,) * 3, weighted=False)),
+    "siamrpnpp_resnet50_lt": _siamese(DilatedResNet50(), "pysot", **_levels((128, 256, 512), weighted=True)),
+    "memtrack": Model(
+        {"backbone": alexnet.memtrack(), "memory": MemoryController(), "head": NormalizedResponseHead()},
+        *("raw", "clips", "memtrack"),
+    ),
+}
+
+
+def names() -> list[str]:
+    """Names of all models, those of `register` last."""
+    return list(_MODELS)
+
+
+def get(name: str) -> Model:
+    """The row of model `name`; ValueError, one line with the choices, if there is none."""
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(_MODELS)}")
+    return _MODELS[name]
+
+
+def register(name: str, model: Model) -> None:
+    """Add a row, so that an Entry of `trackers.register` can name it; ValueError for a name that is taken."""
+    if name in _MODELS:
+        raise ValueError(f"model {name!r} exists already; choose another name")
+    _MODELS[name] = model
+
+
+def having(*kinds: type[nn.Module]) -> tuple[str, ...]:
+    """The models with a part of one of these classes: `having(DimpClassifier)` are those that DiMP can use."""
+    return tuple(name for name, row in _MODELS.items() if any(isinstance(part, kinds) for part in row.parts.values()))
+
+
+def networks(model: str) -> dict[str, nn.Module]:
+    """The parts of `model`, see `Model.parts`; ValueError if there is no such model."""
+    return dict(get(model).parts)
 
 
 def init_variables(model: str, key: Array) -> Params:
@@ -95,16 +114,21 @@ def init_variables(model: str, key: Array) -> Params:
     every shape would take far longer to compile. Not for use inside `jit`.
     """
     compiled = jax.jit(_initialize, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
-    return compiled(model, key)
+    return compiled(tuple(networks(model).items()), key)
 
 
 def expected_variables(model: str) -> Params:
     """The tree of `init_variables` as `jax.ShapeDtypeStruct` leaves, nothing computed."""
-    return jax.eval_shape(lambda: _initialize(model, jax.random.key(0)))
+    return jax.tree.map(lambda leaf: leaf, _shapes(tuple(networks(model).items())))  # the caller's own copy
 
 
-def _initialize(model: str, key: Array) -> Params:
-    parts = networks(model)
+@lru_cache
+def _shapes(parts: tuple[tuple[str, nn.Module], ...]) -> Params:
+    return jax.eval_shape(partial(_initialize, parts), jax.random.key(0))
+
+
+def _initialize(named: tuple[tuple[str, nn.Module], ...], key: Array) -> Params:
+    parts = dict(named)
     keys = dict(zip(parts, jax.random.split(key, len(parts))))
     images = jax.ShapeDtypeStruct((1, 127, 127, 3), jnp.float32)
     box = jax.ShapeDtypeStruct((1, 4), jnp.float32)

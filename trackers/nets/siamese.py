@@ -40,7 +40,7 @@ class Siamese(NamedTuple):
 
 
 def make(model: str) -> Siamese:
-    """The functions of `model`, one of `trackers.nets.models.SIAMESE_MODELS`; parameters as of `init_variables`."""
+    """The functions of `model`, one that is trained on pairs; parameters as of `init_variables`."""
     parts = networks(model)
 
     def apply(params: Params, part: str, *args, method: str | None = None):

@@ -29,17 +29,17 @@ def identify(model: str, backbone: Params) -> dict[str, Any]:
 
 
 def responses(model: str, backbone: Params) -> list[float]:
-    """The spatial means of `RESPONSES` channels for `image`: of layer3, in Siamese models of the last tap."""
-    siamese = model in models.SIAMESE_MODELS
+    """The spatial means of `RESPONSES` channels for `image`: of layer3, from raw images of the last tap."""
+    raw = models.get(model).images == "raw"
     with jax.default_matmul_precision("highest"):
-        features = _features(models.networks(model)["backbone"], siamese, backbone, image(127 if siamese else 64))
+        features = _features(models.networks(model)["backbone"], raw, backbone, image(127 if raw else 64))
     channels = np.asarray(features, np.float64).mean((0, 1))
     return channels[:: len(channels) // RESPONSES][:RESPONSES].tolist()
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _features(network: Any, siamese: bool, backbone: Params, image: np.ndarray) -> jax.Array:
-    if siamese:
+def _features(network: Any, raw: bool, backbone: Params, image: np.ndarray) -> jax.Array:
+    if raw:
         return network.apply(backbone, image[None])[-1][0]
     return network.apply(backbone, resnet.normalize(image[None]))["layer3"][0]
 
@@ -62,7 +62,7 @@ def join(path: str | Path, model: str, backbone: Params, source: str) -> tuple[P
     if "backbone" not in info:
         raise WeightsError(f"{path}: not a file of heads; python -m train.release --parts writes them")
     needed = models.networks(model)
-    known = models.networks(found) if found in models.MODELS else {}
+    known = models.networks(found) if found in models.names() else {}
     if {part: known.get(part) for part in needed} != needed:
         raise WeightsError(f"{path}: heads of {found}, which do not fit {model}")
     absent = sorted(set(needed) - {"backbone"} - set(info["parts"]))

@@ -1,4 +1,4 @@
-"""What the name maps of all peer families share: how a source is described, PyTorch's layouts and names of leaves."""
+"""What the readers of all peers share: how a source is described, PyTorch's layouts and names of leaves."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -11,6 +11,9 @@ from trackers.nets.resnet import BATCH_NORM_EPSILON
 Path = tuple[str, ...]  # of a tensor here: part, collection, module .., leaf
 State = dict[str, np.ndarray]
 
+# index of a convolution in a torch Sequential of the Siamese trackers' AlexNet; its batch normalization comes next
+ALEXNET_INDEX = {"1": 0, "2": 4, "3": 8, "4": 11, "5": 14}
+FIRST_CONVOLUTIONS = (("conv0", "kernel"), ("conv1", "kernel"))
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -38,6 +41,18 @@ def to_channels_last(path: Path, value: np.ndarray) -> np.ndarray:
     if value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
     return np.asarray(value.T if value.ndim == 2 else value, np.float32, order="C")
+
+
+def from_bgr(path: Path, value: np.ndarray) -> np.ndarray:
+    """`to_channels_last`, the first convolution from BGR to RGB."""
+    if path[:2] == ("backbone", "params") and path[2:] in FIRST_CONVOLUTIONS:
+        value = value[:, ::-1]
+    return to_channels_last(path, value)
+
+
+def is_norm(module: str) -> int:
+    """Batch normalization follows its convolution in every torch Sequential of the Siamese trackers: 0 or 1."""
+    return int(module.startswith("bn"))
 
 
 def counters(state: State) -> set[str]:

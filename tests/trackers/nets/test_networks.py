@@ -178,8 +178,9 @@ def test_initialization_follows_the_peers():
 
 
 def test_models_have_the_peers_sizes():
-    parts = {name: set(models.networks(name)) for name in models.MODELS}
-    assert all("head" in parts[name] for name in models.SIAMESE_MODELS) and parts["mobilenetv2"] == {"backbone"}
+    parts = {name: set(models.networks(name)) for name in models.names()}
+    assert all("head" in parts[name] for name in models.names() if models.get(name).samples == "pairs")
+    assert parts["mobilenetv2"] == {"backbone"}
     assert parts["siamrpn"] == {"backbone", "head"} and parts["siamrpnpp_resnet50"] == {"backbone", "neck", "head"}
     assert parts["dimp18"] == parts["dimp50"] == {"backbone", "classifier", "iou_net"}
     assert parts["atom"] == {"backbone", "iou_net"} and parts["atom_multiscale"] == {"backbone"}

@@ -13,7 +13,9 @@ from flax.traverse_util import flatten_dict
 import trackers
 from eval import convert
 from trackers.nets import alexnet, models
-from trackers.weights import WeightsError, files, memtrack, names
+from trackers.weights import WeightsError, files
+from trackers.weights.convert import from_peer
+from trackers.weights.peers import memtrack
 
 SCOPES = {"backbone": "feature_extraction/", "head": ""}
 OUTSIDE_THE_LOOP = ("c_state", "h_state")
@@ -47,7 +49,7 @@ def test_names_are_matched_by_their_ends():
     state = checkpoint()
     assert {"feature_extraction/conv3_bn/moving_mean", "RNN/add_vector/kernel", "bn_response/gamma"} <= set(state)
     assert state["RNN/score/kernel"].shape == (1, 1, 256, 1)
-    found, dropped = names.convert(state, "memtrack", "file")
+    found, dropped = from_peer(state, "memtrack", "file")
     jax.tree.map(np.testing.assert_array_equal, found, params())
     assert {"global_step", "beta1_power", "c_state/bias/Adam_1"} <= set(dropped)
     assert len(state) == len(dropped) + len(jax.tree.leaves(found))
@@ -59,7 +61,7 @@ def test_what_does_not_match_is_listed():
     state["RNN/score/kernel"] = state["RNN/score/kernel"][0, 0]
     state["RNN/mystery"] = state.pop("bn_response/beta")
     with pytest.raises(WeightsError, match=r"^[^\n]*$") as caught:
-        names.convert(state, "memtrack", "file")
+        from_peer(state, "memtrack", "file")
     message = str(caught.value)
     assert "missing: bn_response/beta;" in message
     assert "unexpected: RNN/mystery, other/c_state/kernel;" in message
@@ -116,7 +118,7 @@ def test_a_backbone_of_siamfc_gives_the_same_features():
         return np.float32(np.exp(centered) if path[-1].key in ("var", "scale") else centered)
 
     backbone = jax.tree_util.tree_map_with_path(draw, shapes)
-    converted = memtrack.from_siamfc(backbone)
+    converted = alexnet.memtrack_from_siamfc(backbone)
     expected_shapes = jax.eval_shape(ours.init, jax.random.key(0), images)
     assert jax.tree.map(np.shape, converted) == jax.tree.map(np.shape, dict(expected_shapes))
     (expected,), (actual,) = jax.jit(theirs.apply)(backbone, images), jax.jit(ours.apply)(converted, images)

@@ -26,7 +26,9 @@ from eval import convert
 from tests.helpers import places
 from trackers.nets import models
 from trackers.nets.resnet import ResNet
-from trackers.weights import WeightsError, files, names
+from trackers.weights import WeightsError, files
+from trackers.weights.convert import from_peer
+from trackers.weights.peers import pytracking
 from trackers.weights.torch_reader import LEGACY_MAGIC, read_state_dict
 
 SHARED = places.SHARED / "weights"
@@ -248,7 +250,7 @@ def test_conversion_lists_every_problem_at_once():
     state["layer3.0.conv1.weight"] = np.zeros((256, 128, 1, 1), np.float32)
     state["layer3.5.conv1.weight"] = np.zeros(3, np.float32)
     with pytest.raises(WeightsError) as error:
-        names.convert(state, "atom_multiscale", "source.pth")
+        from_peer(state, "atom_multiscale", "source.pth")
     message = str(error.value)
     assert "missing: layer1.0.bn1.running_mean, layer2.0.downsample.0.weight;" in message
     assert "unexpected: layer3.5.conv1.weight;" in message
@@ -262,16 +264,16 @@ def test_conversion_drops_only_what_is_declared():
         "layer4.0.bn1.bias": np.zeros(512, np.float32),
         "layer1.0.bn1.num_batches_tracked": np.zeros((), np.int64),
     }
-    _, dropped = names.convert({**torchvision_state(), **unused}, "atom_multiscale", "source")
+    _, dropped = from_peer({**torchvision_state(), **unused}, "atom_multiscale", "source")
     assert dropped == sorted(unused)
     with pytest.raises(WeightsError, match=r"unexpected: bb_regressor\.conv9\.weight"):
         extra = {"bb_regressor.conv9.weight": np.zeros(1, np.float32)}
-        names.convert({**torchvision_state(), **extra}, "atom_multiscale", "source")
+        from_peer({**torchvision_state(), **extra}, "atom_multiscale", "source")
 
 
 def test_folded_batch_norm_gives_the_features_of_convolutions_with_bias(rng):
     state = folded_state(rng)
-    params, dropped = names.convert(state, "atom_multiscale", "source")
+    params, dropped = from_peer(state, "atom_multiscale", "source")
     images = rng.normal(size=(2, 64, 48, 3)).astype(np.float32)
     taps = jax.jit(ResNet(18).apply)(params["backbone"], images)
     for name, expected in folded_resnet18(state, images).items():
@@ -327,14 +329,14 @@ def test_convert_reports_one_line_and_exit_code_2(tmp_path, capsys):
     assert exit_code.value.code == 2
     with pytest.raises(SystemExit):
         convert.main(["--help"])
-    assert "python -m eval.convert dimp50.pth dimp50.safetensors --model dimp50" in capsys.readouterr().out
+    assert "python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50" in capsys.readouterr().out
 
 
 def torchvision_state():
     """Names and shapes of torchvision's ResNet-18 up to layer3."""
     expected = flatten_dict(models.expected_variables("atom_multiscale"))
     return {
-        names.source_name(path, ""): np.ones(names.source_shape(path, leaf.shape), np.float32)
+        pytracking.source_name(path, ""): np.ones(pytracking.source_shape(path, leaf.shape), np.float32)
         for path, leaf in expected.items()
     }
 

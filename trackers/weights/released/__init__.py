@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
+from trackers.nets import models
+
 FOLDER = Path(__file__).parent
-HEADS = {  # model -> file
-    "dimp18": "dimp18_heads",
-    "atom": "dimp18_heads",  # the same IoU-Net
-    "siamrpnpp_mobilenetv2_1.0": "siamrpnpp_mobilenetv2_heads",
-}
 
 
 def path(model: str) -> Path | None:
@@ -17,7 +14,8 @@ def path(model: str) -> Path | None:
 
 def heads(model: str) -> Path | None:
     """The heads of `model`, to be joined with a backbone by `eval.convert`; None if none are released."""
-    return _existing(HEADS[model]) if model in HEADS else None
+    name = models.get(model).heads
+    return name and _existing(name)
 
 
 def _existing(name: str) -> Path | None:

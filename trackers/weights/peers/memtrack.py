@@ -5,48 +5,20 @@ So they are matched by their ends, whatever scopes stand before, and every misma
 Kernels have our layout already. The LSTM's kernel has no name of its own: it is told by its shape.
 """
 
-from typing import Any
-
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from trackers.nets import alexnet
 from trackers.nets.alexnet import MEMTRACK_BATCH_NORM
 from trackers.nets.models import expected_variables
 from trackers.weights.layout import Path, Source, State
 
+TENSORFLOW = True
 INFERRED = "names inferred from the authors' code, no checkpoint was at hand"
-Params = Any
 NORM_LEAVES = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 DENSE = {"residual": "add_vector", "read_strength": "write_strengths"}  # the others are called the same
 CONVOLUTIONS = ("input_layer", "score")  # of 1 x 1 cells
 LSTM = ("memory", "params", "lstm", "kernel")
 OPTIMIZER_ENDS = ("/Adam", "/Adam_1", "beta1_power", "beta2_power", "global_step")
-
-
-def from_siamfc(backbone: Params) -> Params:
-    """SiamFC's backbone as MemTrack's, with the same features: zeros where groups of channels do not meet.
-
-    What differs besides is the unit of images and the epsilon of batch normalization.
-    """
-    ours, theirs = alexnet.memtrack(), alexnet.siamfc()
-    convolutions, norms = dict(backbone["params"]), dict(backbone["batch_stats"])
-    for index, groups in enumerate(theirs.groups, 1):
-        layer = convolutions[f"conv{index}"]
-        kernel = np.asarray(layer["kernel"]) * (ours.unit if index == 1 else 1)
-        parts = np.split(kernel, groups, -1)
-        zero = np.zeros_like(parts[0])
-        rows = [np.concatenate([part if i == j else zero for j in range(groups)], -1) for i, part in enumerate(parts)]
-        convolutions[f"conv{index}"] = {**layer, "kernel": np.concatenate(rows, -2)}
-    for name_, found in norms.items():
-        norms[name_] = {**found, "var": np.maximum(np.asarray(found["var"]) + theirs.epsilon - ours.epsilon, 0)}
-    return {"params": convolutions, "batch_stats": norms}
-
-
-def conventions() -> dict[str, object]:
-    """What a user of the converted file has to know: {"input", "batch_norm_epsilon"}."""
-    epsilon = MEMTRACK_BATCH_NORM["epsilon"]
-    return {"input": "RGB 0..255, divided by 255 in the backbone", "batch_norm_epsilon": epsilon, "names": INFERRED}
 
 
 def source(state: State, model: str) -> Source:
@@ -64,6 +36,12 @@ def source(state: State, model: str) -> Source:
     taken = list(short.values())
     renamed = {end if taken.count(end) == 1 else full: state[full] for full, end in short.items()}
     return Source(renamed, name, shape, to_ours, unused)
+
+
+def conventions(model: str) -> dict[str, object]:
+    """What a user of the converted file has to know."""
+    epsilon = MEMTRACK_BATCH_NORM["epsilon"]
+    return {"input": "RGB 0..255, divided by 255 in the backbone", "batch_norm_epsilon": epsilon, "names": INFERRED}
 
 
 def name(path: Path) -> str:

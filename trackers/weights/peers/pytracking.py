@@ -1,25 +1,18 @@
-"""The peers' tensor names and layouts -> the project's parameters.
+"""pytracking's tensor names and layouts (ATOM, DiMP), and those of torchvision's ResNets, which it builds on.
 
-Here two families: pytracking's checkpoints (ATOM, DiMP) and torchvision's ResNets, the latter also with batch
-normalization folded into biases of the convolutions. Those of the Siamese trackers are in `trackers.weights.siamese`,
-MemTrack's in `trackers.weights.memtrack`.
-For every expected tensor the source's name follows from its path, so that nothing is matched by shape or by order.
+The ResNets also with batch normalization folded into biases of the convolutions.
 """
 
 import re
-from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
+from trackers.nets import models
 from trackers.nets.iou_net import PREDICTION_BINS
-from trackers.nets.models import MEMORY_MODELS, expected_variables, networks
 from trackers.nets.resnet import BATCH_NORM_EPSILON, ResNet
-from trackers.weights import memtrack, siamese
-from trackers.weights.files import raise_problems
 from trackers.weights.layout import (
     LEAVES,
     Source,
@@ -31,8 +24,6 @@ from trackers.weights.layout import (
     torch_shape,
 )
 
-Params = Any
-
 OPTIMIZER = {
     "label_bins": "label_map_predictor.weight",
     "mask_bins": "target_mask_predictor.0.weight",
@@ -43,55 +34,19 @@ OPTIMIZER = {
 PYTRACKING_BACKBONE = "feature_extractor."
 
 
-def convert(state: State, model: str, source: str) -> tuple[Params, list[str]]:
-    """A peer's state dict -> (float32 parameters of `model`, the sorted names that were dropped on purpose).
-
-    source: the file's name, for messages. What may be dropped says `droppable`; any other name too many is an
-    error. Raises `WeightsError` that lists everything missing, unexpected and misshapen.
-    """
-    found = _source_of(model)(state, model)
-    expected = {path: leaf for path, leaf in _expected(model).items() if path not in found.constants}
-    names = {path: found.name(path) for path in expected}
-    dropped = set(found.state) & (found.unused | counters(found.state))
-    state = {name: value for name, value in found.state.items() if name not in dropped}
-    present = {path: name for path, name in names.items() if name in state}
-    problems = {
-        "missing": sorted(set(names.values()) - set(state)),
-        "unexpected": sorted(set(state) - set(names.values())),
-        "wrong": [
-            f"{name} is {list(state[name].shape)} instead of {list(wanted)}"
-            for path, name in sorted(present.items(), key=lambda item: item[1])
-            if state[name].shape != (wanted := found.shape(path, expected[path].shape))
-        ],
-    }
-    raise_problems(source, problems)
-    converted = {path: found.value(path, state[name]) for path, name in names.items()}
-    return unflatten_dict({**converted, **found.constants}), sorted(dropped)
-
-
-def conventions(model: str) -> dict[str, Any]:
-    """What a user of a converted file of `model` has to know: {"input", "batch_norm_epsilon"}."""
-    if model in siamese.MODEL_FAMILIES:
-        return siamese.conventions(model)
-    if model in MEMORY_MODELS:
-        return memtrack.conventions()
-    return {"input": "RGB 0..255, trackers.nets.resnet.normalize", "batch_norm_epsilon": BATCH_NORM_EPSILON}
-
-
-def _source_of(model: str) -> Callable[[State, str], Source]:
-    if model in siamese.MODEL_FAMILIES:
-        return siamese.source
-    return memtrack.source if model in MEMORY_MODELS else _resnet_source
-
-
-def _resnet_source(state: State, model: str) -> Source:
-    """How the tensors of ATOM, DiMP or a ResNet are found in a checkpoint of pytracking or torchvision."""
+def source(state: State, model: str) -> Source:
+    """How the tensors of `model` are found in `state`, of pytracking or of torchvision."""
     prefix = PYTRACKING_BACKBONE if any(name.startswith(PYTRACKING_BACKBONE) for name in state) else ""
     unused = droppable(model, prefix, state)
     if "conv1.bias" in state and "bn1.weight" not in state:
         folded = {name: value for name, value in state.items() if name not in unused}
         state = unfold_batch_norm(folded) | {name: state[name] for name in unused & set(state)}
-    return Source(state, partial(source_name, prefix=prefix), source_shape, _to_channels_last, unused)
+    return Source(state, partial(source_name, prefix=prefix), source_shape, _value, unused)
+
+
+def conventions(model: str) -> dict[str, object]:
+    """What a user of the converted file has to know."""
+    return {"input": "RGB 0..255, trackers.nets.resnet.normalize", "batch_norm_epsilon": BATCH_NORM_EPSILON}
 
 
 def source_name(path: tuple[str, ...], prefix: str = PYTRACKING_BACKBONE) -> str:
@@ -130,8 +85,9 @@ def droppable(model: str, prefix: str, state: State) -> set[str]:
     depth = 50 if f"{prefix}layer1.0.conv3.weight" in state else 18
     unused = {prefix + name for name in (*_last_stage(depth), "fc.weight", "fc.bias")}
     parts = set()
-    if set(networks(model)) == {"backbone"}:
-        paths = {path for tracker in ("atom", "dimp18", "dimp50") for path in _expected(tracker)}
+    if set(models.networks(model)) == {"backbone"}:
+        ours = [name for name in models.names() if models.get(name).peer == "pytracking"]
+        paths = {path for name in ours for path in flatten_dict(models.expected_variables(name))}
         parts = {source_name(path) for path in paths if path[0] != "backbone"}
     return unused | counters(state) | parts
 
@@ -153,11 +109,6 @@ def unfold_batch_norm(state: State) -> State:
 
 
 @lru_cache
-def _expected(model: str) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    return flatten_dict(expected_variables(model))
-
-
-@lru_cache
 def _last_stage(depth: int) -> set[str]:
     """torchvision's names below layer4, and of the biases there once batch normalization is folded into them."""
     whole = ResNet(depth, last_layer="layer4")
@@ -167,7 +118,7 @@ def _last_stage(depth: int) -> set[str]:
     return last | {name.removesuffix("weight") + "bias" for name in last if name.endswith("weight")}
 
 
-def _to_channels_last(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
+def _value(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
     """The peer's tensor in our layout; `path` tells the linear layers that flatten a feature map."""
     if "optimizer" in path:
         value = value.squeeze()
