@@ -268,12 +268,16 @@ class Outputs(NamedTuple):
 
 
 def outputs(arguments: argparse.Namespace) -> Outputs:
-    if arguments.video is None:
+    if arguments.video is None and arguments.out is None:
         folder = arguments.out_dir
         return Outputs(*(folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png")))
-    name = f"camera{arguments.video}" if arguments.video.isdigit() else Path(arguments.video).resolve().stem
-    base = arguments.out.with_suffix("") if arguments.out else arguments.out_dir / f"{name}_boxes"
-    return Outputs(arguments.out, base.with_name(f"{base.name}.csv"), base.with_name(f"{base.name}.json"))
+    if arguments.out is None:
+        name = f"camera{arguments.video}" if arguments.video.isdigit() else Path(arguments.video).resolve().stem
+        base = arguments.out_dir / f"{name}_boxes"
+    else:
+        base = arguments.out.with_suffix("")
+    table, stored, plot = (base.with_name(f"{base.name}.{kind}") for kind in ("csv", "json", "png"))
+    return Outputs(arguments.out, table, stored, None if arguments.video else plot)
 
 
 def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synthetic.Example] | None):
@@ -315,14 +319,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--video", metavar="FILE|DIR|CAMERA", help="a video, a folder of images, or the number of a camera")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
     add("--start", type=_natural, default=0, metavar="N", help="frame the boxes are given on (default: 0)")
-    add("--out", type=Path, metavar="FILE", help="annotated video, .webm (fast) or .mp4; boxes go beside it")
+    add("--out", type=Path, metavar="FILE", help="annotated .webm (fast), .mp4 or .webp (short); boxes beside it")
     add("--out_dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
     add("--show", action="store_true", help="a window; without --box, draw the boxes in it with the mouse")
     add("--seed", type=_natural, default=0, help="of the tracker, and of the demo's clip (default: 0)")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
     arguments = parser.parse_args(argv)
-    if arguments.video is None and (arguments.box or arguments.out or arguments.start):
-        parser.error("--box, --out and --start belong to --video")
+    if arguments.video is None and (arguments.box or arguments.start):
+        parser.error("--box and --start belong to --video")
     if arguments.video is not None and not arguments.box and not arguments.show:
         parser.error("give the target with --box x,y,w,h, or --show to draw it")
     if arguments.out_dir is None:

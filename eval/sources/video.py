@@ -20,6 +20,8 @@ from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 
 # What browsers play and OpenCV's own FFmpeg can write. VP8 is about six times faster to write than VP9.
 CODECS = {".webm": "VP80", ".mp4": "vp09"}
+ANIMATION, ANIMATION_QUALITY = ".webp", 80  # a picture that moves wherever a picture is shown, in a README for one
+OUTPUTS = (*CODECS, ANIMATION)
 DEFAULT_FPS = 25.0
 VERDICT_COLORS = {
     FOUND: (60, 220, 90),
@@ -141,7 +143,9 @@ def _fps(capture: cv2.VideoCapture) -> float:
 
 
 class VideoWriter:
-    """Writes a video that browsers play: .webm (VP8) or .mp4 (VP9, slow to write).
+    """Writes a video that browsers play: .webm (VP8), .mp4 (VP9, slow to write), or .webp for a short one.
+
+    A .webp is an animated picture; its frames are held in memory until it is closed.
 
     The file appears under its name when it is closed, complete; until then it is a hidden file beside it,
     removed when writing fails or the `with` block ends by an exception. The first frame sets the size; a
@@ -150,10 +154,10 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, fps: float = DEFAULT_FPS):
         self.path, self.fps, self.count = Path(path), fps, 0
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: cv2.VideoWriter | _AnimationWriter | None = None
         self._size: tuple[int, int] | None = None
-        if self.path.suffix.lower() not in CODECS:
-            raise VideoError(f"{path}: videos are written as {' or '.join(CODECS)}; rename the output")
+        if self.path.suffix.lower() not in OUTPUTS:
+            raise VideoError(f"{path}: videos are written as {' or '.join(OUTPUTS)}; rename the output")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(self.path.suffix.lower(), f".{self.path.stem}.", self.path.parent)
@@ -178,7 +182,7 @@ class VideoWriter:
         try:
             self._writer.release()
             self._writer = None
-            if not _last_frame_is_there(self._temporary, self.count):
+            if not _last_frame_is_there(self._temporary, self.count, self.fps):
                 self._fail()
             # mkstemp's files are private to the user; a result has the mode of any other new file.
             mask = os.umask(0)
@@ -190,9 +194,9 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Stops and removes what was written."""
-        if self._writer is not None:
+        if isinstance(self._writer, cv2.VideoWriter):
             self._writer.release()
-            self._writer = None
+        self._writer = None
         self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> "VideoWriter":
@@ -207,6 +211,9 @@ class VideoWriter:
     def _open(self, height: int, width: int) -> None:
         # As OpenCV writes them, VP8 and VP9 need even sides, and VP8 is unreadable where they are tiny.
         self._size = max(height // 2 * 2, 16), max(width // 2 * 2, 16)
+        if self._temporary.suffix == ANIMATION:
+            self._writer = _AnimationWriter(self._temporary, self.fps)
+            return
         codec = cv2.VideoWriter_fourcc(*CODECS[self._temporary.suffix])
         with _no_stderr():
             self._writer = cv2.VideoWriter(str(self._temporary), codec, self.fps, self._size[::-1])
@@ -221,8 +228,33 @@ class VideoWriter:
         raise VideoError(f"{self.path}: {reason} (frame {self.count}), nothing was kept; write elsewhere")
 
 
-def _last_frame_is_there(path: Path, count: int) -> bool:
+class _AnimationWriter:
+    """An animated WebP by the methods of `cv2.VideoWriter`; the file is written by `release`."""
+
+    def __init__(self, path: Path, fps: float):
+        self._path, self._animation = path, cv2.Animation()
+        self._frames, self._duration = [], _milliseconds(fps)
+
+    def write(self, image: np.ndarray) -> None:
+        self._frames.append(image)
+
+    def release(self) -> None:
+        self._animation.frames = self._frames
+        self._animation.durations = [self._duration] * len(self._frames)
+        options = [cv2.IMWRITE_WEBP_QUALITY, ANIMATION_QUALITY]
+        cv2.imwriteanimation(str(self._path), self._animation, options)
+
+
+def _milliseconds(fps: float) -> int:
+    """That an animated picture shows each frame for."""
+    return round(1000 / fps)
+
+
+def _last_frame_is_there(path: Path, count: int, fps: float) -> bool:
     """Whether a video just written is whole: OpenCV does not report that its last blocks found no space."""
+    if path.suffix == ANIMATION:
+        read, animation = cv2.imreadanimation(str(path))
+        return read and sum(animation.durations) == count * _milliseconds(fps)  # equal frames became one, longer
     capture = cv2.VideoCapture(str(path))
     stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.set(cv2.CAP_PROP_POS_FRAMES, count - 1)

@@ -136,6 +136,9 @@ def test_the_demo(tmp_path, monkeypatch, capsys):
     seen = np.array([example.visibility > 0 for example in truth])[1:]
     printed = capsys.readouterr().out
     assert f"mean IoU {overlap[seen].mean():.3f}" in printed and "fps" in printed
+    # With a name for the video, the rest lies beside it.
+    assert run("--out", tmp_path / "elsewhere" / "spot.webp", "--seed", 2) == 0
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["spot.csv", "spot.json", "spot.png", "spot.webp"]
 
 
 @pytest.mark.parametrize(

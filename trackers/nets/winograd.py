@@ -14,7 +14,7 @@ from trackers.nets import windows
 
 Array = jax.Array
 
-# By the kernel's size. For 3, tiles of 4 x 4 outputs were no faster (RESULTS.md).
+# By the kernel's size. For 3, tiles of 4 x 4 outputs were no faster (train/NOTES.md).
 OUTPUTS = {3: 2, 5: 4}  # of a side of a tile
 POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # of the interpolation, before infinity
 

@@ -4,7 +4,7 @@
     python -m train.dimp --config train/configs/dimp18_iou_net.py --weights dimp18.safetensors
 
 HEADS are those of `dimp18_heads`. A sample for the IoU-Net needs two crops, not four: three times as many targets in
-the same time. What came of it is in RESULTS.md: better on held-out clips, worse on the test sequences, not released.
+the same time. The outcome is in train/NOTES.md: better on held-out clips, worse on the test sequences, not released.
 """
 
 from dataclasses import replace

@@ -40,6 +40,16 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_an_animated_picture_is_written(tmp_path):
+    frames = [*FRAMES, FRAMES[-1]]  # the encoder shows equal frames as one, twice as long
+    path = write(tmp_path / "clip.webp", frames, fps=20.0)
+    read, animation = cv2.imreadanimation(str(path))
+    assert read and list(animation.durations) == [50] * (len(FRAMES) - 1) + [100]
+    for frame, expected in zip(animation.frames, FRAMES, strict=True):
+        assert np.abs(frame[..., 2::-1].astype(int) - expected).mean() < 10
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_the_written_file_is_for_everyone_the_umask_allows(tmp_path):
     path = write(tmp_path / "clip.webm", FRAMES[:2])
     (tmp_path / "other").write_text("")
@@ -62,7 +72,7 @@ def test_a_size_that_changes_is_fitted_into_the_first(tmp_path):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    with pytest.raises(VideoError, match=r"\.webm or \.mp4"):
+    with pytest.raises(VideoError, match=r"\.webm or \.mp4 or \.webp"):
         VideoWriter(tmp_path / "clip.avi")
 
 
@@ -92,7 +102,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".webp"])
 def test_a_full_disk(small_disk, suffix):
     rng = np.random.default_rng(0)
     noise = (rng.integers(0, 256, (160, 240, 3), np.uint8) for _ in range(20))
