@@ -52,6 +52,15 @@ def add_sequences(
     parser.add_argument("--sequences", type=names, metavar="A,B", help="default: all")
 
 
+def add_benchmark(parser: argparse.ArgumentParser) -> None:
+    """What every command is told that tracks a benchmark's sequences."""
+    add_tracker_changes(parser)
+    add_sequences(parser)
+    parser.add_argument("--out", type=Path, required=True, help="results go below it, by tracker")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="run again, and delete results of other settings")
+
+
 def whole_number(lowest: int) -> Callable[[str], int]:
     """Type of an argument: a whole number of at least `lowest`."""
 

@@ -36,10 +36,9 @@ from jax import export as jax_export
 
 import trackers
 from eval import settings
-from eval.command import prepare_process
+from eval.command import INTERRUPTED, prepare_process
 from eval.files import ResultError, write_atomically
 from eval.measure.timing import compile_timed, interleaved
-from eval.run import INTERRUPTED
 from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
 from trackers.base import Frame, Params, Tracker

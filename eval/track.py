@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 import trackers
 from eval import settings
-from eval.command import prepare_process
+from eval.command import INTERRUPTED, prepare_process
 from eval.files import write_atomically
 from eval.online import check_box
 from eval.plots import plot_track
-from eval.run import INTERRUPTED, Compiled
+from eval.running.passes import Compiled
 from eval.scoring import metrics
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 import trackers
-from eval.run import Compiled, track_sequence
+from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
 from eval.sources.sequences import Sequence, read_dataset, read_image
 from eval.sources.video import draw_boxes

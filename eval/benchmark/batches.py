@@ -24,9 +24,9 @@ from eval import settings
 from eval.benchmark import options as benchmark_report
 from eval.command import prepare_process
 from eval.files import ResultError
-from eval.run import Compiled, track_sequence
 from eval.running import parallel
 from eval.running.lanes import Lanes, Start, track_in_lanes
+from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
 from eval.scoring.results import TrackResult
 from eval.sources.sequences import LAYOUTS, Sequence, SequenceError, read_dataset

@@ -20,10 +20,10 @@ from matplotlib.patches import Rectangle
 
 import trackers
 from eval import settings
-from eval.command import prepare_process
+from eval.command import INTERRUPTED, prepare_process
 from eval.files import ResultError
 from eval.plots import new_figure, save
-from eval.run import INTERRUPTED, Compiled
+from eval.running.passes import Compiled
 from eval.scoring import metrics
 from eval.sources.clips import Clip, drawn_clip, read_clip
 from eval.sources.sequences import SequenceError

@@ -28,7 +28,7 @@ from eval import plots, settings
 from eval.command import prepare_process
 from eval.files import ResultError
 from eval.measure.timing import time_function
-from eval.run import Compiled, track_sequence
+from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
 from eval.sources import sequences
 from ops.boxes import Box

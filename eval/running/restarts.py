@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import trackers
 from eval import formats
 from eval.files import ResultError, write_atomically
 from eval.running import parallel
 from eval.running.guest import GuestError, GuestProcess
+from eval.running.progress import progress_bar
 from eval.scoring import metrics, otb_restarts, results, vot_multistart, vot_resets
 from eval.scoring.regions import region_overlaps
 from eval.scoring.results import Report
@@ -147,12 +147,12 @@ def run_protocol(
 ) -> Report:
     """Track those of `selected` that are not finished in `folder`, then measure all that are; writes summary.json.
 
-    `workers`, `shard` and `wait` as of `eval.run.run_sequences`; `session` is called with an event that ends it. A
-    sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
+    `workers`, `shard` and `wait` as of `eval.running.folder.run_sequences`; `session` is called with an event that ends
+    it. A sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     report, mine = Report(), selected[shard[0] :: shard[1]]
-    progress = tqdm(total=len(mine), unit="sequence", disable=not mine)
+    progress = progress_bar(len(mine), "sequence")
 
     def track(sequence: Sequence, stop: threading.Event) -> None:
         names = result_files(protocol, folder, sequence)

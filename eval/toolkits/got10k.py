@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from eval.online import load_online
-from eval.run import sequence_key
+from eval.running.passes import sequence_key
 
 
 def got10k_tracker(name: str, weights: Path | str | None = None, assignments: Sequence[str] = (), *, seed: int = 0):

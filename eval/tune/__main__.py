@@ -24,11 +24,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from eval import run, settings
-from eval.command import prepare_process
+from eval import command, settings
+from eval.command import prepare_process, whole_number
 from eval.files import ResultError, write_atomically
+from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
+from eval.running.progress import progress_bar
 from eval.scoring import metrics, results
 from eval.settings import SettingError
 from eval.sources import sequences
@@ -207,14 +208,14 @@ def benchmark(
     compile_seconds = {size: _seconds(_run_all, track, batch[:size], size, short) for size in sizes}
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     own_compile, own_seconds = [], []
-    progress = tqdm(total=ROUNDS * (len(sizes) + 1), unit="pass", mininterval=0.5 if sys.stderr.isatty() else 30)
+    progress = progress_bar(ROUNDS * (len(sizes) + 1), "pass")
     with progress:
         for turn in range(ROUNDS):
             for size in sizes[turn % len(sizes) :] + sizes[: turn % len(sizes)]:
                 seconds[size].append(_seconds(_run_all, track, batch, size, selected))
                 progress.update()
             one = settings.substitute(config, dict(zip(fields, chosen[turn], strict=True)))
-            compiled = run.Compiled.of(make(one))
+            compiled = Compiled.of(make(one))
             own_seconds.append(_seconds(_run_own, compiled, params, selected, search.seed))
             own_compile.append(compiled.init.compile_seconds + compiled.track.compile_seconds)
             progress.update()
@@ -245,14 +246,14 @@ def _run_all(track, chosen: list[Setting], size: int, selected: list[Sequence]) 
             track(chunk, sequence)
 
 
-def _run_own(compiled: run.Compiled, params, selected: list[Sequence], seed: int) -> None:
+def _run_own(compiled: Compiled, params, selected: list[Sequence], seed: int) -> None:
     params, key = jax.device_put(params), jax.random.key(seed)
     for sequence in selected:
-        run.track_sequence(compiled, params, sequence, run.sequence_key(key, sequence.name))
+        track_sequence(compiled, params, sequence, sequence_key(key, sequence.name))
 
 
 def _canvas(sequence: Sequence) -> tuple[int, ...]:
-    return next(run.decoded(_cut(sequence, 1))).image.shape
+    return next(decoded(_cut(sequence, 1))).image.shape
 
 
 def benchmark_table(measured: dict[str, Any]) -> str:
@@ -310,14 +311,9 @@ def _cut(sequence: Sequence, frames: int | None) -> Sequence:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, example, *text = __doc__.split("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.tune",
-        description="\n\n".join([summary, *text]),
-        epilog=f"example:\n\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.make_parser("eval.tune", "\n\n".join([summary, *text]), example)
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
-    run.add_arguments(parser)
+    command.add_benchmark(parser)
     parser.add_argument(
         "--range",
         action="append",
@@ -326,47 +322,33 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="where a float of the config is searched; default: the usual ones of the tracker's family",
     )
     parser.add_argument("--search", choices=tune_search.SEARCHES, default="random", help="default: random")
-    parser.add_argument("--trials", type=run.positive, default=32, metavar="N", help="settings beside the default (32)")
+    parser.add_argument("--trials", type=whole_number(1), default=32, metavar="N", help="settings tried (32)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of the cross-validation (5)")
-    parser.add_argument("--batch", type=run.positive, default=8, metavar="N", help="settings in one call (8)")
-    parser.add_argument("--frames", type=_at_least_two, metavar="N", help="only the first N frames of each sequence")
+    parser.add_argument("--batch", type=whole_number(1), default=8, metavar="N", help="settings in one call (8)")
+    parser.add_argument("--frames", type=whole_number(2), metavar="N", help="only the first N frames of each sequence")
     parser.add_argument("--benchmark", action="store_true", help="measure settings per minute and write benchmark.json")
     return parser.parse_args(argv)
 
 
-def _at_least_two(text: str) -> int:
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text} is less than 2")
-    return int(text)
-
-
+@command.reports(SequenceError, ResultError, SettingError, interrupted="the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     problems: list[SequenceError] = []
-    try:
-        entry, params = run.load_tracker(arguments.tracker, arguments.weights)
-        config = settings.configure(entry.config, arguments.set)
-        ranges = parse_ranges(config, arguments.range)
-        fields = tuple(each.field for each in ranges)
-        tune_batch.check_arguments(entry.make, config, fields, params)
-        selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
-        selected = [_cut(sequence, arguments.frames) for sequence in selected]
-        default = tuple(settings.float_fields(config)[name] for name in fields)
-        search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)
-        folder = arguments.out / "tune" / arguments.tracker
-        if arguments.benchmark:
-            _run_benchmark(entry.make, config, search, params, selected, folder)
-        else:
-            _run_search(arguments, entry.make, config, search, params, selected, folder)
-    except (SequenceError, ResultError, SettingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return run.INTERRUPTED
-    for problem in problems:
-        print(f"skipped: {problem}", file=sys.stderr)
-    return 1 if problems else 0
+    entry, params = command.load_tracker(arguments.tracker, arguments.weights)
+    config = settings.configure(entry.config, arguments.set)
+    ranges = parse_ranges(config, arguments.range)
+    fields = tuple(each.field for each in ranges)
+    tune_batch.check_arguments(entry.make, config, fields, params)
+    selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
+    selected = [_cut(sequence, arguments.frames) for sequence in selected]
+    default = tuple(settings.float_fields(config)[name] for name in fields)
+    search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)
+    folder = arguments.out / "tune" / arguments.tracker
+    if arguments.benchmark:
+        _run_benchmark(entry.make, config, search, params, selected, folder)
+    else:
+        _run_search(arguments, entry.make, config, search, params, selected, folder)
+    return command.print_skipped(problems)
 
 
 def _run_search(arguments, make, config, search: Search, params, selected: list[Sequence], folder: Path) -> None:
@@ -393,8 +375,7 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
         scores.load()
     total = (search.trials + 1) * len(selected) if arguments.search == "random" else None
     known = sum(one.name in auc for auc in scores.table.values() for one in selected)
-    interval = 0.5 if sys.stderr.isatty() else 30
-    progress = tqdm(total=total, initial=known, unit="run", mininterval=interval)
+    progress = progress_bar(total, "run", initial=known)
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, search.seed)
     with progress:
         evaluate = evaluator(track, selected, scores, search.batch, progress.update)

@@ -14,7 +14,7 @@ import numpy as np
 
 import trackers
 from eval import settings
-from eval.run import Compiled, decoded, sequence_key
+from eval.running.passes import Compiled, decoded, sequence_key
 from eval.scoring import metrics
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import Sequence

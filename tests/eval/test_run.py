@@ -17,6 +17,7 @@ import pytest
 
 import trackers
 from eval import run
+from eval.running import entrants
 from eval.sources.sequences import read_dataset, read_image
 from tests.helpers import places, trivial_tracker
 from tests.helpers.disk import small_disk
@@ -50,8 +51,8 @@ def data(tmp_path):
 @pytest.fixture
 def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
-    monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__, raising=False)
-    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
+    monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__, raising=False)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
     monkeypatch.setattr(run, "prepare_process", lambda: None)
 
 
@@ -121,13 +122,13 @@ def test_a_frame_size_that_changes_in_the_video(registry, tmp_path):
 def test_the_same_command_goes_on_where_it_stopped(registry, data, tmp_path, monkeypatch):
     assert command(data, tmp_path, "--sequences", "a,b") == 0
     tracked = []
-    whole = run.track_sequence
+    whole = entrants.track_sequence
 
     def spy(compiled, params, sequence, *rest, **options):
         tracked.append(sequence.name)
         return whole(compiled, params, sequence, *rest, **options)
 
-    monkeypatch.setattr(run, "track_sequence", spy)
+    monkeypatch.setattr(entrants, "track_sequence", spy)
     assert command(data, tmp_path) == 0
     assert tracked == ["c"]
     (tmp_path / "dot" / "b.txt").unlink()
@@ -152,7 +153,7 @@ def test_results_of_other_settings_are_an_error_with_the_way_out(registry, data,
 def test_other_weights_are_other_settings(registry, data, tmp_path, monkeypatch, capsys):
     assert command(data, tmp_path) == 0
     moved = {"bias": trivial_tracker.params()["bias"] + 1}
-    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: moved)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: moved)
     assert command(data, tmp_path) == 1
     assert "weights: " in capsys.readouterr().err
 

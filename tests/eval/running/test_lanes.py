@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import trackers
-from eval.run import Compiled, track_sequence
 from eval.running import lanes as lock_step
 from eval.running.lanes import AloneError, Lanes, Start, group_by_canvas, track_group
+from eval.running.passes import Compiled, track_sequence
 from eval.scoring.results import TrackResult
 from eval.sources.sequences import Sequence, SequenceError
 from eval.sources.synthetic import ClipConfig, clip

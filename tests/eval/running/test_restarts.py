@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+import trackers
 from eval import formats, run
 from eval.running import restarts
 from eval.scoring.otb_restarts import sre_boxes
@@ -44,8 +45,8 @@ def data(tmp_path):
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
-    monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__, raising=False)
-    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
+    monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__, raising=False)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
     monkeypatch.setattr(run, "prepare_process", lambda: None)
 
 
@@ -113,7 +114,7 @@ def test_a_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
         return whole(protocol, session, sequence)
 
     monkeypatch.setattr(restarts, "track_runs", spy)
-    assert command(data, tmp_path, "vot_reset") == run.INTERRUPTED
+    assert command(data, tmp_path, "vot_reset") == 130
     assert "interrupted: 1 sequences finished, 1 left; the same command goes on" in capsys.readouterr().err
     assert summary(tmp_path, "vot_reset")["missing"] == ["jumps"]
     assert command(data, tmp_path, "vot_reset") == 0 and tracked == ["jumps", "jumps"]

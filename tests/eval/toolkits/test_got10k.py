@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import trackers
 from eval import run
 from eval.scoring import got10k
 from tests.eval.test_run import make_video, rows
@@ -16,8 +17,8 @@ def test_the_toolkit_gets_the_boxes_of_eval_run(tmp_path, monkeypatch):
     from eval.toolkits.got10k import got10k_tracker
 
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
-    monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__)
-    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params())
+    monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params())
     monkeypatch.setattr(run, "prepare_process", lambda: None)
     counts = {"GOT-10k_Val_000001": 7, "GOT-10k_Val_000002": 5}
     for name, count in counts.items():

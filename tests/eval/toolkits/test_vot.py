@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import trackers
 from eval import run
 from eval.scoring.regions import region_overlaps
 from eval.toolkits import vot as vot_tracker
@@ -104,8 +105,8 @@ def test_the_toolkit_runs_it_and_agrees_on_the_accuracy(tmp_path, monkeypatch, c
     found = json.loads((tmp_path / "analysis" / "numbers.json").read_text())["results"]["baseline"]["results"]
 
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
-    monkeypatch.setattr(run.trackers, "get", {"dot": entry}.__getitem__)
-    monkeypatch.setattr(run.trackers, "load_params", lambda name, weights: trivial_tracker.params())
+    monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__)
+    monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params())
     arguments = ["--tracker", "dot", "--set", "gain=0.5", "--data_dir", str(tmp_path / "data")]
     assert run.main([*arguments, "--out", str(tmp_path)]) == 0
     boxes = rows(tmp_path / "dot" / "dot.txt")

@@ -11,6 +11,7 @@ import pytest
 import trackers
 from eval import run, settings
 from eval.measure.flops import count_flops
+from eval.running import passes
 from eval.sources.sequences import read_dataset
 from eval.tune import __main__ as tune
 from eval.tune import batch as tune_batch
@@ -94,8 +95,9 @@ def test_settings_of_a_real_tracker_in_one_call(tmp_path):
     fields, chosen = ("window_influence", "scale_rate"), [(0.0, 0.2), (0.9, 0.8)]
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, seed=0)
     together = track(chosen, sequence)
-    compiled = run.Compiled.of(make(settings.substitute(config, dict(zip(fields, chosen[1])))))
-    alone = run.track_sequence(compiled, params, sequence, run.sequence_key(jax.random.key(0), sequence.name)).boxes
+    compiled = passes.Compiled.of(make(settings.substitute(config, dict(zip(fields, chosen[1])))))
+    key = passes.sequence_key(jax.random.key(0), sequence.name)
+    alone = passes.track_sequence(compiled, params, sequence, key).boxes
     np.testing.assert_allclose(together[1], alone, atol=1e-2)
     assert np.abs(together[0] - together[1])[-1].max() > 0.1
 
@@ -249,7 +251,7 @@ def test_the_same_command_goes_on_and_takes_more_trials_and_another_search(regis
             raise KeyboardInterrupt
 
     calls = spy(monkeypatch, stop)
-    assert command(data, out, *SLOW, "--trials", "6") == run.INTERRUPTED
+    assert command(data, out, *SLOW, "--trials", "6") == 130
     assert not (out / "tune" / "dot" / "summary.json").exists() and not list(out.rglob("*.part"))
     kept = sum(len(trial["auc"]) for trial in stored(out, "trials")["trials"])
     assert kept == len({(setting, name) for chosen, name in calls for setting in chosen}) > 0
