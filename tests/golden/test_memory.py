@@ -149,9 +149,9 @@ def test_scan_equals_loop_and_one_equals_many(x64):
     """One row, step by step without jit, gives what the compiled scan over all rows gives."""
     _, (state, recall) = run(np.float64)
     apply = partial(module().apply, variables(np.float64))
-    first, row = given("T0", np.float64), 1
+    first, row = given("T0", np.float64), sizes()["batch"] - 1
     one = apply(first[row], method="start")
-    for t in range(2):
+    for t in range(min(2, sizes()["steps"])):
         written = first if t == 0 else given(f"template{t}", np.float64)
         one, seen = apply(one, first[row], written[row], given(f"search{t}", np.float64)[row], method="step")
         for actual, expected in zip(jax.tree.leaves((one, seen)), jax.tree.leaves((state, recall))):
@@ -173,7 +173,8 @@ def test_unused_slots_are_filled_one_after_the_other(x64):
     controls = state.controls
     np.testing.assert_allclose(jnp.sum(controls.write_weights, -1), 1 - controls.factors[..., 0], rtol=1e-12)
     np.testing.assert_allclose(jnp.sum(controls.read_weights, -1), 1, rtol=1e-12)
-    usage = jnp.concatenate([jax.nn.one_hot(jnp.zeros((1, 2), int), sizes()["slots"]), controls.usage[:-1]])
+    start = jax.nn.one_hot(jnp.zeros((1, sizes()["batch"]), int), sizes()["slots"])
+    usage = jnp.concatenate([start, controls.usage[:-1]])
     np.testing.assert_array_equal(recall.allocated, jnp.argmin(usage, -1))
     assert not np.any(np.isnan(recall.template))
 

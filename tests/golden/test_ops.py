@@ -137,8 +137,9 @@ def test_golden_siamese_crops(rounding, key):
     means = mean_color(image, extent)
     np.testing.assert_allclose(means, stored["avg_chans"], rtol=1e-6)
     fill = means if rounding == "siamfc" else jnp.floor(means)
+    added = oracle.settings()["preproc"]["siamfc_size_add"]
     for i, (x, y, model, original) in enumerate(stored["sub_pos_xy_model_orig"]):
-        side = np.full(2, original + 0.3 * (rounding == "siamfc"), np.float32)
+        side = np.full(2, original + added * (rounding == "siamfc"), np.float32)
         options = {"out_size": (int(model), int(model)), "border": "constant", "fill": fill, "rounding": rounding}
         patch = jitted_crop(image, extent, np.float32([y, x]), side, **options)
         found = np.moveaxis(np.asarray(patch.image), -1, 0).reshape(stored[f"{key}_{i}__shape"])

@@ -17,7 +17,6 @@ from eval import convert
 from eval.sources.sequences import list_images, read_image
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import places
-from tests.helpers.compilation import jit_as_for_users
 from trackers import base
 from trackers.images import xywh_to_box
 from trackers.weights import released
@@ -73,7 +72,7 @@ def drawn_clip() -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def jitted(tracker: base.Tracker) -> base.Tracker:
-    return base.Tracker(jit_as_for_users(tracker.init), jit_as_for_users(tracker.track))
+    return base.Tracker(jax.jit(tracker.init), jax.jit(tracker.track))
 
 
 def follow(tracker: base.Tracker, params, images: list[np.ndarray], box: np.ndarray) -> np.ndarray:

@@ -45,8 +45,13 @@ def given_maps(monkeypatch):
     without_networks(siamfc, lambda config: "response")
 
 
+def settings():
+    return oracle.settings()["post"]
+
+
 def frame():
-    return Frame(jnp.asarray(formula.image_u8(oracle.salt(), "post/image", 240, 320)), jnp.array([240, 320], jnp.int32))
+    extent = settings()["image"]
+    return Frame(jnp.asarray(formula.image_u8(oracle.salt(), "post/image", *extent)), jnp.array(extent, jnp.int32))
 
 
 def box(cx, cy, w, h):
@@ -80,7 +85,7 @@ def test_golden_pysot(name, given_maps):
     track = jax.jit(tracker.track)
     for start, (x, y, w, h) in enumerate(stored[f"{name}/init_boxes_xywh"]):
         state = tracker.init({}, jax.random.key(0), frame(), box(x + (w - 1) / 2, y + (h - 1) / 2, w, h))
-        for t in range(2):
+        for t in range(settings()["frames"]):
             size = int(stored[f"{name}/score_size"])
             before_after = stored[f"{name}/state_before_after_cxcywh"][start, t]
             np.testing.assert_allclose(numbers(state.box), before_after[:4], atol=1e-3)
@@ -102,7 +107,7 @@ def test_golden_pysot_long_term(given_maps):
     x, y, w, h = stored["lt/init_box_xywh"]
     state = tracker.init({}, jax.random.key(0), frame(), box(x + (w - 1) / 2, y + (h - 1) / 2, w, h))
     sizes = sorted({int(size) for size, _ in stored["lt/scoresize_instance"]})
-    for t, bias in enumerate((9, -9, -9, 14, 9)):
+    for t, bias in enumerate((9, -9, -9, 14, 9)[: settings()["lt_frames"]]):
         answers = {size: maps(f"lt_{t}", size, 1.0, 0.1, bias) for size in sizes}
         state, estimate = track(answers, state, frame())
         x, y, w, h, score = stored["lt/bbox_xywh_score"][t]
@@ -121,7 +126,7 @@ def test_golden_dasiamrpn(rule, centers, given_maps):
             {}, jax.random.key(0), frame(), box(*stored["in_pos_xy"][case], *stored["in_size_wh"][case])
         )
         size = int(stored[f"{rule}/instance_scoresize"][case, 1])
-        for t in range(2):
+        for t in range(settings()["frames"]):
             # The answer for the size that must not be asked for is another one.
             answers = {other: maps(f"das{case}_{t}", other) for other in (19, 21)}
             state, estimate = jax.jit(tracker.track)(answers, state, frame())
@@ -137,7 +142,7 @@ def test_golden_siamfc(given_maps):
     track = jax.jit(tracker.track)
     for start, (x, y, w, h) in enumerate(stored["init_boxes_1based_xywh"] - [1, 1, 0, 0]):
         state = tracker.init({}, jax.random.key(0), frame(), box(x + (w - 1) / 2, y + (h - 1) / 2, w, h))
-        for t in range(2):
+        for t in range(settings()["frames"]):
             response = formula.normal(oracle.salt(), f"post/siamfc{start}_{t}", (3, 1, 17, 17))[:, 0]
             state, estimate = track({"response": jnp.asarray(response)}, state, frame())
             cy, cx, h, w, _, _ = stored["state_cyx_hw_zsz_xsz"][start, t]

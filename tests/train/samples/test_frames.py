@@ -86,9 +86,10 @@ def test_golden_crop():
 
 def test_golden_box_in_crop():
     stored = oracle.arrays("train_pytracking")
-    boxes = stored["label_boxes_xywh"].astype(np.float64)
+    boxes, numbers = stored["label_boxes_xywh"].astype(np.float64), oracle.settings()["train_pytracking"]
+    factor, size = numbers["transform_resize_factor"], numbers["transform_crop"]
     for i, expected in enumerate(stored["transform_image_to_crop"]):
-        found = data.box_in_crop(boxes[i], boxes[(i + 1) % 3], 0.8, 288)
+        found = data.box_in_crop(boxes[i], boxes[(i + 1) % len(boxes)], factor, size)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
