@@ -1,0 +1,133 @@
+"""The pages: the front page's code runs, its figures are those of RESULTS.md, and no link leads nowhere."""
+
+import ast
+import re
+import tomllib
+
+import jax
+import numpy as np
+import pytest
+
+import trackers
+from eval.scoring import metrics
+from eval.sources import synthetic
+from tests.helpers import places
+
+ROOT = places.REPOSITORY
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part == "shared" for part in path.relative_to(ROOT).parts)
+)
+README, RESULTS = (ROOT / name for name in ("README.md", "RESULTS.md"))
+URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_pages_are_short():
+    assert len(README.read_text().splitlines()) <= 110
+    assert len(RESULTS.read_text().splitlines()) <= 160
+
+
+def test_the_code_of_the_front_page_follows_a_target(capsys):
+    config = synthetic.ClipConfig(num_frames=6, occluders=0)
+    examples = list(synthetic.clip(config, 2))
+    images = [example.image for example in examples]
+    truth = np.stack([example.box for example in examples])
+    x, y, w, h = truth[0]
+    for block in BLOCKS:
+        namespace = {"images": images, "x": x, "y": y, "w": w, "h": h}
+        exec(compile(block, "README.md", "exec"), namespace)
+        for name in names_of(block, "trackers"):
+            assert name in trackers.__all__
+    printed = capsys.readouterr().out.splitlines()
+    found = np.array([[float(word) for word in re.findall(r"-?\d+\.?\d*", line)] for line in printed])
+    assert found.shape == (5, 5)  # x, y, w, h, confidence
+    assert metrics.overlaps(found[:, :4], truth[1:]).min() > 0.6 and (found[:, 4] <= 1).all()
+
+
+def names_of(code, module):
+    nodes = ast.walk(ast.parse(code))
+    return [node.attr for node in nodes if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == module]
+
+
+def test_the_online_learner_of_the_front_page_minimizes_its_residuals():
+    namespace = {"jax": jax}
+    exec(compile(BLOCKS[-1], "README.md", "exec"), namespace)
+    # For the identity and a weight of 0.1 the minimum is 1 / (1 + 0.1 ** 2).
+    np.testing.assert_allclose(namespace["filter"], np.full(3, 1 / 1.01), atol=1e-5)
+
+
+def test_what_the_front_page_names_of_the_interface_exists():
+    named = set(re.findall(r"`trackers\.(\w+)", README.read_text()))
+    assert named and named <= set(trackers.__all__) and all(hasattr(trackers, name) for name in trackers.__all__)
+
+
+def tables(text):
+    """Each table of a page as a list of rows, dicts by the heading."""
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        heading, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        yield [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def figures(text, column):
+    """Tracker's name -> what the tables of a page have in `column`, "-" left out; each tracker at most once."""
+    found = {}
+    for row in (row for table in tables(text) for row in table if column in row and "tracker" in row):
+        name = row["tracker"].split(" (")[0].strip("`")
+        if row[column] != "-":
+            assert name not in found, f"{column} of {name} stands twice"
+            found[name] = row[column]
+    return found
+
+
+@pytest.mark.parametrize("column", ["AUC", "frames/s"])
+def test_the_figures_of_the_front_page_are_those_of_results(column):
+    shown, measured = figures(README.read_text(), column), figures(RESULTS.read_text(), column)
+    assert len(shown) >= 5
+    for name, value in shown.items():
+        assert value == measured[name], name
+    named = re.findall(r"^\| .*? \| `([\w.]+)` \|", README.read_text(), re.MULTILINE)
+    assert set(named) <= set(trackers.names()) and len(named) >= 8
+    for name in set(named) - set(shown):
+        assert name not in measured, f"{column} of {name} is measured, but not shown"
+
+
+def test_the_figure_of_csrt_is_that_of_results():
+    (shown,) = re.findall(r"CSRT has (\.\d+)", README.read_text())
+    assert shown == figures(RESULTS.read_text(), "AUC")["OpenCV's CSRT"]
+
+
+def headings(text):
+    """The anchors that GitHub makes of a page's headings."""
+    for heading in re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    ):
+        yield re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_leads_nowhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for target in targets:
+        if re.match(r"https?://", target):
+            assert "OWNER" not in target
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in headings(linked.read_text()), f"{page.name}: {target}"
+
+
+def test_the_placeholder_of_the_projects_address_is_shown_nowhere():
+    if "OWNER" in URL:
+        for page in PAGES:
+            assert URL not in page.read_text() and "OWNER" not in page.read_text(), page
+
+
+def test_the_moving_picture_is_small_and_moves():
+    (picture,) = re.findall(r'<img src="([^"]+)"', README.read_text())
+    data = (ROOT / picture).read_bytes()
+    assert len(data) < 1.5e6 and data[:4] == b"RIFF" and data.count(b"ANMF") > 50
