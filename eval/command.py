@@ -12,9 +12,9 @@ from typing import Any
 import jax
 
 import trackers
-from eval.settings import SettingError
 from eval.sources.sequences import LAYOUTS
 from trackers.base import Params
+from trackers.rules import SettingError
 
 FAILED = 1  # exit status after an error, and where something had to be skipped
 INTERRUPTED = 130  # exit status of a program ended by Ctrl-C

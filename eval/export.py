@@ -41,8 +41,10 @@ from eval.files import ResultError, write_atomically
 from eval.measure.timing import compile_timed, interleaved
 from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
+from trackers import rules
 from trackers.base import Frame, Params, Tracker
 from trackers.images import canvas_size
+from trackers.rules import SettingError
 
 Array = jax.Array
 
@@ -159,11 +161,11 @@ def export_tracker(
         track = jax_export.export(jax.jit(flat.track), platforms=platforms)(shapes, state, *inputs["frame"])
         programs = {"init": init.serialize(), "track": track.serialize()}
     except ImportError as error:
-        raise settings.SettingError(f"{error}: pip install 'jaxtrack[export]'") from error
+        raise SettingError(f"{error}: pip install 'jaxtrack[export]'") from error
     except (TypeError, ValueError, NotImplementedError) as error:
         wanted = "any number of targets; give a number" if targets == ANY else f"{', '.join(platforms)}"
         reason = " ".join(str(error).split())
-        raise settings.SettingError(f"this tracker cannot be exported for {wanted} ({reason:.160})") from error
+        raise SettingError(f"this tracker cannot be exported for {wanted} ({reason:.160})") from error
     manifest = {
         "format": FORMAT,
         "canvas": [*canvas, 3],
@@ -314,20 +316,20 @@ def main(argv: list[str] | None = None) -> int:
             print(describe(arguments.describe))
             return 0
         return _export(arguments)
-    except (settings.SettingError, ResultError) as error:
+    except (SettingError, ResultError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def _export(arguments: argparse.Namespace) -> int:
     if not arguments.out:
-        raise settings.SettingError("give --out, the file to write")
+        raise SettingError("give --out, the file to write")
     try:
         entry = trackers.get(arguments.tracker)
         params = trackers.load_params(arguments.tracker, arguments.weights)
     except (ValueError, OSError) as error:
-        raise settings.SettingError(str(error)) from error
-    config = settings.configure(entry.config, arguments.set)
+        raise SettingError(str(error)) from error
+    config = rules.configure(entry.config, arguments.set)
     tracker, canvas = entry.make(config), canvas_size(*arguments.size)
     about = {
         "tracker": arguments.tracker,

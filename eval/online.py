@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 import trackers
-from eval import settings
 from eval.running.compilation import CompiledPerCanvas
 from eval.sources.video import to_rgb
+from trackers import rules
 from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
 from trackers.images import canvas_size, xywh_to_box
 
@@ -97,7 +97,7 @@ def load_online(name: str, weights: Path | str | None, assignments: Sequence[str
     ValueError or OSError, one line, for an unknown name, weights that do not fit, and a bad assignment.
     """
     entry = trackers.get(name)
-    config = settings.configure(entry.config, list(assignments))
+    config = rules.configure(entry.config, list(assignments))
     return OnlineTracker(entry.make(config), trackers.load_params(name, weights))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from eval import command, settings
+from eval import command
 from eval.command import prepare_process, whole_number
 from eval.files import ResultError
 from eval.running import parallel, restarts
@@ -25,8 +25,9 @@ from eval.running.entrants import Entrant, guest_entrant, tracker_entrant
 from eval.running.folder import run_sequences, table
 from eval.running.guest import Guest
 from eval.scoring.results import Report
-from eval.settings import SettingError
 from eval.sources.sequences import Sequence, SequenceError, read_dataset
+from trackers import rules
+from trackers.rules import SettingError
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -162,7 +163,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _tracker(arguments: argparse.Namespace) -> Entrant:
     """A tracker of the registry; SettingError for an unknown name, weights that do not fit, and a bad --set."""
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
-    config = settings.configure(entry.config, arguments.set)
+    config = rules.configure(entry.config, arguments.set)
     return tracker_entrant(arguments.tracker, entry.make(config), config, params, seed=arguments.seed)
 
 

@@ -36,6 +36,7 @@ from eval.scoring import metrics
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
 from eval.sources.video import VERDICT_NAMES, Source, VideoError, VideoWriter
+from trackers import rules
 from trackers.base import FOUND, Params, Tracker, many
 from trackers.images import xywh_to_box
 
@@ -373,7 +374,7 @@ def _track(arguments: argparse.Namespace) -> int:
         source, truth = video.open_source(arguments.video), None
         boxes = np.array(arguments.box) if arguments.box else None
     entry = trackers.get(arguments.tracker)
-    config = settings.configure(entry.config, arguments.set)
+    config = rules.configure(entry.config, arguments.set)
     params = trackers.load_params(arguments.tracker, arguments.weights)
     made_from = {
         "tracker": arguments.tracker,

@@ -6,9 +6,9 @@ training, the size of the target follows a scale filter (`MULTISCALE`) or the cr
 best (`MULTISCALE_SEARCH`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,53 +21,78 @@ from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Params, Tracker, select
 from trackers.nets import filter_bank, resnet
+from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import Location, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Search, one_of
 
 Array = jax.Array
-
-STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16}  # crop pixels per cell
 
 
 @dataclass(frozen=True)
 class Config:
     """All numbers of ATOM; the defaults are those of the peer's `atom/default`."""
 
-    backbone: str = "resnet18"  # or "filter_bank", which needs no weights
+    backbone: Annotated[str, one_of("resnet18", "filter_bank")] = "resnet18"  # or "filter_bank", which needs no weights
     use_iou_net: bool = True
     scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
-    image_size: int = 288  # side of the search crop, pixels, a multiple of 32
-    classifier_tap: str = "layer3"  # of the backbone
-    search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
-    scale_factors: tuple[float, ...] = (1.0,)  # one search crop each
-    min_side: float = 10.0  # image pixels; without the IoU-Net no target shrinks below it
-    rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
-    border: str = "replicate"
+    image_size: Annotated[int, search_region.SIDE] = 288  # side of the search crop, pixels, a multiple of 32
+    classifier_tap: Annotated[str, one_of(*TAP_STRIDES)] = "layer3"  # of the backbone
+    # Side of the search crop over sqrt(target area)
+    search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0
+    scale_factors: Annotated[tuple[float, ...], POSITIVE] = (1.0,)  # one search crop each
+    # Image pixels; without the IoU-Net no target shrinks below it
+    min_side: Annotated[float, POSITIVE] = 10.0
+    rounding: Annotated[str, search_region.ROUNDING] = "continuous"
+    border: Annotated[str, search_region.BORDER] = "replicate"
     augmentation: AugmentationConfig = ATOM_AUGMENTATION
-    kernel_size: int = 4  # of the filter, cells
-    compressed_dim: int = 64  # channels after the projection
-    output_sigma_factor: float = 0.25  # sigma of the label over sqrt(target area)
-    mlu_alpha: float = 0.05
-    filter_reg: float = 0.1
-    projection_reg: float = 1e-4
-    init_gn_steps: int = 6  # Gauss-Newton steps of frame 1
-    init_cg_steps: int = 10  # conjugate gradient steps of each
-    cg_steps: int = 5  # of a scheduled update
-    hard_negative_cg_steps: int = 5
-    train_skipping: int = 10  # frames between scheduled updates
-    memory_size: int = 250
-    replacement: str = "min_weight"  # of samples; "diversity": by their looks, see `ops.sample_memory.insert`
-    learning_rate: float = 0.01
-    hard_negative_learning_rate: float = 0.02
-    init_samples_min_weight: float | None = 0.25
+    kernel_size: Annotated[int, COUNT] = 4  # of the filter, cells
+    compressed_dim: Annotated[int, COUNT] = 64  # channels after the projection
+    output_sigma_factor: Annotated[float, POSITIVE] = 0.25  # sigma of the label over sqrt(target area)
+    mlu_alpha: Annotated[float, POSITIVE] = 0.05
+    filter_reg: Annotated[float, POSITIVE] = 0.1
+    projection_reg: Annotated[float, POSITIVE] = 1e-4
+    init_gn_steps: Annotated[int, COUNT] = 6  # Gauss-Newton steps of frame 1
+    init_cg_steps: Annotated[int, COUNT] = 10  # conjugate gradient steps of each
+    cg_steps: Annotated[int, NOT_NEGATIVE] = 5  # of a scheduled update
+    hard_negative_cg_steps: Annotated[int, NOT_NEGATIVE] = 5
+    train_skipping: Annotated[int, COUNT] = 10  # frames between scheduled updates
+    memory_size: Annotated[int, COUNT] = 250
+    # Of samples; "diversity": by their looks, see `ops.sample_memory.insert`
+    replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)] = "min_weight"
+    learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01
+    hard_negative_learning_rate: Annotated[float, SHARE] = 0.02
+    init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
     window_output: bool = False  # cosine window on the scores
     localization: LocalizationConfig = field(default_factory=LocalizationConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
-    redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
+    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # 0: the peer; else see `search_region.redetection_offset`
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        yield from first_frame.misfits(self)
+        if not self.scale_factors:
+            yield "scale_factors", "one number or more"
+        cells = self.image_size // TAP_STRIDES[self.classifier_tap]
+        if self.kernel_size > cells:
+            yield "kernel_size", f"<= {cells}, the cells of the score map"
+        if self.use_iou_net:
+            if self.backbone != "resnet18":
+                yield "use_iou_net", f"False with backbone {self.backbone}"
+            if len(self.scale_factors) > 1:
+                yield "scale_factors", "one number where use_iou_net"
+            if self.scale_filter is not None:
+                yield "scale_filter", "None where use_iou_net"
+        if self.backbone == "filter_bank":
+            known = {"layer1", "layer2"}
+            text = f"one of {', '.join(sorted(known))} with backbone filter_bank"
+            if self.classifier_tap not in known:
+                yield "classifier_tap", text
+            if self.scale_filter and not known.issuperset(self.scale_filter.taps):
+                yield "scale_filter.taps", text
 
 
 # The peer's `atom/default_vot`
@@ -122,7 +147,7 @@ def make(config: Config) -> Tracker:
 
 def make_stages(config: Config) -> Stages:
     """The stages of a frame, closed over the configuration."""
-    size, cells = config.image_size, config.image_size // STRIDES[config.classifier_tap]
+    size, cells = config.image_size, config.image_size // TAP_STRIDES[config.classifier_tap]
     sigma = config.output_sigma_factor * cells / config.search_area_scale
     factors = jnp.asarray(config.scale_factors, jnp.float32)
     extract = _extractor(config)

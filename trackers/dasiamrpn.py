@@ -6,7 +6,7 @@ semantic negative pairs. Both parts can be switched off (`distractors=None`, `rp
 """
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ from trackers import siamrpn
 from trackers.base import Tracker
 from trackers.nets import siamese
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory
+from trackers.parts.templates import EXEMPLAR_SIZE, STRIDE, LostConfig, Matcher, Memory
+from trackers.rules import ANY, NOT_NEGATIVE, PROBABILITY, SHARE, Rule, Search, one_of
 
 Array = jax.Array
 BINS = 6  # of a template's features, a side
-AVERAGES = ("paper", "exponential")
 # The paper grows the region by a constant step, from 255 to 767 pixels; every size is a program of its own.
 LOCAL_TO_GLOBAL = LostConfig(enter=0.8, leave=0.95, sizes=(399, 527, 655, 783), window_influence=0.0)
 
@@ -30,13 +30,14 @@ LOCAL_TO_GLOBAL = LostConfig(enter=0.8, leave=0.95, sizes=(399, 527, 655, 783), 
 class DistractorConfig:
     """Distractor-aware re-ranking (Sec. 3.3). The paper leaves many numbers open: h and alpha hat are unofficial."""
 
-    proposals: int = 8  # kept by non-maximum suppression
-    iou_threshold: float = 0.5  # above it, two proposals are one
-    min_score: float = 0.5  # of a distractor (the paper's h)
-    influence: float = 0.5  # of the distractors (alpha hat)
-    rate: float = 0.01  # of learning (eta)
-    average: str = "paper"  # over frames, with weights beta_t; "exponential": each new frame weighs `rate`
-    weight: float = 1.0  # of the similarity, beside the rank that size, aspect and window give
+    proposals: Annotated[int, Rule(">= 2", lambda value: value >= 2)] = 8  # kept by non-maximum suppression
+    iou_threshold: Annotated[float, PROBABILITY] = 0.5  # above it, two proposals are one
+    min_score: Annotated[float, ANY] = 0.5  # of a distractor (the paper's h)
+    influence: Annotated[float, NOT_NEGATIVE, Search(0.1, 1.0)] = 0.5  # of the distractors (alpha hat)
+    rate: Annotated[float, SHARE, Search(0.003, 0.3, log=True)] = 0.01  # of learning (eta)
+    # Over frames: with weights beta_t, or each new frame weighs `rate`
+    average: Annotated[str, one_of("paper", "exponential")] = "paper"
+    weight: Annotated[float, NOT_NEGATIVE] = 1.0  # of the similarity, beside the rank that size, aspect and window give
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def describe(tap: Array, offset: Array, side: Array) -> Array:
     """
     middle = (jnp.array(tap.shape[:2], tap.dtype) - 1) / 2
     cells = BINS * side / EXEMPLAR_SIZE  # an exemplar of 127 pixels has 6 x 6 cells
-    center, half = middle[None] + offset / siamrpn.STRIDE, cells[:, None] / 2
+    center, half = middle[None] + offset / STRIDE, cells[:, None] / 2
     corners = jnp.concatenate([(center - half)[:, ::-1], (center + half)[:, ::-1]], -1)
     pooled = jax.vmap(lambda box: prroi_pool(tap, box, bins=BINS, spatial_scale=1.0))(corners)
     length = jnp.sqrt(jnp.sum(pooled**2, (1, 2, 3), keepdims=True) + 1e-12)

@@ -6,8 +6,9 @@ memory and refine it further, every twentieth frame or when a distractor is near
 IoU-Net says where the target is and what shape it has, and both how large it is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,14 @@ from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
 from trackers.nets import models, resnet
-from trackers.nets.dimp_classifier import STRIDE, optimize_filter
+from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import Location, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Search, one_of
 
 Array = jax.Array
 
@@ -34,28 +36,34 @@ Array = jax.Array
 class Config:
     """All numbers of DiMP; the defaults are those of the peer's `dimp18` and `dimp50`."""
 
-    model: str = "dimp18"  # the networks, of `trackers.nets.models`: also "dimp50", "dimp_tiny"
-    image_size: int = 288  # side of the search crop, pixels, a multiple of 32
-    search_area_scale: float = 5.0  # side of the search crop over sqrt(target area)
-    rounding: str = "continuous"  # of the crop; the peer's: "pytracking", "pytracking_torch14"
-    border: str = "replicate"
+    model: Annotated[str, models.with_part(DimpClassifier)] = "dimp18"  # the networks, of `trackers.nets.models`
+    image_size: Annotated[int, search_region.SIDE] = 288  # side of the search crop, pixels, a multiple of 32
+    # Side of the search crop over sqrt(target area)
+    search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0
+    rounding: Annotated[str, search_region.ROUNDING] = "continuous"
+    border: Annotated[str, search_region.BORDER] = "replicate"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    memory_size: int = 50
-    replacement: str = "next_free"  # of samples; "diversity": by their looks, see `ops.sample_memory.insert`
-    learning_rate: float = 0.01
-    hard_negative_learning_rate: float = 0.02
-    init_samples_min_weight: float | None = 0.25
-    init_steps: int = 10  # of the optimizer, on frame 1
-    update_steps: int = 2
-    hard_negative_steps: int = 1
-    train_skipping: int = 20  # frames between scheduled updates
+    memory_size: Annotated[int, COUNT] = 50
+    # Of samples; "diversity": by their looks, see `ops.sample_memory.insert`
+    replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)] = "next_free"
+    learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01
+    hard_negative_learning_rate: Annotated[float, SHARE] = 0.02
+    init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
+    init_steps: Annotated[int, NOT_NEGATIVE] = 10  # of the optimizer, on frame 1
+    update_steps: Annotated[int, NOT_NEGATIVE] = 2
+    hard_negative_steps: Annotated[int, NOT_NEGATIVE] = 1
+    train_skipping: Annotated[int, COUNT] = 20  # frames between scheduled updates
     window_output: bool = False  # cosine window on the scores
     localization: LocalizationConfig = field(default_factory=LocalizationConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     scale_filter: ScaleFilterConfig | None = None  # a second opinion on the area, beside the IoU-Net's; None: the peer
-    scale_filter_share: float = 0.5  # of the change of area (its logarithm) that is the filter's
-    min_side: float = 4.0  # image pixels; the scale filter shrinks no target below it
-    redetection_rings: int = 0  # 0: the peer; else see `search_region.redetection_offset`
+    # Share of the change of area (its logarithm) that is the filter's
+    scale_filter_share: Annotated[float, PROBABILITY] = 0.5
+    min_side: Annotated[float, POSITIVE] = 4.0  # image pixels; the scale filter shrinks no target below it
+    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # 0: the peer; else see `search_region.redetection_offset`
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        yield from first_frame.misfits(self)
 
 
 DIMP50 = Config(model="dimp50")

@@ -6,7 +6,7 @@ reads a template from the slots and adds it, channel by channel, to that of fram
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ from ops.crop import mean_color
 from trackers import siamfc
 from trackers.base import FOUND, Estimate, Tracker
 from trackers.nets import models
-from trackers.nets.memory import MemoryState, write
+from trackers.nets.memory import MemoryController, MemoryState, write
 from trackers.parts import templates
-from trackers.parts.templates import Matcher
+from trackers.parts.templates import REGION, Matcher
+from trackers.rules import ABOVE_ONE, COUNT, POSITIVE, PROBABILITY, SCALES, Search, one_of
 
 Array = jax.Array
 
@@ -27,15 +28,15 @@ Array = jax.Array
 class Config:
     """All numbers of MemTrack; the defaults are the authors'. Fields as in `trackers.siamfc`, but for `memory`."""
 
-    model: str = "memtrack"
-    instance_size: int = 255
-    scales: int = 3
-    scale_step: float = 1.05
-    scale_rate: float = 0.6
-    scale_penalty: float = 0.97
-    window_influence: float = 0.15
-    upsampling: int = 16
-    rounding: str = "continuous"
+    model: Annotated[str, models.with_part(MemoryController)] = "memtrack"
+    instance_size: Annotated[int, REGION] = 255
+    scales: Annotated[int, SCALES] = 3
+    scale_step: Annotated[float, ABOVE_ONE, Search(1.01, 1.1)] = 1.05
+    scale_rate: Annotated[float, PROBABILITY, Search(0.2, 1.0)] = 0.6
+    scale_penalty: Annotated[float, POSITIVE, Search(0.9, 1.0)] = 0.97
+    window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.15
+    upsampling: Annotated[int, COUNT] = 16
+    rounding: Annotated[str, one_of("continuous", "siamfc")] = "continuous"
     memory: bool = True  # False: the template of frame 1 alone, as SiamFC with this model's features
 
 

@@ -5,6 +5,7 @@ crops of a few scales; nothing is learned online.
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +15,31 @@ from ops.boxes import Box
 from ops.crop import Crop
 from ops.score_maps import bicubic_resize
 from trackers.base import Tracker
-from trackers.nets import siamese
+from trackers.nets import models, siamese
+from trackers.nets.rpn import SiamFCHead
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, Matcher, Memory, Proposals
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Matcher, Memory, Proposals
+from trackers.rules import ABOVE_ONE, COUNT, POSITIVE, PROBABILITY, SCALES, Search, one_of
 
 Array = jax.Array
-STRIDE = 8  # of the network
-GRIDS = ("whole", "thor")
 
 
 @dataclass(frozen=True)
 class Config:
     """All numbers of SiamFC; the defaults are siamfc-pytorch's, with three scales."""
 
-    model: str = "siamfc"
-    instance_size: int = 255  # crop pixels of a side of the search region
-    scales: int = 3  # search crops, an odd number
-    scale_step: float = 1.0375  # from one scale to the next
-    scale_rate: float = 0.59  # share of the change of scale that is taken
-    scale_penalty: float = 0.9745  # factor on the response of every scale but the present one
-    window_influence: float = 0.176
-    upsampling: int = 16  # of the response
-    grid: str = "whole"  # of the upsampled response; THOR's released host: "thor", see `_upsampled`
-    rounding: str = "continuous"  # of the crop; the peer's: "siamfc"
+    model: Annotated[str, models.with_part(SiamFCHead)] = "siamfc"
+    instance_size: Annotated[int, REGION] = 255  # crop pixels of a side of the search region
+    window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.176
+    scales: Annotated[int, SCALES] = 3  # search crops, an odd number
+    scale_step: Annotated[float, ABOVE_ONE, Search(1.01, 1.1)] = 1.0375  # from one scale to the next
+    scale_rate: Annotated[float, PROBABILITY, Search(0.2, 1.0)] = 0.59  # share of the change of scale that is taken
+    # Factor on the response of every scale but the present one
+    scale_penalty: Annotated[float, POSITIVE, Search(0.9, 1.0)] = 0.9745
+    upsampling: Annotated[int, COUNT] = 16  # of the response
+    # Of the upsampled response; THOR's released host: "thor", see `_upsampled`
+    grid: Annotated[str, one_of("whole", "thor")] = "whole"
+    rounding: Annotated[str, one_of("continuous", "siamfc")] = "continuous"  # of the crop; the peer's: "siamfc"
 
 
 FIVE_SCALES = replace(

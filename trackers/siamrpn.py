@@ -6,6 +6,7 @@ networks (`model`) and numbers, not in how a box is chosen. DaSiamRPN's addition
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,33 +15,35 @@ import numpy as np
 from ops import anchors
 from ops.boxes import Box
 from trackers.base import Frame, Tracker
-from trackers.nets import siamese
+from trackers.nets import models, siamese
+from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, LostConfig, Matcher, Memory, Proposals
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, LostConfig, Matcher, Memory, Proposals
+from trackers.rules import NOT_NEGATIVE, PROBABILITY, Search, one_of
 
 Array = jax.Array
-STRIDE = 8  # of every network, in crop pixels
 MIN_SIDE = 10.0  # image pixels; no box gets smaller
-SCALES = ("exact", "whole")
 
 
 @dataclass(frozen=True)
 class Config:
     """All numbers of a SiamRPN tracker; the defaults are SiamRPN's with DaSiamRPN's released "vot" weights."""
 
-    model: str = "siamrpn"  # of `trackers.nets.models`
-    instance_size: int = 271  # crop pixels of a side of the search region
-    base_size: int = 0  # cells that a side of the score map has more than (instance_size - 127) / 8 + 1
-    penalty_k: float = 0.04  # of a change in size or aspect
-    window_influence: float = 0.44
-    size_rate: float = 0.45  # of the size, times penalty and score
-    centers: str = "floor"  # of the anchors; "true_division": DaSiamRPN's bias since Python 3
-    small_instance_size: int | None = None  # for a target smaller than that share of frame 1
-    small_share: float = 0.004
+    model: Annotated[str, models.with_part(UpChannelRPN, DepthwiseRPN)] = "siamrpn"  # of `trackers.nets.models`
+    instance_size: Annotated[int, REGION] = 271  # crop pixels of a side of the search region
+    # Cells that a side of the score map has more than (instance_size - 127) / 8 + 1
+    base_size: Annotated[int, NOT_NEGATIVE] = 0
+    penalty_k: Annotated[float, NOT_NEGATIVE, Search(0.01, 0.5, log=True)] = 0.04  # of a change in size or aspect
+    window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.44
+    size_rate: Annotated[float, PROBABILITY, Search(0.1, 0.9)] = 0.45  # of the size, times penalty and score
+    centers: Annotated[str, one_of(*anchors.CENTERS)] = "floor"  # of anchors; "true_division": DaSiamRPN's, see there
+    small_instance_size: Annotated[int | None, REGION] = None  # for a target smaller than that share of frame 1
+    small_share: Annotated[float, PROBABILITY] = 0.004
     lost: LostConfig | None = None
     clip_state: bool = True  # the box is kept in the frame; else only what is reported
-    rounding: str = "continuous"  # of the crop; the peers': "pysot", "dasiamrpn"
-    scale: str = "exact"  # of the decoded boxes; "whole": of a template of whole image pixels, THOR's released host
+    rounding: Annotated[str, one_of("continuous", "pysot", "dasiamrpn")] = "continuous"  # of the crop; two are peers'
+    # Of the decoded boxes; "whole": of a template of whole image pixels, THOR's released host
+    scale: Annotated[str, one_of("exact", "whole")] = "exact"
 
 
 SIAMRPN_OTB = replace(Config(), penalty_k=0.22, window_influence=0.40, size_rate=0.30)

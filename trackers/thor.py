@@ -11,7 +11,7 @@ The paper is followed. What its released code does otherwise is there by name: `
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from ops import template_memory
 from ops.boxes import Box, iou, to_xywh
 from ops.score_maps import tukey_window
-from ops.template_memory import LongTerm, ShortTerm
+from ops.template_memory import BOUNDS, DIVERSITIES, LongTerm, ShortTerm
 from trackers import siamfc, siamrpn
 from trackers.base import Tracker, select
 from trackers.nets.siamese import Taps, Template
 from trackers.parts import templates
 from trackers.parts.templates import Choice, Matcher, Memory, Proposals
+from trackers.rules import COUNT, NOT_NEGATIVE, PROBABILITY, Search, one_of
 
 Array = jax.Array
-SCORES = ("host", "first_frame")
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ class Config:
     """All numbers of THOR around a host. Six-digit numbers are the authors', found by search on the test sets."""
 
     host: siamfc.Config | siamrpn.Config
-    short_slots: int  # 0: no short-term memory
-    long_slots: int  # the first template among them; with 1, and no short-term memory, nothing is learned
-    bound: str  # of `template_memory.BOUNDS`: is a new template still the target?
-    lower_bound: float  # similarity as a share of the first template's to itself
-    iou_threshold: float  # below it, the long-term memory has the word
-    tukey_alpha: float  # of the window on templates where they are compared ("tempering"); 0: none
-    dilation: int = 10  # frames from template to template
+    short_slots: Annotated[int, NOT_NEGATIVE]  # 0: no short-term memory
+    # The first template among them; with 1, and no short-term memory, nothing is learned
+    long_slots: Annotated[int, COUNT]
+    bound: Annotated[str, one_of(*BOUNDS)]  # is a new template still the target?
+    # Similarity as a share of the first template's to itself
+    lower_bound: Annotated[float, PROBABILITY, Search(0.2, 0.95)]
+    iou_threshold: Annotated[float, PROBABILITY, Search(0.5, 1.0)]  # below it, the long-term memory has the word
+    # Of the window on templates where they are compared ("tempering"); 0: none
+    tukey_alpha: Annotated[float, PROBABILITY]
+    dilation: Annotated[int, COUNT] = 10  # frames from template to template
     modulate: bool = True
-    diversity: str = "gram"  # of `template_memory.DIVERSITIES`
-    scores: str = "host"  # "first_frame": the rank as a share of the first tracked frame's, as for the released SiamFC
+    diversity: Annotated[str, one_of(*DIVERSITIES)] = "gram"
+    # "first_frame": the rank as a share of the first tracked frame's, as for the released SiamFC
+    scores: Annotated[str, one_of("host", "first_frame")] = "host"
 
 
 _SIAMFC = replace(siamfc.Config(), scale_penalty=0.982769, window_influence=0.199673, scale_rate=0.641662)

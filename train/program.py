@@ -25,8 +25,20 @@ from trackers import siamrpn
 from trackers.nets import models
 from trackers.nets.alexnet import memtrack_from_siamfc
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE, identity_start
-from trackers.parts.templates import EXEMPLAR_SIZE
-from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, REGION, SHARE, Rule, one_of
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION
+from trackers.rules import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    ODD,
+    POSITIVE,
+    PROBABILITY,
+    SHARE,
+    Rule,
+    SettingError,
+    one_of,
+    override,
+)
 from trackers.weights import WeightsError, files
 from train import checkpoint, datasets, loop, tensorboard
 from train import held_out as tracking
@@ -54,8 +66,6 @@ FREE = (
     "loader.buffer",
     "validation",
 )
-FRACTION = Rule("in [0, 1)", lambda value: 0 <= value < 1)
-ODD = Rule("odd and > 0", lambda value: value > 0 and value % 2 == 1)
 RULES = {
     "loop.steps": COUNT,
     "loop.log_every": COUNT,
@@ -173,7 +183,7 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
         try:
             params["classifier"] = identity_start(params["classifier"])
         except (KeyError, ValueError) as error:
-            raise settings.SettingError(f"identity_classifier: {model} has no such start: {error}") from error
+            raise SettingError(f"identity_classifier: {model} has no such start: {error}") from error
     if weights is None:
         return params
     source = files.read_metadata(weights)["model"]
@@ -192,7 +202,7 @@ def check(config: Config) -> None:
     """SettingError, one line with the field, its value and what it must be, for the first mistake."""
 
     def wrong(name, value, text):
-        return settings.SettingError(f"{name}={value}: must be {text}")
+        return SettingError(f"{name}={value}: must be {text}")
 
     values = dict(_leaves(settings.plain(config)))
     rate = Rule("> 0, a learning rate", POSITIVE.holds)
@@ -224,14 +234,14 @@ def check(config: Config) -> None:
     {FRAMES: _check_labels, PAIRS: _check_targets, CLIPS: _check_clips}[samples](config, wrong)
 
 
-def _check_labels(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+def _check_labels(config: Config, wrong: Callable[..., SettingError]) -> None:
     labels, size = config.prepare.labels, config.loader.crops.size
     if labels is not None and labels.feature_size * STRIDE != size:
         text = f"{size // STRIDE}, loader.crops.size={size} divided by the networks' stride of {STRIDE}"
         raise wrong("prepare.labels.feature_size", labels.feature_size, text)
 
 
-def _check_clips(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+def _check_clips(config: Config, wrong: Callable[..., SettingError]) -> None:
     sampling = config.loader.sampling
     if sampling.mode != "clip":
         raise wrong("loader.sampling.mode", sampling.mode, f'"clip" for {config.loss.model}')
@@ -243,7 +253,7 @@ def _check_clips(config: Config, wrong: Callable[..., settings.SettingError]) ->
     _check_interpolations(config, wrong)
 
 
-def _check_interpolations(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+def _check_interpolations(config: Config, wrong: Callable[..., SettingError]) -> None:
     for name in ("template", "search"):
         for interpolation in getattr(config.loader, name).interpolations:
             if interpolation not in siamese_data.INTERPOLATIONS:
@@ -251,7 +261,7 @@ def _check_interpolations(config: Config, wrong: Callable[..., settings.SettingE
                 raise wrong(f"loader.{name}.interpolations", interpolation, text)
 
 
-def _check_targets(config: Config, wrong: Callable[..., settings.SettingError]) -> None:
+def _check_targets(config: Config, wrong: Callable[..., SettingError]) -> None:
     model, targets, size = config.loss.model, config.prepare.targets, config.loader.search.size
     tracker = trackers.get(model).config
     anchors = isinstance(tracker, siamrpn.Config)
@@ -287,7 +297,7 @@ def refuse_other_run(out: Path, now: dict[str, Any]) -> None:
         try:
             stored = json.loads(path.read_text())
         except ValueError as error:
-            raise settings.SettingError(f"{path}: damaged ({error}); give another --out, or delete it") from error
+            raise SettingError(f"{path}: damaged ({error}); give another --out, or delete it") from error
         found = [
             f"{name} is {there}, now {here}"
             for name, there, here in _differences(stored, now)
@@ -295,7 +305,7 @@ def refuse_other_run(out: Path, now: dict[str, Any]) -> None:
         ]
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise settings.SettingError(
+            raise SettingError(
                 f"{out}: has a run with other settings ({', '.join(found[:3])}{more}); "
                 "give another --out, or the old values"
             )
@@ -390,7 +400,7 @@ def open_batches(config: Config, data_dir: Path) -> frames.BatchIterator:
     """This process's batches of the mixture. DatasetError; SettingError where the numbers do not fit."""
     devices, size = jax.device_count(), config.loader.batch_size
     if size < 1 or size % devices:
-        raise settings.SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
+        raise SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
     mixed = [open_dataset(one, data_dir) for one in config.datasets]
     try:
         return frames.batches(
@@ -403,7 +413,7 @@ def open_batches(config: Config, data_dir: Path) -> frames.BatchIterator:
             process_count=jax.process_count(),
         )
     except ValueError as error:
-        raise settings.SettingError(str(error)) from error
+        raise SettingError(str(error)) from error
 
 
 def open_dataset(config: DatasetConfig, data_dir: Path) -> TrackingDataset:
@@ -418,11 +428,11 @@ def open_dataset(config: DatasetConfig, data_dir: Path) -> TrackingDataset:
 def read_config(path: Path, assignments: list[str]) -> Config:
     """What `get_config()` of a Python file returns, with `field=value` assignments applied. SettingError."""
     if not path.is_file():
-        raise settings.SettingError(f"{path}: no such file; train/configs holds some")
+        raise SettingError(f"{path}: no such file; train/configs holds some")
     found = runpy.run_path(str(path)).get("get_config")
     if found is None:
-        raise settings.SettingError(f"{path}: has no function get_config")
-    return settings.override(found(), assignments)
+        raise SettingError(f"{path}: has no function get_config")
+    return override(found(), assignments)
 
 
 def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = None) -> int:
@@ -456,9 +466,9 @@ def _main(name, loss, loss_config, argv) -> int:
             parallel.join_processes()
         config = read_config(arguments.config, arguments.set)
         if not isinstance(config.loss, loss_config):
-            raise settings.SettingError(f"{arguments.config}: its loss is a {type(config.loss).__module__} one")
+            raise SettingError(f"{arguments.config}: its loss is a {type(config.loss).__module__} one")
         train(partial(loss, config=config.loss), config, out, arguments.data_dir, arguments.weights)
-    except (settings.SettingError, WeightsError, CheckpointError, loop.TrainingError) as error:
+    except (SettingError, WeightsError, CheckpointError, loop.TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (DatasetError, SequenceError, frames.FrameError, OSError) as error:

@@ -35,6 +35,7 @@ from ops.prroi_pool import prroi_pool
 from trackers import atom
 from trackers.nets import dimp_classifier, iou_net, resnet
 from trackers.nets.dimp_classifier import FILTER_SIZE, MIN_CURVATURE, STRIDE
+from trackers.rules import SettingError
 
 Array = jax.Array
 DTYPES = ("float32", "bfloat16")
@@ -417,7 +418,7 @@ def main(argv: list[str] | None = None) -> int:
         benchmark_report.write(report, table(report), options)
         if options.plot:
             plots.plot_roofline(options.plot, report["rows"], report["peaks"], report["versions"]["device"])
-    except (ResultError, settings.SettingError) as error:
+    except (ResultError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -430,7 +431,7 @@ def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
     chosen = [one for one in chosen if options.dtype == "float32" or not one.solver]  # solvers stay in float32
     if not chosen:
         names = "; ".join(one.name for one in known)
-        raise settings.SettingError(f"--only {','.join(options.only)}: no operator has that in its name: {names}")
+        raise SettingError(f"--only {','.join(options.only)}: no operator has that in its name: {names}")
     rows, reached, sticks = {}, [], roofline.yardsticks(options.dtype)
     for operator in chosen:
         more, peaks = measure(operator, options.dtype, options.repeats, sticks)

@@ -19,7 +19,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 import trackers
-from eval import settings
 from eval.command import INTERRUPTED, prepare_process
 from eval.files import ResultError
 from eval.plots import new_figure, save
@@ -27,10 +26,11 @@ from eval.running.passes import Compiled
 from eval.scoring import metrics
 from eval.sources.clips import Clip, drawn_clip, read_clip
 from eval.sources.sequences import SequenceError
-from trackers import memtrack, siamfc
+from trackers import memtrack, rules, siamfc
 from trackers.base import Params
 from trackers.images import xywh_to_box
 from trackers.parts import templates
+from trackers.rules import SettingError
 from trackers.weights import WeightsError
 
 SHOWN = 6  # frames with their attention
@@ -84,7 +84,7 @@ def _covered(config: memtrack.Config, center: np.ndarray, size: np.ndarray, esti
     """x, y, w, h of the square in the image that the cells of the attention share, from the box of the frame before."""
     steps = int(estimate.extras["scale"]) - config.scales // 2
     pixel = float(templates.context_side(size)) / templates.EXEMPLAR_SIZE * config.scale_step**steps
-    side = siamfc.cells(config.instance_size) * siamfc.STRIDE * pixel
+    side = siamfc.cells(config.instance_size) * templates.STRIDE * pixel
     return np.array([center[1] - side / 2, center[0] - side / 2, side, side])
 
 
@@ -185,12 +185,12 @@ def main(argv: list[str] | None = None) -> int:
     prepare_process()
     try:
         if (arguments.data_dir is None) != (arguments.sequence is None):
-            raise settings.SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
+            raise SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
         if arguments.frames < 3:
-            raise settings.SettingError(f"--frames {arguments.frames}: must be at least 3")
-        config = settings.configure(trackers.get("memtrack").config, arguments.set)
+            raise SettingError(f"--frames {arguments.frames}: must be at least 3")
+        config = rules.configure(trackers.get("memtrack").config, arguments.set)
         if not config.memory:
-            raise settings.SettingError("memory=False: there is nothing to show without the memory")
+            raise SettingError("memory=False: there is nothing to show without the memory")
         params = trackers.load_params("memtrack", arguments.weights)
         if arguments.sequence is None:
             clip = drawn_clip(arguments.frames, arguments.seed)
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
             clip = read_clip(arguments.data_dir, arguments.sequence, arguments.frames)
         trace = follow(config, params, clip)
         draw(arguments.out, clip, trace, f"MemTrack's memory: {clip.name}")
-    except (settings.SettingError, SequenceError, ResultError, WeightsError) as error:
+    except (SettingError, SequenceError, ResultError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{arguments.out}: {len(trace.boxes)} frames of {clip.name}")

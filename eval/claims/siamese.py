@@ -38,6 +38,7 @@ from trackers.base import Frame
 from trackers.images import xywh_to_box
 from trackers.nets import rpn
 from trackers.parts import templates
+from trackers.rules import SettingError
 
 Params = Any
 RINGS = (0, 16, 32, 48, 64, 80)  # crop pixels: bounds of the distances that are told apart
@@ -102,7 +103,7 @@ def measure_center_bias(
         for displacement in rng.uniform(-RINGS[-1], RINGS[-1], (places, 2)).astype(np.float32):
             _, score = respond(params, example, displacement)
             total += np.asarray(score)
-            y, x = np.clip(np.rint(cells // 2 + displacement / siamrpn.STRIDE).astype(int), 0, cells - 1)
+            y, x = np.clip(np.rint(cells // 2 + displacement / templates.STRIDE).astype(int), 0, cells - 1)
             ring = np.searchsorted(RINGS, np.abs(displacement).max(), "right") - 1
             sums[ring] += np.asarray(score)[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
             counts[ring] += 1
@@ -114,7 +115,7 @@ def levels(params: Params) -> dict[str, dict[str, float]]:
     head = params["head"]["params"]
     count = sum(name.startswith("cls_") and name != "cls_weight" for name in head)
     if count < 2:
-        raise settings.SettingError("the head of this tracker has one level only; siamrpnpp_mobilenetv2 has three")
+        raise SettingError("the head of this tracker has one level only; siamrpnpp_mobilenetv2 has three")
     logits = {output: head.get(f"{output}_weight", np.zeros(count)) for output in ("cls", "loc")}
     return {
         output: {f"level {i + 1}": float(share) for i, share in enumerate(jax.nn.softmax(values))}
@@ -188,7 +189,7 @@ def plot_center_bias(path: Path, found: dict[str, CenterBias]) -> None:
     *maps, curve = figure.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.3])
     low, high = (function([one.response for one in found.values()]) for function in (np.min, np.max))
     for axes, (name, one) in zip(maps, found.items()):
-        reach = one.response.shape[0] * siamrpn.STRIDE / 2
+        reach = one.response.shape[0] * templates.STRIDE / 2
         image = axes.imshow(one.response, vmin=low, vmax=high, extent=(-reach, reach, reach, -reach), cmap="magma")
         axes.set(title=f"mean response, {name}", xlabel="crop pixels from the middle")
     figure.colorbar(image, ax=maps, shrink=0.8)
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     prepare_process()
     try:
         print(arguments.run(arguments))
-    except (sequences.SequenceError, ResultError, settings.SettingError, ValueError, OSError) as error:
+    except (sequences.SequenceError, ResultError, SettingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"written: {arguments.out}")
@@ -277,7 +278,7 @@ def _sequences(arguments: argparse.Namespace) -> list[sequences.Sequence]:
 def _config(tracker: str) -> siamrpn.Config:
     config = trackers.get(tracker).config
     if not isinstance(config, siamrpn.Config):
-        raise settings.SettingError(f"{tracker} is not of the SiamRPN family")
+        raise SettingError(f"{tracker} is not of the SiamRPN family")
     return config
 
 

@@ -16,6 +16,7 @@ from eval.running.passes import Compiled, sequence_key, sequence_seed, track_seq
 from eval.scoring.results import TrackResult
 from eval.sources.sequences import Sequence, SequenceError
 from trackers.base import Params, Tracker
+from trackers.rules import SettingError
 
 
 class Entrant(NamedTuple):
@@ -62,7 +63,7 @@ def guest_entrant(guest: Guest, stack: ExitStack, *, seed: int = 0) -> Entrant:
         with GuestProcess(guest) as process:
             environment = process.environment
     except GuestError as error:
-        raise settings.SettingError(str(error)) from error
+        raise SettingError(str(error)) from error
     mine = threading.local()  # the process of each thread's session
 
     def track(sequence: Sequence, **options) -> TrackResult:

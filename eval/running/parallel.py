@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import jax
 
-from eval.settings import SettingError
 from eval.sources.sequences import SequenceError
+from trackers.rules import SettingError
 
 Item = TypeVar("Item")
 

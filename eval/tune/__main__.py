@@ -31,40 +31,16 @@ from eval.files import ResultError, write_atomically
 from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
 from eval.running.progress import progress_bar
 from eval.scoring import metrics, results
-from eval.settings import SettingError
 from eval.sources import sequences
 from eval.sources.sequences import Sequence, SequenceError
 from eval.tune import batch as tune_batch
 from eval.tune import search as tune_search
 from eval.tune.batch import Setting
 from eval.tune.search import Fold, Range, Search
-from trackers import atom, dasiamrpn, dimp, memtrack, siamfc, siamrpn, thor
+from trackers import rules
 from trackers.base import Tracker
-from trackers.parts.box_refinement import RefinementConfig
-from trackers.parts.localization import LocalizationConfig
+from trackers.rules import SettingError
 
-_SCALES = (
-    Range("window_influence", 0.05, 0.6),
-    Range("scale_step", 1.01, 1.1),
-    Range("scale_rate", 0.2, 1.0),
-    Range("scale_penalty", 0.9, 1.0),
-)
-_ONLINE = (Range("learning_rate", 0.003, 0.05, log=True), Range("search_area_scale", 3.5, 6.0))
-DEFAULT_RANGES = {  # of each part of a Config
-    siamfc.Config: _SCALES,
-    memtrack.Config: _SCALES,
-    siamrpn.Config: (
-        Range("penalty_k", 0.01, 0.5, log=True),
-        Range("window_influence", 0.05, 0.6),
-        Range("size_rate", 0.1, 0.9),
-    ),
-    dasiamrpn.DistractorConfig: (Range("influence", 0.1, 1.0), Range("rate", 0.003, 0.3, log=True)),
-    thor.Config: (Range("lower_bound", 0.2, 0.95), Range("iou_threshold", 0.5, 1.0)),
-    atom.Config: _ONLINE,
-    dimp.Config: _ONLINE,
-    LocalizationConfig: (Range("not_found_threshold", 0.05, 0.5),),
-    RefinementConfig: (Range("size_rate", 0.1, 1.0),),
-}
 ROUNDS = 3  # of the benchmark
 
 
@@ -214,7 +190,7 @@ def benchmark(
             for size in sizes[turn % len(sizes) :] + sizes[: turn % len(sizes)]:
                 seconds[size].append(_seconds(_run_all, track, batch, size, selected))
                 progress.update()
-            one = settings.substitute(config, dict(zip(fields, chosen[turn], strict=True)))
+            one = rules.substitute(config, dict(zip(fields, chosen[turn], strict=True)))
             compiled = Compiled.of(make(one))
             own_seconds.append(_seconds(_run_own, compiled, params, selected, search.seed))
             own_compile.append(compiled.init.compile_seconds + compiled.track.compile_seconds)
@@ -266,20 +242,21 @@ def benchmark_table(measured: dict[str, Any]) -> str:
 
 
 def parse_ranges(config: Any, texts: list[str]) -> tuple[Range, ...]:
-    """`field=low:high` or `field=low:high:log` each; none: DEFAULT_RANGES of the config's parts.
+    """`field=low:high` or `field=low:high:log` each; none: those at the fields of the config.
 
     SettingError, one line, for what is no range and where an end of it breaks a rule of the config.
     """
-    ranges = tuple(map(_parse_range, texts)) or tuple(_default_ranges(config))
+    ranges = tuple(map(_parse_range, texts))
+    ranges = ranges or tuple(Range(field, *where) for field, where in rules.searches(config).items())
     if not ranges:
-        choices = ", ".join(settings.float_fields(config))
+        choices = ", ".join(rules.float_fields(config))
         raise SettingError(f"no usual ranges for {type(config).__name__}; give --range, of {choices}")
     if len({each.field for each in ranges}) < len(ranges):
         raise SettingError("--range: a field is named twice")
     tune_batch.check_floats(config, tuple(each.field for each in ranges))
     for each in ranges:
         for end in (each.low, each.high):
-            settings.configure(config, [f"{each.field}={end}"])
+            rules.configure(config, [f"{each.field}={end}"])
     return ranges
 
 
@@ -294,14 +271,6 @@ def _parse_range(text: str) -> Range:
     if scale not in ("", "log") or not found.low < found.high or (found.log and found.low <= 0):
         raise SettingError(f"--range {text}: needs low < high, above 0 with :log, and no more")
     return found
-
-
-def _default_ranges(config: Any, prefix: str = ""):
-    for each in DEFAULT_RANGES.get(type(config), ()):
-        yield each._replace(field=prefix + each.field)
-    for part in dataclasses.fields(config):
-        if dataclasses.is_dataclass(getattr(config, part.name)):
-            yield from _default_ranges(getattr(config, part.name), f"{prefix}{part.name}.")
 
 
 def _cut(sequence: Sequence, frames: int | None) -> Sequence:
@@ -335,13 +304,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     problems: list[SequenceError] = []
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
-    config = settings.configure(entry.config, arguments.set)
+    config = rules.configure(entry.config, arguments.set)
     ranges = parse_ranges(config, arguments.range)
     fields = tuple(each.field for each in ranges)
     tune_batch.check_arguments(entry.make, config, fields, params)
     selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
     selected = [_cut(sequence, arguments.frames) for sequence in selected]
-    default = tuple(settings.float_fields(config)[name] for name in fields)
+    default = tuple(rules.float_fields(config)[name] for name in fields)
     search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)
     folder = arguments.out / "tune" / arguments.tracker
     if arguments.benchmark:

@@ -13,14 +13,15 @@ import jax
 import numpy as np
 
 import trackers
-from eval import settings
 from eval.running.passes import Compiled, decoded, sequence_key
 from eval.scoring import metrics
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import Sequence
 from ops.boxes import Box
+from trackers import rules
 from trackers.base import Frame, Params, Tracker
 from trackers.images import xywh_to_box
+from trackers.rules import SettingError
 
 Setting = tuple[float, ...]
 
@@ -33,7 +34,7 @@ def batched(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...]
     """
 
     def one(values) -> Tracker:
-        return make(settings.substitute(config, dict(zip(fields, values, strict=True))))
+        return make(rules.substitute(config, dict(zip(fields, values, strict=True))))
 
     def init(params, key, frame, box):
         params, values = params
@@ -48,11 +49,11 @@ def batched(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...]
 
 def check_floats(config: Any, fields: tuple[str, ...]) -> None:
     """SettingError, one line with the choices, for a dotted field that the config has not, or that is no float."""
-    floats = settings.float_fields(config)
+    floats = rules.float_fields(config)
     for field in fields:
         if field not in floats:
-            settings.substitute(config, {field: None})  # an unknown name has an error of its own
-            raise settings.SettingError(f"{field}: not a float, so not searched; floats: {', '.join(floats)}")
+            rules.substitute(config, {field: None})  # an unknown name has an error of its own
+            raise SettingError(f"{field}: not a float, so not searched; floats: {', '.join(floats)}")
 
 
 def check_arguments(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...], params: Params) -> None:
@@ -60,12 +61,12 @@ def check_arguments(make: Callable[[Any], Tracker], config: Any, fields: tuple[s
 
     That is one that numpy or Python reads while the tracker is traced.
     """
-    floats = settings.float_fields(config)
+    floats = rules.float_fields(config)
     if _traces(make, config, fields, params):
         return
     wrong = [field for field in fields if not _traces(make, config, (field,), params)] or list(fields)
     others = ", ".join(field for field in floats if field not in wrong)
-    raise settings.SettingError(f"{', '.join(wrong)}: decides the program itself, so not searched; others: {others}")
+    raise SettingError(f"{', '.join(wrong)}: decides the program itself, so not searched; others: {others}")
 
 
 def _traces(make, config, fields: tuple[str, ...], params: Params) -> bool:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.settings import SettingError
 from eval.tune.batch import Setting
+from trackers.rules import SettingError
 
 LEAST_SEQUENCES = 2  # of the first rung of successive halving
 DIGITS = 4  # of a drawn value: what is printed is what was tried

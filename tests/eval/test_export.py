@@ -18,6 +18,7 @@ from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import trivial_tracker
 from tests.helpers.disk import small_disk
 from tests.properties import test_properties
+from trackers.rules import SettingError
 
 pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the extra `export`")
 CANVAS = (96, 128)
@@ -115,7 +116,7 @@ def test_what_cannot_be_exported_is_one_line():
         return state, state.box if frame.extent[0] > 0 else None  # a Python branch on a traced value
 
     tracker = trivial_tracker.make()._replace(track=track)
-    with pytest.raises(settings.SettingError, match="cannot be exported") as caught:
+    with pytest.raises(SettingError, match="cannot be exported") as caught:
         export.export_tracker(tracker, trivial_tracker.params(), CANVAS)
     assert "\n" not in str(caught.value)
 

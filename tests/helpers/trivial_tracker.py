@@ -1,20 +1,21 @@
 """Small real trackers for tests of what surrounds a tracker: quick to compile, with nothing to learn."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ops.boxes import Box
 from trackers.base import FOUND, Estimate, Frame, Tracker
+from trackers.rules import NOT_NEGATIVE
 
 
 @dataclass(frozen=True)
 class Config:
-    gain: float = 1.0  # share of the way to the brightest pixel that the box moves
-    jitter: float = 0.0  # standard deviation, in pixels, of a random offset drawn at the start
-    threshold: int = 0  # gray level at which the confidence is 0
+    gain: Annotated[float, NOT_NEGATIVE] = 1.0  # share of the way to the brightest pixel that the box moves
+    jitter: Annotated[float, NOT_NEGATIVE] = 0.0  # standard deviation, in pixels, of a random offset drawn at the start
+    threshold: Annotated[int, NOT_NEGATIVE] = 0  # gray level at which the confidence is 0
 
 
 class State(NamedTuple):

@@ -1,16 +1,29 @@
-"""Range checks of configurations: every registered one passes, every mistake is named in one line."""
+"""The rules at the fields: every registered configuration keeps them, every mistake is named in one line."""
 
 import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import jax
 import pytest
 
 import trackers
 from eval import run, track
+from tests.helpers.rules import unruled
 from trackers import base
-from trackers import rules as validation
 from trackers.nets import models
-from trackers.rules import validate
+from trackers.rules import (
+    COUNT,
+    POSITIVE,
+    PROBABILITY,
+    Search,
+    SettingError,
+    float_fields,
+    override,
+    searches,
+    substitute,
+    validate,
+)
 
 ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
 SCALED = dataclasses.replace(DIMP, scale_filter=BANK.scale_filter)
@@ -21,28 +34,33 @@ def changed(config, path, value):
     return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
 
 
-def nested(config):
-    """Every (class, field name) of a config and of those within it."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from nested(value)
-        else:
-            yield type(config), field.name
-
-
 @pytest.mark.parametrize("name", trackers.names())
 def test_registered_configurations_pass(name):
     validate(trackers.get(name).config)
 
 
-def test_every_field_has_a_rule_and_every_rule_a_field():
-    fields = {field for entry in trackers.names() for field in nested(trackers.get(entry).config)}
-    # These are None in some configurations, in others a config with rules of its own
-    fields = {(kind, name) for kind, name in fields if name not in ("scale_filter", "lost", "distractors")}
-    special = {(kind, name) for kind, rules in validation.OF_TYPE.items() for name in rules}
-    assert special <= fields
-    assert {name for _, name in fields - special} == set(validation.RULES)
+@pytest.mark.parametrize("kind", sorted({type(trackers.get(name).config) for name in trackers.names()}, key=str))
+def test_every_field_has_a_rule(kind):
+    assert unruled(kind) == []
+
+
+def test_a_field_without_a_rule_is_found_wherever_it_is():
+    @dataclass(frozen=True)
+    class Part:
+        ruled: Annotated[int, COUNT] = 1
+        forgotten: int = 1
+
+    @dataclass(frozen=True)
+    class Whole:
+        flag: bool = False
+        rate: float = 0.5
+        one: Part = field(default_factory=Part)
+        perhaps: Part | None = None
+        several: tuple[Part, ...] = ()
+        pairs: tuple[tuple[str, Annotated[float, POSITIVE]], ...] = ()
+        searched: Annotated[float, Search(0.0, 1.0)] = 0.5
+
+    assert unruled(Whole) == ["rate", "one.forgotten", "perhaps.forgotten", "several.forgotten", "pairs", "searched"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +100,7 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
         (BANK, "scale_filter.scales", 16, "scale_filter.scales=16: must be odd and >= 3"),
         (BANK, "scale_filter.scale_step", 1.0, "scale_filter.scale_step=1.0: must be > 1"),
         (BANK, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
-        (DIMP, "model", "dimp34", "model=dimp34: must be one of dimp18, dimp50, dimp_tiny"),
+        (DIMP, "model", "dimp34", "model=dimp34: must be a model with a DimpClassifier"),
         (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
         (SCALED, "scale_filter_share", 1.1, "scale_filter_share=1.1: must be in [0, 1]"),
@@ -97,6 +115,37 @@ def test_mistakes_are_named_in_one_line(config, path, value, message):
     with pytest.raises(ValueError) as caught:
         validate(changed(config, path, value))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_rules_reach_the_elements_and_the_configs_in_tuples():
+    @dataclass(frozen=True)
+    class Part:
+        weight: Annotated[float, PROBABILITY] = 1.0
+
+        def misfits(self):
+            if self.weight == 0.25:
+                yield "weight", "another one"
+
+    @dataclass(frozen=True)
+    class Whole:
+        parts: tuple[Part, ...] = (Part(), Part())
+        rates: tuple[tuple[str, Annotated[float, POSITIVE]], ...] = (("backbone", 0.1),)
+        either: Annotated[float | str, POSITIVE] = 1.0
+        anything: Any = None
+
+    validate(Whole())
+    for change, message in (
+        ({"parts": (Part(), Part(2))}, "parts.1.weight=2: must be in [0, 1]"),
+        ({"parts": (Part(0.25),)}, "parts.0.weight=0.25: must be another one"),
+        ({"parts": (1,)}, "parts=(1,): must be of type tuple["),
+        ({"rates": (("backbone", 0.0),)}, "rates=(('backbone', 0.0),): must be > 0"),
+        ({"rates": ((1, 0.1),)}, "rates=((1, 0.1),): must be of type tuple[tuple[str, float], ...]"),
+        ({"either": -1}, "either=-1: must be > 0"),
+        ({"anything": Part(2)}, "anything.weight=2: must be in [0, 1]"),
+    ):
+        with pytest.raises(SettingError) as caught:
+            validate(dataclasses.replace(Whole(), **change))
+        assert str(caught.value).startswith(message)
 
 
 def test_what_may_be():
@@ -151,3 +200,91 @@ def test_command_lines_refuse_a_bad_setting(tmp_path, capsys, monkeypatch):
         message = capsys.readouterr().err.strip()
         assert message == "error: augmentation.dropout_rate=2.0: must be in [0, 1)"
     assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.01
+
+
+@dataclass(frozen=True)
+class Config:
+    gain: float = 0.5
+    steps: int = 10
+    window: bool = True
+    name: str = "hann"
+    sizes: tuple[int, int] = (18, 18)
+    limit: float | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_each_kind_of_value():
+    assignments = [
+        "gain=1",
+        "steps=3",
+        "window=False",
+        "name=a=b",
+        "sizes=[1, 2]",
+        "limit=0.5",
+        "inner.rate=1e-3",
+    ]
+    assert override(Config(), assignments) == Config(1.0, 3, False, "a=b", (1, 2), 0.5, Inner(0.001))
+    assert isinstance(override(Config(), ["gain=1"]).gain, float)
+    assert override(Config(), []) == Config()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("gian=1", r"no field 'gian'; it has gain, steps"),
+        ("inner.rat=1", r"Inner has no field 'rat'; it has rate"),
+        ("gain", r"'gain' is not field=value"),
+        ("steps=1.5", r"steps=1.5: must be a int like 10"),
+        ("steps=True", r"must be a int"),
+        ("window=1", r"must be a bool"),
+        ("gain=fast", r"gain=fast: not a value"),
+        ("inner=1", r"where configs are nested"),
+        ("gain.rate=1", r"where configs are nested"),
+    ],
+)
+def test_mistakes_are_named(assignment, message):
+    with pytest.raises(SettingError, match=message):
+        override(Config(), [assignment])
+
+
+def test_floats_by_dotted_path_and_their_substitutes():
+    assert float_fields(Config()) == {"gain": 0.5, "inner.rate": 0.01}
+    assert float_fields(Config(limit=2.0))["limit"] == 2.0
+    traced = object()  # anything is taken as it is
+    changed = substitute(Config(), {"inner.rate": traced, "gain": 2})
+    assert changed.inner.rate is traced and changed.gain == 2 and changed.steps == 10
+    with pytest.raises(SettingError, match="Inner has no field 'rat'"):
+        substitute(Config(), {"inner.rat": 1.0})
+
+
+def test_a_field_within_is_found_by_its_name():
+    for path, message in (
+        ("rate", "rate: Config has no field 'rate'; did you mean inner.rate"),
+        ("outer.gain", "outer.gain: Config has no field 'outer'; did you mean gain"),
+        ("inner.gain", "inner.gain: Inner has no field 'gain'; did you mean gain"),
+    ):
+        with pytest.raises(SettingError) as caught:
+            override(Config(), [f"{path}=1"])
+        assert str(caught.value) == message
+    with pytest.raises(SettingError, match=r"did you mean refinement\.min_score or scale_filter\.min_score"):
+        override(trackers.get("dimp_tiny").config, ["min_score=0.1"])
+
+
+def test_searches_are_those_at_the_fields():
+    @dataclass(frozen=True)
+    class Part:
+        rate: Annotated[float, POSITIVE, Search(0.1, 1.0, log=True)] = 0.5
+
+    @dataclass(frozen=True)
+    class Whole:
+        part: Part = field(default_factory=Part)
+        none: Part | None = None
+        gain: Annotated[float, POSITIVE, Search(0.0, 2.0)] = 1.0
+        other: Annotated[float, POSITIVE] = 1.0
+
+    assert searches(Whole()) == {"gain": Search(0.0, 2.0), "part.rate": Search(0.1, 1.0, log=True)}

@@ -17,9 +17,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 import trackers
-from eval import settings
 from tests.helpers.disk import small_disk
 from trackers.nets import models
+from trackers.rules import SettingError
 from trackers.weights import files
 from train import atom, dimp, program, tensorboard
 from train.samples import frames
@@ -233,7 +233,7 @@ def test_tensorboard_forgets_what_comes_again_and_says_that_the_disk_is_full(tmp
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
     config = program.read_config(CONFIGS / "dimp_smoke.py", [assignment])
-    with pytest.raises(settings.SettingError) as caught:
+    with pytest.raises(SettingError) as caught:
         program.check(config)
     assert message in str(caught.value) and assignment.split("=")[0].split(".")[0] in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import settings
 from ops.score_maps import overlap_label
 from tests.helpers.drawn_targets import dataset, seen_box
 from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
+from trackers import rules
 from trackers.nets import siamese
+from trackers.rules import SettingError
 from trackers.weights import files
 from train import loop, losses, memtrack, program, release
 from train.benchmark import __main__ as benchmark
@@ -328,7 +329,7 @@ def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  
 )
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
-    config = settings.override(memtrack_smoke.get_config(), [assignment])
-    with pytest.raises(settings.SettingError, match=r"^[^\n]*$") as caught:
+    config = rules.override(memtrack_smoke.get_config(), [assignment])
+    with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
         program.check(config)
     assert message in str(caught.value)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import settings
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import AlexNet
 from trackers.nets.alexnet import siamfc as siamfc_backbone
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
+from trackers.rules import SettingError
 from trackers.weights import files
 from train import dimp, loop, losses, program, release, siamfc, siamrpn
 from train.configs import siamfc_smoke, siamrpn_smoke, siamrpnpp_mobilenetv2_heads
@@ -290,7 +290,7 @@ SIAMFC, SIAMRPN = siamfc_smoke.get_config, siamrpn_smoke.get_config
     ],
 )
 def test_what_does_not_fit_together(config, message):
-    with pytest.raises(settings.SettingError, match=r"^[^\n]*$") as caught:
+    with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
         program.check(config())
     assert message in str(caught.value)
 
@@ -316,6 +316,6 @@ def test_what_does_not_fit_together(config, message):
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
     config = program.read_config(CONFIGS / "siamrpn_smoke.py", [assignment])
-    with pytest.raises(settings.SettingError, match=r"^[^\n]*$") as caught:
+    with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
         program.check(config)
     assert message in str(caught.value)

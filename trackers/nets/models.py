@@ -19,6 +19,7 @@ from trackers.nets.memory import MemoryController, NormalizedResponseHead
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.resnet import ResNet
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead, UpChannelRPN
+from trackers.rules import Rule
 
 Array = jax.Array
 Params = Any
@@ -100,6 +101,12 @@ def register(name: str, model: Model) -> None:
 def having(*kinds: type[nn.Module]) -> tuple[str, ...]:
     """The models with a part of one of these classes: `having(DimpClassifier)` are those that DiMP can use."""
     return tuple(name for name, row in _MODELS.items() if any(isinstance(part, kinds) for part in row.parts.values()))
+
+
+def with_part(*kinds: type[nn.Module]) -> Rule:
+    """The rule of a Config's field that names a model: one of those `having` such a part, when it is checked."""
+    text = f"a model with a {' or '.join(kind.__name__ for kind in kinds)}"
+    return Rule(text, lambda name: name in having(*kinds))
 
 
 def networks(model: str) -> dict[str, nn.Module]:

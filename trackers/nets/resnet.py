@@ -17,6 +17,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
+TAP_STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16}  # pixels per cell of what trackers use, also of `filter_bank`
 
 # N(0, sqrt(2 / (kh kw out))), the initialization of every convolution of the peers' backbones and classifiers
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

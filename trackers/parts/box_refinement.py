@@ -5,6 +5,7 @@ Boxes here are x, y, w, h in crop pixels, `[P, 4]`; `predict_iou` maps them to p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from ops.crop import Crop
 from trackers.base import LOST, Params, State, select
 from trackers.nets.iou_net import IoUNet
 from trackers.parts.online import Location
+from trackers.rules import ABOVE_ONE, ANY, COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, Search
 
 Array = jax.Array
 
@@ -22,17 +24,19 @@ Array = jax.Array
 class RefinementConfig:
     """Numbers of the released ATOM and DiMP parameter files."""
 
-    steps: int = 5  # gradient ascent steps
-    step_length: float = 1.0
-    step_decay: float = 1.0  # factor on the step length after each step
-    random_boxes: int = 9  # proposals beside the current box
-    position_jitter: float = 0.1  # of sqrt(w h), uniform in +-half of it
-    size_jitter: float = 0.5  # of sqrt(w h), uniform in +-half of it
-    min_side: float = 1.0  # crop pixels
-    max_aspect_ratio: float = 6.0
-    top_k: int = 3  # boxes averaged
-    size_rate: float = 1.0  # of the logarithm of the size, the share of its change that is taken; 1: the peers
-    min_score: float | None = None  # the size rests while the classifier's score is not above it; None: the peers
+    steps: Annotated[int, COUNT] = 5  # gradient ascent steps
+    step_length: Annotated[float, NOT_NEGATIVE] = 1.0
+    step_decay: Annotated[float, NOT_NEGATIVE] = 1.0  # factor on the step length after each step
+    random_boxes: Annotated[int, NOT_NEGATIVE] = 9  # proposals beside the current box
+    position_jitter: Annotated[float, NOT_NEGATIVE] = 0.1  # of sqrt(w h), uniform in +-half of it
+    size_jitter: Annotated[float, NOT_NEGATIVE] = 0.5  # of sqrt(w h), uniform in +-half of it
+    min_side: Annotated[float, POSITIVE] = 1.0  # crop pixels
+    max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0
+    top_k: Annotated[int, COUNT] = 3  # boxes averaged
+    # Share of the change of the size (its logarithm) that is taken; 1: the peers
+    size_rate: Annotated[float, FACTOR, Search(0.1, 1.0)] = 1.0
+    # The size rests while the classifier's score is not above it; None: the peers
+    min_score: Annotated[float | None, ANY] = None
 
 
 def proposals(key: Array, box: Array, config: RefinementConfig) -> Array:

@@ -1,8 +1,8 @@
 """The training samples of frame 1: augmented crops of the target, what ATOM and DiMP share (ATOM, Sec. 3.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from ops.boxes import Box
 from ops.crop import crop
 from trackers.base import Frame
 from trackers.parts import search_region
+from trackers.rules import ANY, EVEN, FRACTION, NOT_NEGATIVE, POSITIVE
 
 Array = jax.Array
 
@@ -24,14 +25,18 @@ class AugmentationConfig:
     The defaults are those of the peer's `dimp18` and `dimp50`: 15 samples.
     """
 
-    expanded_size: int = 576  # side of the patch that transforms act on, crop pixels; even like the crop's
-    shifts: tuple[tuple[float, float], ...] = ((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6))  # of half a crop
+    # Side of the patch that transforms act on, crop pixels; even like the crop's
+    expanded_size: Annotated[int, EVEN] = 576
+    # Of half a crop (y, x)
+    shifts: Annotated[tuple[tuple[float, float], ...], ANY] = ((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6))
     flip: bool = True
-    blurs: tuple[tuple[float, float], ...] = ((3.0, 1.0), (1.0, 3.0), (2.0, 2.0))  # sigma (y, x), crop pixels
-    rotations: tuple[float, ...] = (10.0, -10.0, 45.0, -45.0)  # degrees
-    random_shift: float = 1 / 3  # of the crop: flip, blurs and rotations also move by up to half of it
-    dropout_copies: int = 2
-    dropout_rate: float = 0.2  # share of the channels
+    # Sigma (y, x), crop pixels
+    blurs: Annotated[tuple[tuple[float, float], ...], POSITIVE] = ((3.0, 1.0), (1.0, 3.0), (2.0, 2.0))
+    rotations: Annotated[tuple[float, ...], ANY] = (10.0, -10.0, 45.0, -45.0)  # degrees
+    # Of the crop: flip, blurs and rotations also move by up to half of it
+    random_shift: Annotated[float, NOT_NEGATIVE] = 1 / 3
+    dropout_copies: Annotated[int, NOT_NEGATIVE] = 2
+    dropout_rate: Annotated[float, FRACTION] = 0.2  # share of the channels
 
 
 # 30 samples: the peer's `atom/default`, `atom/default_vot` and `dimp18_vot18`
@@ -88,6 +93,17 @@ def augmented_crops(
     wanted = transforms(options)
     shifts = augment.sample_shifts(key, wanted, config.image_size, options.random_shift)
     return augment.transform_patch(patch.image, wanted, shifts, config.image_size), shifts.astype(jnp.float32)
+
+
+def misfits(config: Any) -> Iterator[tuple[str, str]]:
+    """Pairs (field, what it must be) for `trackers.rules` where the samples do not fit ATOM's or DiMP's Config."""
+    if config.augmentation.expanded_size < config.image_size:
+        yield "augmentation.expanded_size", f">= image_size = {config.image_size}"
+    # Samples that are never replaced leave a slot to the others.
+    samples = sample_count(config.augmentation)
+    least = samples if config.init_samples_min_weight is None else samples + 1
+    if config.memory_size < least:
+        yield "memory_size", f">= {least}: {samples} samples come from frame 1"
 
 
 def one_by_one(features: Callable[[Array], Any], images: Array) -> Any:

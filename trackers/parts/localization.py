@@ -5,12 +5,13 @@ the distance to where the target was decides.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
+from trackers.rules import ANY, NOT_NEGATIVE, Search
 
 Array = jax.Array
 
@@ -19,11 +20,13 @@ Array = jax.Array
 class LocalizationConfig:
     """Thresholds; the defaults are those of `atom/default`, `dimp18` and `dimp50`."""
 
-    not_found_threshold: float = 0.25  # a lower maximum means LOST
-    distractor_threshold: float = 0.8  # second peak over first: above, a distractor may have been taken
-    hard_negative_threshold: float = 0.5  # second peak over first: above, the sample is a hard negative
-    displacement_scale: float = 0.8  # of half the map: farther than this is far
-    neighborhood_scale: float = 2.2  # of the target: no second peak within it
+    not_found_threshold: Annotated[float, ANY, Search(0.05, 0.5)] = 0.25  # a lower maximum means LOST
+    # Second peak over first: above, a distractor may have been taken
+    distractor_threshold: Annotated[float, NOT_NEGATIVE] = 0.8
+    # Second peak over first: above, the sample is a hard negative
+    hard_negative_threshold: Annotated[float, NOT_NEGATIVE] = 0.5
+    displacement_scale: Annotated[float, NOT_NEGATIVE] = 0.8  # of half the map: farther than this is far
+    neighborhood_scale: Annotated[float, NOT_NEGATIVE] = 2.2  # of the target: no second peak within it
 
 
 class Peak(NamedTuple):

@@ -6,8 +6,9 @@ crop. A linear filter answers 1 for the box of the right size and falls off as a
 scale; it is ridge regression over the samples of frame 1 and of later frames, solved by conjugate gradient.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,10 @@ from ops.least_squares import gauss_newton, safe_sqrt
 from ops.prroi_pool import prroi_pool
 from ops.sample_memory import SampleMemory
 from trackers.base import FOUND
+from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import search_region
 from trackers.parts.online import Location
+from trackers.rules import ABOVE_ONE, ANY, COUNT, NOT_NEGATIVE, POSITIVE, SCALES, SHARE, one_of
 
 Array = jax.Array
 Taps = dict[str, Array]  # name -> [h, w, C] of one crop
@@ -31,24 +34,33 @@ Taps = dict[str, Array]  # name -> [h, w, C] of one crop
 class ScaleFilterConfig:
     """Chosen on procedural clips, clips made of photographs and a few videos, none of them test sequences."""
 
-    taps: tuple[str, ...] = ("layer1", "layer2")
-    bins: int = 5  # pooled cells per side
-    context: float = 1.4  # side of the pooled region over the box's
-    scales: int = 17
-    scale_step: float = 1.03  # from one scale to the next
-    label_sigma: float = 0.06  # of the label, logarithm
-    ridge: float = 0.1  # weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
-    initial_samples: int = 4  # of frame 1
-    center_jitter: float = 0.05  # of the box's sides, uniform in +-: where the localization may be off
-    init_cg_steps: int = 30
-    cg_steps: int = 5  # of a scheduled update
-    train_skipping: int = 5  # frames between scheduled updates
-    memory_size: int = 20
-    learning_rate: float = 0.025
-    initial_min_weight: float = 0.3  # of the samples of frame 1 together
-    min_score: float = 0.4  # of the localization: below, the size is kept and nothing is learned
-    gain: float = 0.6  # share of the measured change (its logarithm) that is followed
-    max_step: float = 0.1  # logarithm, per frame, before the gain
+    taps: Annotated[tuple[str, ...], one_of(*TAP_STRIDES)] = ("layer1", "layer2")
+    bins: Annotated[int, COUNT] = 5  # pooled cells per side
+    context: Annotated[float, POSITIVE] = 1.4  # side of the pooled region over the box's
+    scales: Annotated[int, SCALES] = 17
+    scale_step: Annotated[float, ABOVE_ONE] = 1.03  # from one scale to the next
+    label_sigma: Annotated[float, POSITIVE] = 0.06  # of the label, logarithm
+    # Weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
+    ridge: Annotated[float, POSITIVE] = 0.1
+    initial_samples: Annotated[int, COUNT] = 4  # of frame 1
+    # Of the box's sides, uniform in +-: where the localization may be off
+    center_jitter: Annotated[float, NOT_NEGATIVE] = 0.05
+    init_cg_steps: Annotated[int, COUNT] = 30
+    cg_steps: Annotated[int, NOT_NEGATIVE] = 5  # of a scheduled update
+    train_skipping: Annotated[int, COUNT] = 5  # frames between scheduled updates
+    memory_size: Annotated[int, COUNT] = 20
+    learning_rate: Annotated[float, SHARE] = 0.025
+    initial_min_weight: Annotated[float, SHARE] = 0.3  # of the samples of frame 1 together
+    # Score of the localization below which the size is kept and nothing is learned
+    min_score: Annotated[float, ANY] = 0.4
+    gain: Annotated[float, NOT_NEGATIVE] = 0.6  # share of the measured change (its logarithm) that is followed
+    max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # logarithm, per frame, before the gain
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        if not self.taps:
+            yield "taps", "one name or more"
+        if self.memory_size <= self.initial_samples:
+            yield "memory_size", f"> initial_samples = {self.initial_samples}"
 
 
 class ScaleFilter(NamedTuple):

@@ -9,9 +9,13 @@ import numpy as np
 from ops.boxes import Box
 from ops.crop import Crop, crop
 from trackers.base import Frame
+from trackers.rules import multiple_of, one_of
 
 Array = jax.Array
 
+SIDE = multiple_of(32)  # crop pixels: what the backbones and the centered score maps ask
+ROUNDING = one_of("continuous", "pytracking", "pytracking_torch14")  # of the crop; the last two are the peer's
+BORDER = one_of("replicate", "inside", "inside_major")
 INSIDE_RATIO = 0.2  # share of the target that must stay in the frame (the peers' `target_inside_ratio`)
 
 

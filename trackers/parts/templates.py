@@ -7,7 +7,7 @@ Every one of them is a `Matcher`, a handful of pure functions for one size of se
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,17 @@ from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
 from trackers.nets.siamese import Features, Siamese, Taps, Template
+from trackers.rules import PROBABILITY, Rule
 
 Array = jax.Array
 Response = Any  # what one template sees in the search crops
 
 EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
+STRIDE = 8  # of every network, in crop pixels
+REGION = Rule(
+    f"{EXEMPLAR_SIZE} and a positive multiple of {STRIDE} more",
+    lambda value: value > EXEMPLAR_SIZE and (value - EXEMPLAR_SIZE) % STRIDE == 0,
+)
 CONTEXT = 0.5  # of w + h, added to both sides
 
 
@@ -73,12 +79,15 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class LostConfig:
-    """Failure and recovery (Zhu et al. 2018, Sec. 3.4; pysot's long-term tracker). Scores are those of the choice."""
+    """Failure and recovery (Zhu et al. 2018, Sec. 3.4; pysot's long-term tracker). Scores are those of the choice.
 
-    enter: float  # a lower score: the target is lost, its box stays
-    leave: float  # a higher score ends it
-    sizes: tuple[int, ...]  # of the search region in the first, second, .. frame after the loss; the last one goes on
-    window_influence: float  # while lost
+    The last of `sizes` serves all later frames.
+    """
+
+    enter: Annotated[float, PROBABILITY]  # a lower score: the target is lost, its box stays
+    leave: Annotated[float, PROBABILITY]  # a higher score ends it
+    sizes: Annotated[tuple[int, ...], REGION]  # of the search region in the first, second, .. frame after the loss
+    window_influence: Annotated[float, PROBABILITY]  # while lost
 
 
 class State(NamedTuple):

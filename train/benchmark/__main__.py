@@ -32,7 +32,6 @@ from eval.files import ResultError, write_atomically
 from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved
-from eval.settings import SettingError
 from eval.sources.sequences import SequenceError
 from ops.correlation import correlate
 from ops.least_squares import descent_step, squared_norm
@@ -47,6 +46,7 @@ from trackers.nets.dimp_classifier import (
     residuals,
 )
 from trackers.parts.templates import EXEMPLAR_SIZE
+from trackers.rules import SettingError
 from train import atom, dimp, loop, memtrack, program, siamfc, siamrpn
 from train.datasets import DatasetError
 from train.samples import clips as clip_data

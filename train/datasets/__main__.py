@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from eval import settings
+from trackers import rules
 from train.datasets import LAYOUTS, SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
 from train.datasets.records import folder_of
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.data_dir,
             arguments.split,
             chosen=chosen,
-            synthetic=settings.override(SyntheticConfig(), arguments.set),
+            synthetic=rules.override(SyntheticConfig(), arguments.set),
             problems=problems,
             decode=arguments.decode,
             overwrite=arguments.overwrite,

@@ -41,8 +41,8 @@ def bright_matcher(window):
 
     def make(config):
         cells = siamrpn.score_size(config)
-        first = (config.instance_size - 1) // 2 - cells // 2 * siamrpn.STRIDE
-        places = first + siamrpn.STRIDE * np.arange(cells)
+        first = (config.instance_size - 1) // 2 - cells // 2 * templates.STRIDE
+        places = first + templates.STRIDE * np.arange(cells)
 
         def region(frame, box, fill):
             side = templates.context_side(box.size) * config.instance_size / templates.EXEMPLAR_SIZE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import run, settings
+from eval import run
 from eval.measure.flops import count_flops
 from eval.running import passes
 from eval.sources.sequences import read_dataset
@@ -21,7 +21,9 @@ from tests.eval.test_run import make_video
 from tests.helpers import trivial_tracker
 from tests.properties.test_properties import params as formula_params
 from tests.properties.test_properties import small
+from trackers import rules
 from trackers.images import xywh_to_box
+from trackers.rules import SettingError
 
 FRAMES = {"a": 6, "b": 4, "c": 5, "d": 7}
 GAIN = (Range("gain", 0.1, 1.0),)
@@ -95,7 +97,7 @@ def test_settings_of_a_real_tracker_in_one_call(tmp_path):
     fields, chosen = ("window_influence", "scale_rate"), [(0.0, 0.2), (0.9, 0.8)]
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, seed=0)
     together = track(chosen, sequence)
-    compiled = passes.Compiled.of(make(settings.substitute(config, dict(zip(fields, chosen[1])))))
+    compiled = passes.Compiled.of(make(rules.substitute(config, dict(zip(fields, chosen[1])))))
     key = passes.sequence_key(jax.random.key(0), sequence.name)
     alone = passes.track_sequence(compiled, params, sequence, key).boxes
     np.testing.assert_allclose(together[1], alone, atol=1e-2)
@@ -167,7 +169,7 @@ def test_a_search_finds_the_peak_in_its_range_and_repeats_itself(name):
 
 def test_without_optuna_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(settings.SettingError, match=r"pip install 'jaxtrack\[tune\]'"):
+    with pytest.raises(SettingError, match=r"pip install 'jaxtrack\[tune\]'"):
         tune_search.optuna_search(search_of(4), evaluate_with(peak, []), ["a", "b"])
 
 
@@ -332,7 +334,7 @@ def test_a_float_that_shapes_the_program_is_refused_by_name(registry):
         return trivial_tracker.make(config)
 
     message = "gain: decides the program itself, so not searched; others: jitter"
-    with pytest.raises(settings.SettingError, match=message):
+    with pytest.raises(SettingError, match=message):
         tune_batch.check_arguments(make, trivial_tracker.Config(), ("jitter", "gain"), trivial_tracker.params())
     tune_batch.check_arguments(make, trivial_tracker.Config(gain=1), ("jitter",), trivial_tracker.params())
 
@@ -341,7 +343,7 @@ def test_a_float_that_shapes_the_program_is_refused_by_name(registry):
 def test_usual_ranges_are_within_the_rules(name):
     config = trackers.get(name).config
     ranges = tune.parse_ranges(config, [])
-    assert {each.field for each in ranges} <= set(settings.float_fields(config)) and len(ranges) >= 2
+    assert {each.field for each in ranges} <= set(rules.float_fields(config)) and len(ranges) >= 2
 
 
 def test_usual_ranges_of_an_online_tracker_can_be_arguments():
