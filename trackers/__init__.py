@@ -196,30 +196,15 @@ def _checked(name: str, entry: Any) -> Entry:
 def load(name: str, weights: str | Path | None = None, **changes: Any) -> tuple[Tracker, Params]:
     """A tracker, ready to run, and its parameters.
 
-        tracker, params = trackers.load("dimp18_heads", "dimp18.safetensors", image_size=256)
+        tracker, params = trackers.load("dimp18_heads", "dimp18.safetensors", **{"region.image_size": 256})
 
-    name: as for `get`. weights: as for `load_params`. changes: fields of the tracker's Config, nested ones by their
-    dotted path: `**{"localization.not_found_threshold": 0.3}`.
+    name: as for `get`. weights: as for `load_params`. changes: fields of the tracker's Config by their dotted path.
     Raises ValueError (`WeightsError` for the file), one line that names the field or the file and the fix.
     """
     entry = get(name)
-    config = entry.config
-    for path, value in changes.items():
-        config = _replaced(config, path.split("."), value, path)
+    config = rules.substitute(entry.config, changes)
     rules.validate(config)
     return entry.make(config), load_params(name, weights)
-
-
-def _replaced(config: Any, path: list[str], value: Any, whole: str) -> Any:
-    fields = [field.name for field in dataclasses.fields(config)]
-    if path[0] not in fields:
-        raise ValueError(f"{whole}: {type(config).__name__} has no field {path[0]!r}; it has {', '.join(fields)}")
-    if len(path) > 1:
-        present = getattr(config, path[0])
-        if not dataclasses.is_dataclass(present):
-            raise ValueError(f"{whole}: {path[0]} is {present!r}, which has no fields")
-        value = _replaced(present, path[1:], value, whole)
-    return dataclasses.replace(config, **{path[0]: value})
 
 
 def load_params(name: str, weights: str | Path | None = None) -> Params:

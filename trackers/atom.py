@@ -7,28 +7,28 @@ best (`MULTISCALE_SEARCH`).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ops import sample_memory
 from ops.boxes import Box
 from ops.correlation import correlate_same
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
-from trackers.base import FOUND, HARD_NEGATIVE, LOST, Params, Tracker, select
+from trackers.base import LOST, Params, Tracker, select
 from trackers.nets import filter_bank, resnet
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
-from trackers.parts.online import Location, Stages
+from trackers.parts.online import Location, OnlineConfig, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
-from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Search, one_of
+from trackers.parts.search_region import RegionConfig
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, one_of
 
 Array = jax.Array
 
@@ -40,15 +40,9 @@ class Config:
     backbone: Annotated[str, one_of("resnet18", "filter_bank")] = "resnet18"  # or "filter_bank", which needs no weights
     use_iou_net: bool = True
     scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
-    image_size: Annotated[int, search_region.SIDE] = 288  # side of the search crop, pixels, a multiple of 32
+    region: RegionConfig = RegionConfig(min_side=10.0)
     classifier_tap: Annotated[str, one_of(*TAP_STRIDES)] = "layer3"  # of the backbone
-    # Side of the search crop over sqrt(target area)
-    search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0
     scale_factors: Annotated[tuple[float, ...], POSITIVE] = (1.0,)  # one search crop each
-    # Image pixels; without the IoU-Net no target shrinks below it
-    min_side: Annotated[float, POSITIVE] = 10.0
-    rounding: Annotated[str, search_region.ROUNDING] = "continuous"
-    border: Annotated[str, search_region.BORDER] = "replicate"
     augmentation: AugmentationConfig = ATOM_AUGMENTATION
     kernel_size: Annotated[int, COUNT] = 4  # of the filter, cells
     compressed_dim: Annotated[int, COUNT] = 64  # channels after the projection
@@ -60,23 +54,15 @@ class Config:
     init_cg_steps: Annotated[int, COUNT] = 10  # conjugate gradient steps of each
     cg_steps: Annotated[int, NOT_NEGATIVE] = 5  # of a scheduled update
     hard_negative_cg_steps: Annotated[int, NOT_NEGATIVE] = 5
-    train_skipping: Annotated[int, COUNT] = 10  # frames between scheduled updates
-    memory_size: Annotated[int, COUNT] = 250
-    # Of samples; "diversity": by their looks, see `ops.sample_memory.insert`
-    replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)] = "min_weight"
-    learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01
-    hard_negative_learning_rate: Annotated[float, SHARE] = 0.02
-    init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
-    window_output: bool = False  # cosine window on the scores
-    localization: LocalizationConfig = field(default_factory=LocalizationConfig)
-    refinement: RefinementConfig = field(default_factory=RefinementConfig)
-    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # 0: the peer; else see `search_region.redetection_offset`
+    online: OnlineConfig = OnlineConfig(memory_size=250, replacement="min_weight", train_skipping=10)
+    localization: LocalizationConfig = LocalizationConfig()
+    refinement: RefinementConfig = RefinementConfig()
 
     def misfits(self) -> Iterator[tuple[str, str]]:
-        yield from first_frame.misfits(self)
+        yield from first_frame.misfits(self.region, self.augmentation, self.online)
         if not self.scale_factors:
             yield "scale_factors", "one number or more"
-        cells = self.image_size // TAP_STRIDES[self.classifier_tap]
+        cells = self.region.image_size // TAP_STRIDES[self.classifier_tap]
         if self.kernel_size > cells:
             yield "kernel_size", f"<= {cells}, the cells of the score map"
         if self.use_iou_net:
@@ -97,22 +83,21 @@ class Config:
 
 # The peer's `atom/default_vot`
 VOT = Config(
-    image_size=224,
-    search_area_scale=4.0,
+    region=RegionConfig(image_size=224, search_area_scale=4.0, min_side=10.0),
     augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),
-    learning_rate=0.0075,
-    init_samples_min_weight=None,
-    window_output=True,
-    localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7),
+    online=replace(Config.online, learning_rate=0.0075, init_samples_min_weight=None),
+    localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7, window_output=True),
 )
 # The peer's `atom/multiscale_no_iounet`
 MULTISCALE_SEARCH = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
 # Ours: one crop, a filter over scales, and a second look around where the target was lost
-MULTISCALE = Config(use_iou_net=False, scale_filter=ScaleFilterConfig(), min_side=4.0, redetection_rings=1)
+MULTISCALE = Config(
+    use_iou_net=False, scale_filter=ScaleFilterConfig(), region=RegionConfig(min_side=4.0, redetection_rings=1)
+)
 FILTER_BANK = replace(
     MULTISCALE,
     backbone="filter_bank",
-    image_size=160,
+    region=replace(MULTISCALE.region, image_size=160),
     classifier_tap="layer2",
     compressed_dim=16,
     augmentation=replace(ATOM_AUGMENTATION, expanded_size=320),
@@ -147,9 +132,11 @@ def make(config: Config) -> Tracker:
 
 def make_stages(config: Config) -> Stages:
     """The stages of a frame, closed over the configuration."""
-    size, cells = config.image_size, config.image_size // TAP_STRIDES[config.classifier_tap]
-    sigma = config.output_sigma_factor * cells / config.search_area_scale
+    size = config.region.image_size
+    cells = size // TAP_STRIDES[config.classifier_tap]
+    sigma = config.output_sigma_factor * cells / config.region.search_area_scale
     factors = jnp.asarray(config.scale_factors, jnp.float32)
+    initial = first_frame.sample_count(config.augmentation)
     extract = _extractor(config)
 
     def label(offset):
@@ -158,28 +145,25 @@ def make_stages(config: Config) -> Stages:
 
     def init(params, key, frame, box):
         key_shift, key_dropout, key_init, key_scale, key = jax.random.split(key, 5)
-        center, scale = first_frame.sample_geometry(box, config)
-        images, shifts = first_frame.augmented_crops(key_shift, frame, box.center, scale, config)
+        center, scale = first_frame.sample_geometry(box, config.region)
+        images, shifts = first_frame.augmented_crops(
+            key_shift, frame, box.center, scale, config.region, config.augmentation
+        )
         features = first_frame.one_by_one(lambda images: extract(params, images), images)
         samples, origin = first_frame.with_dropout(key_dropout, features.classification, config.augmentation)
         offset = (box.center - center)[None] / (scale * size) + shifts[origin] / size
         labels = jax.vmap(label)(offset)
         projection, filter = _learn_first(key_init, samples, labels, config)
 
-        projected = samples @ projection
-        memory = sample_memory.create(
-            config.memory_size, {"features": projected, "labels": labels}, replacement=config.replacement
-        )
+        memory = online.remember({"features": samples @ projection, "labels": labels}, config.online)
         modulation = ()
         if config.use_iou_net:
-            modulation = box_refinement.modulation(params, features.taps, box, center, scale, config)
-        scales = ()
-        if config.scale_filter is not None:
-            scales = scale_filter.start(key_scale, features.taps, box, center, scale, size, config.scale_filter)
+            modulation = box_refinement.modulation(params, features.taps, box, center, scale, config.region)
+        scales = scale_filter.start(key_scale, features.taps, box, center, scale, size, config.scale_filter)
         return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, scales)
 
     def crop(state, frame):
-        return search_region.search_crops(state.box, state.lost_frames, frame, factors, config)
+        return search_region.search_crops(state.box, state.lost_frames, frame, factors, config.region)
 
     def features(params, images):
         return extract(params, images)
@@ -187,7 +171,7 @@ def make_stages(config: Config) -> Stages:
     def localize(state, frame, region, features):
         scores = correlate_same(features.classification @ state.projection, state.filter)
         fine = jax.vmap(lambda one: fourier_interpolate(one, config.kernel_size, size))(scores)
-        if config.window_output:
+        if config.localization.window_output:
             fine = fine * jnp.roll(hann_window(size, centered=False), (size // 2, size // 2), (0, 1))[None]
         best = jnp.argmax(jnp.max(fine, (1, 2))).astype(jnp.int32)
         fine, scale = fine[best], region.scale[best]
@@ -198,52 +182,43 @@ def make_stages(config: Config) -> Stages:
 
     def refine(params, state, frame, region, features, location):
         if config.use_iou_net:
-            return box_refinement.refine(params, state, features.taps, region, location, config)
+            return box_refinement.refine(
+                params, state, features.taps, region, location, config.region, config.refinement
+            )
         factor = location.scale_factor
         if config.scale_filter is not None:
             here = Box(location.center, state.box.size)
             scales, taps = state.scale_filter, features.taps
             factor = factor * scale_filter.follow(scales, taps, region, location, here, config.scale_filter)
-        grown = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
+        grown = search_region.rescale(state.box.size, factor, frame.extent, config.region.min_side)
         return state, select(location.verdict != LOST, Box(location.center, grown), state.box)
 
     def update(params, state, region, features, location, box):
-        index, number = location.crop_index, state.frame_number + 1
-        learn = (location.verdict == FOUND) | (location.verdict == HARD_NEGATIVE)
-        hard = location.verdict == HARD_NEGATIVE
+        index = location.crop_index
         offset = (box.center - region.center[index]) / (region.scale[index] * size)
         sample = {
             "features": features.classification[index] @ state.projection,
             "labels": label(offset),
         }
-        memory = sample_memory.insert(
-            state.memory,
-            sample,
-            jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
-            initial=first_frame.sample_count(config.augmentation),
-            min_initial_weight=config.init_samples_min_weight,
-            replacement=config.replacement,
-            write=learn,
-        )
-        scheduled = (number - 1) % config.train_skipping == 0
-        steps = jnp.where(hard, config.hard_negative_cg_steps, jnp.where(scheduled, config.cg_steps, 0))
-        filter = gauss_newton(
-            filter_residuals,
-            state.filter,
-            (memory.samples["features"], memory.samples["labels"], memory.weights, *_regularization(config)),
-            num_steps=jnp.minimum(steps, 1),
-            max_steps=1,
-            cg_steps=steps,
-            max_cg_steps=max(config.cg_steps, config.hard_negative_cg_steps),
-            method="polak_ribiere",
-        )
-        scales = state.scale_filter
-        if config.scale_filter is not None:
-            scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
-        lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
-        return state._replace(
-            frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory, scale_filter=scales
-        )
+
+        def optimize(memory, steps, written):
+            del written  # the schedule holds in every frame
+            return gauss_newton(
+                filter_residuals,
+                state.filter,
+                (memory.samples["features"], memory.samples["labels"], memory.weights, *_regularization(config)),
+                num_steps=jnp.minimum(steps, 1),
+                max_steps=1,
+                cg_steps=steps,
+                max_cg_steps=max(config.cg_steps, config.hard_negative_cg_steps),
+                method="polak_ribiere",
+            )
+
+        steps = config.cg_steps, config.hard_negative_cg_steps
+        state = online.learn(state, sample, location, box, optimize, config.online, steps=steps, initial=initial)
+        scales, number = state.scale_filter, state.frame_number
+        scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
+        return state._replace(scale_filter=scales)
 
     return Stages(init, crop, features, localize, refine, update)
 

@@ -7,27 +7,27 @@ IoU-Net says where the target is and what shape it has, and both how large it is
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ops import sample_memory
 from ops.boxes import Box
 from ops.correlation import correlate
 from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
-from trackers.base import FOUND, HARD_NEGATIVE, LOST, Tracker, select
+from trackers.base import LOST, Tracker, select
 from trackers.nets import models, resnet
 from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
-from trackers.parts.online import Location, Stages
+from trackers.parts.online import Location, OnlineConfig, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
-from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Search, one_of
+from trackers.parts.search_region import RegionConfig
+from trackers.rules import NOT_NEGATIVE, PROBABILITY
 
 Array = jax.Array
 
@@ -37,62 +37,51 @@ class Config:
     """All numbers of DiMP; the defaults are those of the peer's `dimp18` and `dimp50`."""
 
     model: Annotated[str, models.with_part(DimpClassifier)] = "dimp18"  # the networks, of `trackers.nets.models`
-    image_size: Annotated[int, search_region.SIDE] = 288  # side of the search crop, pixels, a multiple of 32
-    # Side of the search crop over sqrt(target area)
-    search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0
-    rounding: Annotated[str, search_region.ROUNDING] = "continuous"
-    border: Annotated[str, search_region.BORDER] = "replicate"
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    memory_size: Annotated[int, COUNT] = 50
-    # Of samples; "diversity": by their looks, see `ops.sample_memory.insert`
-    replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)] = "next_free"
-    learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01
-    hard_negative_learning_rate: Annotated[float, SHARE] = 0.02
-    init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
+    region: RegionConfig = RegionConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    online: OnlineConfig = OnlineConfig(memory_size=50, replacement="next_free", train_skipping=20)
     init_steps: Annotated[int, NOT_NEGATIVE] = 10  # of the optimizer, on frame 1
-    update_steps: Annotated[int, NOT_NEGATIVE] = 2
+    update_steps: Annotated[int, NOT_NEGATIVE] = 2  # of a scheduled update
     hard_negative_steps: Annotated[int, NOT_NEGATIVE] = 1
-    train_skipping: Annotated[int, COUNT] = 20  # frames between scheduled updates
-    window_output: bool = False  # cosine window on the scores
-    localization: LocalizationConfig = field(default_factory=LocalizationConfig)
-    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    localization: LocalizationConfig = LocalizationConfig()
+    refinement: RefinementConfig = RefinementConfig()
     scale_filter: ScaleFilterConfig | None = None  # a second opinion on the area, beside the IoU-Net's; None: the peer
     # Share of the change of area (its logarithm) that is the filter's
     scale_filter_share: Annotated[float, PROBABILITY] = 0.5
-    min_side: Annotated[float, POSITIVE] = 4.0  # image pixels; the scale filter shrinks no target below it
-    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # 0: the peer; else see `search_region.redetection_offset`
 
     def misfits(self) -> Iterator[tuple[str, str]]:
-        yield from first_frame.misfits(self)
+        yield from first_frame.misfits(self.region, self.augmentation, self.online)
 
 
 DIMP50 = Config(model="dimp50")
 # Ours, for networks trained on few data: a second opinion on the size, which follows the IoU-Net slowly and rests in
 # doubt, and a second look around
 HEADS = Config(
-    refinement=RefinementConfig(size_rate=0.25, min_score=0.4), scale_filter=ScaleFilterConfig(), redetection_rings=1
+    region=RegionConfig(redetection_rings=1),
+    refinement=RefinementConfig(size_rate=0.25, min_score=0.4),
+    scale_filter=ScaleFilterConfig(),
 )
 TINY = replace(HEADS, model="dimp_tiny")
 # The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
-    image_size=224,
-    search_area_scale=4.0,
+    region=RegionConfig(image_size=224, search_area_scale=4.0),
     augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),
-    memory_size=250,
-    learning_rate=0.0075,
-    init_samples_min_weight=None,
+    online=OnlineConfig(
+        memory_size=250,
+        replacement="next_free",
+        train_skipping=10,
+        learning_rate=0.0075,
+        init_samples_min_weight=None,
+    ),
     init_steps=25,
     update_steps=3,
     hard_negative_steps=3,
-    train_skipping=10,
-    window_output=True,
-    localization=LocalizationConfig(0.0, 100.0, 0.45, 0.7),
+    localization=LocalizationConfig(0.0, 100.0, 0.45, 0.7, window_output=True),
 )
 DIMP50_VOT18 = replace(VOT18, model="dimp50")
 DIMP50_VOT19 = replace(
     DIMP50_VOT18,
-    image_size=256,
-    search_area_scale=4.5,
+    region=RegionConfig(image_size=256, search_area_scale=4.5),
     augmentation=AugmentationConfig(
         expanded_size=358,
         shifts=((0.6, 0.6), (-0.6, -0.6)),
@@ -100,7 +89,7 @@ DIMP50_VOT19 = replace(
         rotations=(-5.0, 10.0, -30.0, 60.0),
         dropout_copies=3,
     ),
-    memory_size=100,
+    online=replace(VOT18.online, memory_size=100),
     init_steps=15,
     update_steps=2,
     hard_negative_steps=2,
@@ -135,9 +124,11 @@ def make(config: Config) -> Tracker:
 
 def make_stages(config: Config) -> Stages:
     """The stages of a frame, closed over the configuration."""
-    size, cells = config.image_size, config.image_size // STRIDE
+    size = config.region.image_size
+    cells = size // STRIDE
     networks = models.networks(config.model)
     backbone, classifier = networks["backbone"], networks["classifier"]
+    initial = first_frame.sample_count(config.augmentation)
     wanted = {"layer2", "layer3", *(config.scale_filter.taps if config.scale_filter else ())}
 
     def features(params, images):
@@ -147,8 +138,10 @@ def make_stages(config: Config) -> Stages:
 
     def init(params, key, frame, box):
         key_shift, key_dropout, key, key_scale = jax.random.split(key, 4)
-        center, scale = first_frame.sample_geometry(box, config)
-        images, shifts = first_frame.augmented_crops(key_shift, frame, center, scale, config)
+        center, scale = first_frame.sample_geometry(box, config.region)
+        images, shifts = first_frame.augmented_crops(
+            key_shift, frame, center, scale, config.region, config.augmentation
+        )
         every = first_frame.one_by_one(lambda images: features(params, images), images)
         samples, origin = first_frame.with_dropout(key_dropout, every.classification, config.augmentation)
         boxes = box_refinement.to_crop(box, center, scale, size, pixel_centers=True)[None]
@@ -158,20 +151,17 @@ def make_stages(config: Config) -> Stages:
         filter = optimize_filter(
             _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
         )
-        first = {"features": samples, "boxes": boxes}
-        memory = sample_memory.create(config.memory_size, first, replacement=config.replacement)
-        modulation = box_refinement.modulation(params, every.taps, box, center, scale, config)
-        scales = ()
-        if config.scale_filter is not None:
-            scales = scale_filter.start(key_scale, every.taps, box, center, scale, size, config.scale_filter)
+        memory = online.remember({"features": samples, "boxes": boxes}, config.online)
+        modulation = box_refinement.modulation(params, every.taps, box, center, scale, config.region)
+        scales = scale_filter.start(key_scale, every.taps, box, center, scale, size, config.scale_filter)
         return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation, scales)
 
     def crop(state, frame):
-        return search_region.search_crops(state.box, state.lost_frames, frame, jnp.ones(1), config)
+        return search_region.search_crops(state.box, state.lost_frames, frame, jnp.ones(1), config.region)
 
     def localize(state, frame, region, features):
         scores = correlate(features.classification[0], state.filter)
-        windowed = scores * hann_window(cells + 1) if config.window_output else scores
+        windowed = scores * hann_window(cells + 1) if config.localization.window_output else scores
         cell = STRIDE * region.scale[0]  # image pixels
         before = (state.box.center - region.center[0]) / cell
         peak = localization.locate(windowed, scores, before, state.box.size / cell, config.localization)
@@ -180,7 +170,9 @@ def make_stages(config: Config) -> Stages:
         return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        state, box = box_refinement.refine(params, state, features.taps, region, location, config)
+        state, box = box_refinement.refine(
+            params, state, features.taps, region, location, config.region, config.refinement
+        )
         if config.scale_filter is not None:
             box = select(location.verdict != LOST, second_opinion(state, frame, region, features, location, box), box)
         return state, box
@@ -189,42 +181,30 @@ def make_stages(config: Config) -> Stages:
         """The IoU-Net's `box` with its place and shape, and an area between its own and the scale filter's."""
         here = Box(box.center, state.box.size)
         factor = scale_filter.follow(state.scale_filter, features.taps, region, location, here, config.scale_filter)
-        grown = search_region.rescale(state.box.size, factor, frame.extent, config.min_side)
+        grown = search_region.rescale(state.box.size, factor, frame.extent, config.region.min_side)
         change = jnp.sqrt(jnp.prod(grown) / jnp.prod(box.size))
         return Box(box.center, box.size * change**config.scale_filter_share)
 
     def update(params, state, region, features, location, box):
-        number = state.frame_number + 1
-        hard = location.verdict == HARD_NEGATIVE
-        learn = (location.verdict == FOUND) | hard
         target = box_refinement.to_crop(box, region.center[0], region.scale[0], size, pixel_centers=True)
-        memory = sample_memory.insert(
-            state.memory,
-            {"features": features.classification[0], "boxes": target},
-            jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
-            initial=first_frame.sample_count(config.augmentation),
-            min_initial_weight=config.init_samples_min_weight,
-            replacement=config.replacement,
-            write=learn,
-        )
-        scheduled = (number - 1) % config.train_skipping == 0
-        steps = jnp.where(hard, config.hard_negative_steps, jnp.where(scheduled, config.update_steps, 0))
-        filter = optimize_filter(
-            _optimizer(params),
-            state.filter,
-            memory.samples["features"],
-            memory.samples["boxes"],
-            memory.weights,
-            num_steps=jnp.where(learn, steps, 0),
-            max_steps=max(config.hard_negative_steps, config.update_steps),
-        )
-        scales = state.scale_filter
-        if config.scale_filter is not None:
-            scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
-        lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
-        return state._replace(
-            frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory, scale_filter=scales
-        )
+        sample = {"features": features.classification[0], "boxes": target}
+
+        def optimize(memory, steps, written):
+            return optimize_filter(
+                _optimizer(params),
+                state.filter,
+                memory.samples["features"],
+                memory.samples["boxes"],
+                memory.weights,
+                num_steps=jnp.where(written, steps, 0),
+                max_steps=max(config.hard_negative_steps, config.update_steps),
+            )
+
+        steps = config.update_steps, config.hard_negative_steps
+        state = online.learn(state, sample, location, box, optimize, config.online, steps=steps, initial=initial)
+        scales, number = state.scale_filter, state.frame_number
+        scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
+        return state._replace(scale_filter=scales)
 
     return Stages(init, crop, features, localize, refine, update)
 

@@ -5,8 +5,9 @@ template of the frame before may be written into a slot; attention over the sear
 reads a template from the slots and adds it, channel by channel, to that of frame 1. Nothing else is learned online.
 """
 
-from dataclasses import dataclass, fields
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +19,24 @@ from trackers.base import FOUND, Estimate, Tracker
 from trackers.nets import models
 from trackers.nets.memory import MemoryController, MemoryState, write
 from trackers.parts import templates
-from trackers.parts.templates import REGION, Matcher
-from trackers.rules import ABOVE_ONE, COUNT, POSITIVE, PROBABILITY, SCALES, Search, one_of
+from trackers.parts.templates import Matcher
 
 Array = jax.Array
 
 
 @dataclass(frozen=True)
 class Config:
-    """All numbers of MemTrack; the defaults are the authors'. Fields as in `trackers.siamfc`, but for `memory`."""
+    """All numbers of MemTrack; the defaults are the authors'."""
 
-    model: Annotated[str, models.with_part(MemoryController)] = "memtrack"
-    instance_size: Annotated[int, REGION] = 255
-    scales: Annotated[int, SCALES] = 3
-    scale_step: Annotated[float, ABOVE_ONE, Search(1.01, 1.1)] = 1.05
-    scale_rate: Annotated[float, PROBABILITY, Search(0.2, 1.0)] = 0.6
-    scale_penalty: Annotated[float, POSITIVE, Search(0.9, 1.0)] = 0.97
-    window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.15
-    upsampling: Annotated[int, COUNT] = 16
-    rounding: Annotated[str, one_of("continuous", "siamfc")] = "continuous"
+    host: siamfc.Config = siamfc.Config(
+        "memtrack", scale_step=1.05, scale_rate=0.6, scale_penalty=0.97, window_influence=0.15
+    )
     memory: bool = True  # False: the template of frame 1 alone, as SiamFC with this model's features
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        rule = models.with_part(MemoryController)
+        if not rule.holds(self.host.model):
+            yield "host.model", rule.text
 
 
 class State(NamedTuple):
@@ -58,7 +57,7 @@ def make(config: Config) -> Tracker:
     "residual_gate" `[C]`. What a frame decides to write is the template that is cut out of this same frame.
     """
     matcher = make_matcher(config)
-    controller = models.networks(config.model)["memory"]
+    controller = models.networks(config.host.model)["memory"]
 
     def init(params, key, frame, box):
         del key  # nothing is random
@@ -87,7 +86,7 @@ def make(config: Config) -> Tracker:
             template = recall.template
         response = matcher.match(params, template, features)
         choice = templates.choose(matcher.decode(response, state.box))
-        scale = siamfc.best_scale(siamfc.penalized_maps(as_siamfc(config), response))
+        scale = siamfc.best_scale(siamfc.penalized_maps(config.host, response))
         box = templates.damped(state.box, choice)
         extras = {"index": choice.index, "scale": scale}
         state = state._replace(box=box)
@@ -111,10 +110,4 @@ def make(config: Config) -> Tracker:
 
 def make_matcher(config: Config) -> Matcher:
     """The template contract of `trackers.siamfc`, with this model's networks; it knows of no memory."""
-    return siamfc.make_matcher(as_siamfc(config))
-
-
-def as_siamfc(config: Config) -> siamfc.Config:
-    """The numbers that both trackers have."""
-    shared = [field.name for field in fields(config) if field.name != "memory"]
-    return siamfc.Config(**{name: getattr(config, name) for name in shared})
+    return siamfc.make_matcher(config.host)

@@ -127,7 +127,7 @@ def override(config: Any, assignments: list[str]) -> Any:
 
 
 def substitute(config: Any, values: Mapping[str, Any]) -> Any:
-    """A frozen dataclass with `values` at dotted paths, taken as they are: a traced number, too. No checks."""
+    """A frozen dataclass with `values` at dotted paths, taken as they are: traced numbers and whole configs, too."""
     for path, value in values.items():
         config = _replace(config, path, lambda _, value=value: value)
     return config
@@ -158,8 +158,8 @@ def _replace(config: Any, path: str, replacement: Callable[[Any], Any]) -> Any:
             choices = f"did you mean {' or '.join(meant)}" if meant else f"it has {', '.join(known)}"
             raise SettingError(f"{path}: {type(part).__name__} has no field {names[0]!r}; {choices}")
         present = getattr(part, names[0])
-        if dataclasses.is_dataclass(present) != (len(names) > 1):
-            raise SettingError(f"{path}: name one number of a config, outer.inner=value where configs are nested")
+        if len(names) > 1 and not dataclasses.is_dataclass(present):
+            raise SettingError(f"{path}: {names[0]} is {present!r}, which has no fields")
         value = within(present, names[1:]) if len(names) > 1 else replacement(present)
         return dataclasses.replace(part, **{names[0]: value})
 
@@ -169,6 +169,9 @@ def _replace(config: Any, path: str, replacement: Callable[[Any], Any]) -> Any:
 def _parse(text: str, name: str, present: Any) -> Any:
     if isinstance(present, str):
         return text
+    if dataclasses.is_dataclass(present):
+        inner = dataclasses.fields(present)[0].name
+        raise SettingError(f"{name}: is a config; name one number in it, as in {name}.{inner}=value")
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -16,6 +16,7 @@ from ops.crop import Crop
 from ops.score_maps import bicubic_resize
 from trackers.base import Tracker
 from trackers.nets import models, siamese
+from trackers.nets.memory import NormalizedResponseHead
 from trackers.nets.rpn import SiamFCHead
 from trackers.parts import templates
 from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Matcher, Memory, Proposals
@@ -28,7 +29,8 @@ Array = jax.Array
 class Config:
     """All numbers of SiamFC; the defaults are siamfc-pytorch's, with three scales."""
 
-    model: Annotated[str, models.with_part(SiamFCHead)] = "siamfc"
+    # Of `trackers.nets.models`; MemTrack's host: "memtrack"
+    model: Annotated[str, models.with_part(SiamFCHead, NormalizedResponseHead)] = "siamfc"
     instance_size: Annotated[int, REGION] = 255  # crop pixels of a side of the search region
     window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.176
     scales: Annotated[int, SCALES] = 3  # search crops, an odd number

@@ -181,7 +181,7 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
     refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
     update, _ = compile_timed(parts.update, params, refined, region, features, seen, box, donate=(1,))
-    once = {"update, no step": 1, "update, scheduled steps": entry.config.train_skipping}
+    once = {"update, no step": 1, "update, scheduled steps": entry.config.online.train_skipping}
     for name, number in once.items():
         start = _copy(refined)._replace(frame_number=jnp.int32(number))
         calls[name] = Part(_updater(update, params, start, region, features, seen, box), None)

@@ -67,7 +67,7 @@ def follow(config: memtrack.Config, params: Params, clip: Clip) -> Trace:
         estimate = jax.device_get(estimate)
         boxes.append(trackers.xywh(estimate.box))
         rows.append(
-            {"confidence": estimate.confidence, **estimate.extras, "crops": _covered(config, *before, estimate)}
+            {"confidence": estimate.confidence, **estimate.extras, "crops": _covered(config.host, *before, estimate)}
         )
 
     def stacked(name):
@@ -80,7 +80,7 @@ def follow(config: memtrack.Config, params: Params, clip: Clip) -> Trace:
     return Trace(boxes=np.stack(boxes), **columns)
 
 
-def _covered(config: memtrack.Config, center: np.ndarray, size: np.ndarray, estimate: Any) -> np.ndarray:
+def _covered(config: siamfc.Config, center: np.ndarray, size: np.ndarray, estimate: Any) -> np.ndarray:
     """x, y, w, h of the square in the image that the cells of the attention share, from the box of the frame before."""
     steps = int(estimate.extras["scale"]) - config.scales // 2
     pixel = float(templates.context_side(size)) / templates.EXEMPLAR_SIZE * config.scale_step**steps

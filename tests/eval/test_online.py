@@ -161,7 +161,7 @@ def test_a_key_makes_a_start_independent_of_those_before():
 
 
 def test_a_tracker_by_name():
-    assert isinstance(load_online("dimp_tiny", None, ["search_area_scale=4.5"]), OnlineTracker)
+    assert isinstance(load_online("dimp_tiny", None, ["region.search_area_scale=4.5"]), OnlineTracker)
     with pytest.raises(ValueError, match="no field 'search'"):
         load_online("dimp_tiny", None, ["search=4.5"])
     with pytest.raises(ValueError, match="nobody"):

@@ -53,7 +53,7 @@ def dimp18(tmp_path_factory):
     config = trackers.get("dimp18").config
     config = replace(
         config,
-        rounding="pytracking",
+        region=replace(config.region, rounding="pytracking"),
         refinement=replace(config.refinement, random_boxes=0),
         augmentation=replace(config.augmentation, dropout_copies=0, random_shift=0.0),
     )

@@ -68,9 +68,8 @@ def small(name: str):
         return config
     few = {"expanded_size": 128, "shifts": ((0.6, 0.6),), "flip": False, "blurs": ((2.0, 0.2),), "rotations": (10.0,)}
     changes = {
-        "image_size": 64,
-        "memory_size": 8,
-        "train_skipping": 2,
+        "region": replace(config.region, image_size=64),
+        "online": replace(config.online, memory_size=8, train_skipping=2),
         "augmentation": replace(config.augmentation, **few, dropout_copies=1),
         "localization": replace(config.localization, not_found_threshold=-10.0, distractor_threshold=100.0),
         "refinement": replace(config.refinement, steps=2),
@@ -93,8 +92,10 @@ def small_siamese(config):
     """Search regions of 9 x 9 places; every score is good enough, and a lost target looks farther by one size."""
     if hasattr(config, "rpn"):
         return replace(config, rpn=small_siamese(config.rpn))
-    if hasattr(config, "host"):  # every frame makes a template
-        return replace(config, host=small_siamese(config.host), short_slots=2, long_slots=3, dilation=1)
+    if hasattr(config, "host"):
+        config = replace(config, host=small_siamese(config.host))
+        every_frame = {"short_slots": 2, "long_slots": 3, "dilation": 1}  # makes a template
+        return replace(config, **every_frame) if hasattr(config, "short_slots") else config
     config = replace(config, instance_size=127 + 8 * 8)
     if getattr(config, "lost", None):
         config = replace(config, lost=replace(config.lost, enter=0.0, sizes=(127 + 8 * 10,)))
@@ -342,6 +343,8 @@ def with_float(name: str, factor) -> tuple:
         return replace(config, rpn=replace(config.rpn, size_rate=config.rpn.size_rate * factor))
     if hasattr(config, "host"):
         return replace(config, host=with_factor(config.host, factor))
+    if hasattr(config, "region"):
+        return replace(config, region=with_factor(config.region, factor))
     return with_factor(config, factor)
 
 
@@ -378,7 +381,9 @@ def test_gradients_of_a_clip_loss_are_finite(name):
     """
     images, xywh = scene()
     frames, box = frames_of(images[:2]), box_of(xywh)
-    config = replace(small(name), train_skipping=1) if name in ONLINE else small(name)
+    config = small(name)
+    if name in ONLINE:
+        config = replace(config, online=replace(config.online, train_skipping=1))
     maker, last_block = trackers.get(name).make(config), LAST_BLOCK.get(name, "layer3_1")
     learned, fixed = {}, {}
     for path, leaf in flatten_dict(params(name)).items():

@@ -35,20 +35,21 @@ def test_changes_reach_the_config_by_dotted_path(monkeypatch):
     made = []
     entry = trackers.get("atom_filterbank")
     monkeypatch.setitem(trackers._ENTRIES, "spy", entry._replace(make=made.append))
-    trackers.load("spy", image_size=256, **{"localization.not_found_threshold": 0.3})
-    assert (made[0].image_size, made[0].localization.not_found_threshold) == (256, 0.3)
+    trackers.load("spy", cg_steps=3, **{"region.image_size": 256, "localization.not_found_threshold": 0.3})
+    assert (made[0].cg_steps, made[0].region.image_size, made[0].localization.not_found_threshold) == (3, 256, 0.3)
     assert made[0].localization.distractor_threshold == entry.config.localization.distractor_threshold
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 250}, "image_size=250: must be a positive multiple of 32"),
-        ({"image_size": "big"}, "image_size=big: must be of type int"),
-        ({"imagesize": 256}, "imagesize: Config has no field 'imagesize'; it has .*image_size"),
+        ({"region.image_size": 250}, "region.image_size=250: must be a positive multiple of 32"),
+        ({"region.image_size": "big"}, "region.image_size=big: must be of type int"),
+        ({"imagesize": 256}, "imagesize: Config has no field 'imagesize'; it has model, region, "),
+        ({"image_size": 256}, "image_size: Config has no field 'image_size'; did you mean region.image_size"),
         ({"localization.threshold": 1}, r"localization.threshold: \w+ has no field 'threshold'"),
-        ({"image_size.height": 256}, "image_size.height: "),
-        ({"localization": 0.3}, "localization"),
+        ({"region.image_size.height": 256}, "region.image_size.height: image_size is 288, which has no fields"),
+        ({"localization": 0.3}, "localization=0.3: must be of type LocalizationConfig"),
     ],
 )
 def test_wrong_changes_are_one_line(changes, message):

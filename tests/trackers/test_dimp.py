@@ -14,15 +14,16 @@ from trackers.images import xywh_to_box
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import AugmentationConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
+from trackers.parts.search_region import RegionConfig
 from trackers.rules import validate
 
 GROWTH = 1.04  # from frame to frame
 FRAMES = 12
 CONFIG = dimp.Config(
     model="dimp_tiny",
-    image_size=224,
+    region=RegionConfig(image_size=224),
     augmentation=AugmentationConfig(expanded_size=448, blurs=(), rotations=(), dropout_copies=0),
-    memory_size=8,
+    online=replace(dimp.Config.online, memory_size=8),
     init_steps=3,
     refinement=RefinementConfig(steps=2, size_rate=0.25),
     scale_filter=ScaleFilterConfig(memory_size=6),

@@ -13,9 +13,10 @@ from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a
 from tests.properties.test_properties import assert_same_boxes, at, box_of, frames_of, scene
 from trackers import base, memtrack, siamfc
 from trackers.parts import templates
-from trackers.rules import validate
+from trackers.rules import substitute, validate
 
-CONFIG = replace(memtrack.Config(), instance_size=159, upsampling=8)
+HOST = replace(memtrack.Config.host, instance_size=159, upsampling=8)
+CONFIG = memtrack.Config(HOST)
 FRAMES = 4
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -83,7 +84,7 @@ def test_what_is_written_and_said():
     extras = estimates.extras
     np.testing.assert_array_equal(states.memory.slots[0, 0], first.template[0])
     assert not np.any(states.memory.slots[0, 1:])
-    cells = siamfc.cells(CONFIG.instance_size)
+    cells = siamfc.cells(HOST.instance_size)
     assert extras["attention"].shape == (FRAMES - 1, cells, cells)
     for name in ("attention", "factors", "read_weights"):
         np.testing.assert_allclose(extras[name].reshape(FRAMES - 1, -1).sum(1), 1, rtol=1e-5)
@@ -101,8 +102,8 @@ def test_what_is_written_and_said():
 
 
 def test_equal_scales_give_what_one_scale_gives():
-    several = followed(replace(CONFIG, scale_step=1.0))
-    one = followed(replace(CONFIG, scales=1))
+    several = followed(replace(CONFIG, host=replace(HOST, scale_step=1.0)))
+    one = followed(replace(CONFIG, host=replace(HOST, scales=1)))
     assert several[1][1].extras["scale"].tolist() == [1] * (FRAMES - 1)
     for actual, expected in zip(jax.tree.leaves(several[1][0]), jax.tree.leaves(one[1][0])):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -118,8 +119,17 @@ def test_jit_equals_eager():
         np.testing.assert_allclose(actual, wanted, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("field, value", [("rounding", "pysot"), ("instance_size", 250), ("scales", 2), ("memory", 1)])
-def test_numbers_that_cannot_be(field, value):
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("host.rounding", "pysot"),
+        ("host.instance_size", 250),
+        ("host.scales", 2),
+        ("host.model", "siamfc"),
+        ("memory", 1),
+    ],
+)
+def test_numbers_that_cannot_be(path, value):
     validate(CONFIG)
-    with pytest.raises(ValueError, match=f"^{field}="):
-        validate(replace(CONFIG, **{field: value}))
+    with pytest.raises(ValueError, match=f"^{path}="):
+        validate(substitute(CONFIG, {path: value}))

@@ -1,7 +1,9 @@
 """The rules at the fields: every registered configuration keeps them, every mistake is named in one line."""
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -25,13 +27,24 @@ from trackers.rules import (
     validate,
 )
 
+NUMBERS = Path(__file__).parent / "numbers.json"  # of every tracker: {name of a field: its values}
 ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
+UNUSUAL = {"border": "inside_major", "rounding": "pytracking_torch14", "redetection_rings": 1}
 SCALED = dataclasses.replace(DIMP, scale_filter=BANK.scale_filter)
 
 
 def changed(config, path, value):
     name, _, rest = path.partition(".")
     return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
+
+
+def leaves(config, prefix=""):
+    """(dotted path, value) of all that is no config."""
+    found = []
+    for each in dataclasses.fields(config):
+        value, path = getattr(config, each.name), prefix + each.name
+        found += leaves(value, path + ".") if dataclasses.is_dataclass(value) else [(path, value)]
+    return found
 
 
 @pytest.mark.parametrize("name", trackers.names())
@@ -63,22 +76,34 @@ def test_a_field_without_a_rule_is_found_wherever_it_is():
     assert unruled(Whole) == ["rate", "one.forgotten", "perhaps.forgotten", "several.forgotten", "pairs", "searched"]
 
 
+@pytest.mark.parametrize("name", json.loads(NUMBERS.read_text()))
+def test_numbers_are_those_of_before(name):
+    """Wherever a field stands: by its name alone. An intended change: write the new numbers into the file."""
+    found = {}
+    for path, value in json.loads(json.dumps(leaves(trackers.get(name).config))):
+        found.setdefault(path.split(".")[-1], []).append(value)
+    expected = json.loads(NUMBERS.read_text())[name]
+    assert {field: sorted(map(str, values)) for field, values in found.items()} == {
+        field: sorted(map(str, values)) for field, values in expected.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("config", "path", "value", "message"),
     [
-        (ATOM, "image_size", 100, "image_size=100: must be a positive multiple of 32"),
-        (ATOM, "image_size", 0, "image_size=0: must be a positive multiple of 32"),
-        (ATOM, "image_size", 288.0, "image_size=288.0: must be of type int"),
-        (ATOM, "image_size", 608, "augmentation.expanded_size=576: must be >= image_size = 608"),
+        (ATOM, "region.image_size", 100, "region.image_size=100: must be a positive multiple of 32"),
+        (ATOM, "region.image_size", 0, "region.image_size=0: must be a positive multiple of 32"),
+        (ATOM, "region.image_size", 288.0, "region.image_size=288.0: must be of type int"),
+        (ATOM, "region.image_size", 608, "augmentation.expanded_size=576: must be >= region.image_size = 608"),
         (ATOM, "use_iou_net", 1, "use_iou_net=1: must be of type bool"),
         (ATOM, "backbone", "vgg", "backbone=vgg: must be one of resnet18, filter_bank"),
         (ATOM, "backbone", "filter_bank", "use_iou_net=True: must be False with backbone filter_bank"),
-        (ATOM, "border", "constant", "border=constant: must be one of replicate, inside, inside_major"),
+        (ATOM, "region.border", "constant", "region.border=constant: must be one of replicate, inside, inside_major"),
         (ATOM, "filter_reg", float("nan"), "filter_reg=nan: must be finite"),
         (ATOM, "filter_reg", 0.0, "filter_reg=0.0: must be > 0"),
-        (ATOM, "learning_rate", 1.0, r"learning_rate=1.0: must be in (0, 1)"),
-        (ATOM, "init_samples_min_weight", 1.5, r"init_samples_min_weight=1.5: must be in (0, 1)"),
-        (ATOM, "init_samples_min_weight", "a", "init_samples_min_weight=a: must be of type float | None"),
+        (ATOM, "online.learning_rate", 1.0, r"online.learning_rate=1.0: must be in (0, 1)"),
+        (ATOM, "online.init_samples_min_weight", 1.5, r"online.init_samples_min_weight=1.5: must be in (0, 1)"),
+        (ATOM, "online.init_samples_min_weight", "a", "online.init_samples_min_weight=a: must be of type float | None"),
         (ATOM, "scale_filter", 3, "scale_filter=3: must be of type trackers.parts.scale_filter.ScaleFilterConfig"),
         (ATOM, "scale_filter", BANK.scale_filter, "scale_filter: must be None where use_iou_net"),
         (ATOM, "scale_factors", (), "scale_factors=(): must be one number or more"),
@@ -86,7 +111,7 @@ def test_a_field_without_a_rule_is_found_wherever_it_is():
         (ATOM, "scale_factors", (1.0, -1.0), "scale_factors=(1.0, -1.0): must be > 0"),
         (ATOM, "scale_factors", (True,), "scale_factors=(True,): must be of type tuple[float, ...]"),
         (ATOM, "kernel_size", 19, "kernel_size=19: must be <= 18, the cells of the score map"),
-        (ATOM, "memory_size", 30, "memory_size=30: must be >= 31: 30 samples come from frame 1"),
+        (ATOM, "online.memory_size", 30, "online.memory_size=30: must be >= 31: 30 samples come from frame 1"),
         (ATOM, "augmentation.blurs", ((1.0, 0.0),), "augmentation.blurs=((1.0, 0.0),): must be > 0"),
         (ATOM, "augmentation.shifts", ((1.0,),), "must be of type tuple[tuple[float, float], ...]"),
         (ATOM, "augmentation.dropout_rate", 1.0, "augmentation.dropout_rate=1.0: must be in [0, 1)"),
@@ -101,14 +126,14 @@ def test_a_field_without_a_rule_is_found_wherever_it_is():
         (BANK, "scale_filter.scale_step", 1.0, "scale_filter.scale_step=1.0: must be > 1"),
         (BANK, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
         (DIMP, "model", "dimp34", "model=dimp34: must be a model with a DimpClassifier"),
-        (DIMP, "train_skipping", 0, "train_skipping=0: must be >= 1"),
+        (DIMP, "online.train_skipping", 0, "online.train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
         (SCALED, "scale_filter_share", 1.1, "scale_filter_share=1.1: must be in [0, 1]"),
-        (DIMP, "min_side", 0.0, "min_side=0.0: must be > 0"),
+        (DIMP, "region.min_side", 0.0, "region.min_side=0.0: must be > 0"),
         (SCALED, "scale_filter.taps", ("stem",), "scale_filter.taps=('stem',): must be one of layer1, layer2, layer3"),
         (SCALED, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
         (SCALED, "scale_filter.memory_size", 4, "scale_filter.memory_size=4: must be > initial_samples = 4"),
-        (DIMP, "memory_size", 15, "memory_size=15: must be >= 16: 15 samples come from frame 1"),
+        (DIMP, "online.memory_size", 15, "online.memory_size=15: must be >= 16: 15 samples come from frame 1"),
     ],
 )
 def test_mistakes_are_named_in_one_line(config, path, value, message):
@@ -149,9 +174,9 @@ def test_rules_reach_the_elements_and_the_configs_in_tuples():
 
 
 def test_what_may_be():
-    validate(changed(DIMP, "learning_rate", 0.02))
-    validate(changed(changed(DIMP, "init_samples_min_weight", None), "memory_size", 15))
-    validate(changed(ATOM, "search_area_scale", 4))  # a whole number stands for a float
+    validate(changed(DIMP, "online.learning_rate", 0.02))
+    validate(changed(changed(DIMP, "online.init_samples_min_weight", None), "online.memory_size", 15))
+    validate(changed(ATOM, "region.search_area_scale", 4))  # a whole number stands for a float
 
 
 @pytest.mark.parametrize(
@@ -160,8 +185,8 @@ def test_what_may_be():
         ("atom", {"cg_steps": 0, "hard_negative_cg_steps": 0, "kernel_size": 1, "compressed_dim": 1}),
         ("atom", {"refinement.random_boxes": 0, "refinement.steps": 1, "init_gn_steps": 1, "init_cg_steps": 1}),
         ("atom_filterbank", {"scale_filter.scales": 3, "scale_filter.initial_samples": 1, "scale_filter.bins": 1}),
-        ("dimp18", {"init_steps": 0, "update_steps": 0, "hard_negative_steps": 0, "image_size": 32}),
-        ("dimp18", {"border": "inside_major", "rounding": "pytracking_torch14", "redetection_rings": 1}),
+        ("dimp18", {"init_steps": 0, "update_steps": 0, "hard_negative_steps": 0, "region.image_size": 32}),
+        ("dimp18", {f"region.{name}": value for name, value in UNUSUAL.items()}),
     ],
 )
 def test_the_extremes_that_pass_can_be_run(name, changes):
@@ -170,7 +195,7 @@ def test_the_extremes_that_pass_can_be_run(name, changes):
     none = {"shifts": (), "blurs": (), "rotations": (), "flip": False, "dropout_copies": 0}
     changes = changes | {f"augmentation.{field}": value for field, value in none.items()}
     config = entry.config
-    for path, value in (changes | {"memory_size": 2}).items():
+    for path, value in (changes | {"online.memory_size": 2}).items():
         config = changed(config, path, value)
     validate(config)
     tracker, key = entry.make(config), jax.random.key(0)
@@ -243,8 +268,8 @@ def test_each_kind_of_value():
         ("steps=True", r"must be a int"),
         ("window=1", r"must be a bool"),
         ("gain=fast", r"gain=fast: not a value"),
-        ("inner=1", r"where configs are nested"),
-        ("gain.rate=1", r"where configs are nested"),
+        ("inner=1", r"inner: is a config; name one number in it, as in inner.rate=value"),
+        ("gain.rate=1", r"gain.rate: gain is 0.5, which has no fields"),
     ],
 )
 def test_mistakes_are_named(assignment, message):
@@ -258,6 +283,7 @@ def test_floats_by_dotted_path_and_their_substitutes():
     traced = object()  # anything is taken as it is
     changed = substitute(Config(), {"inner.rate": traced, "gain": 2})
     assert changed.inner.rate is traced and changed.gain == 2 and changed.steps == 10
+    assert substitute(Config(), {"inner": Inner(0.5)}).inner.rate == 0.5
     with pytest.raises(SettingError, match="Inner has no field 'rat'"):
         substitute(Config(), {"inner.rat": 1.0})
 

@@ -42,7 +42,8 @@ def test_dimp18_overfits_one_clip(tmp_path, monkeypatch):
     params = program.train(loss, config, tmp_path / "run", tmp_path / "data", tmp_path / "r18.safetensors")
 
     entry, size = trackers.get("dimp18"), dimp_tiny.SIZE
-    tracker = entry.make(replace(entry.config, image_size=size, search_area_scale=5 * size / 288))
+    region = replace(entry.config.region, image_size=size, search_area_scale=5 * size / 288)
+    tracker = entry.make(replace(entry.config, region=region))
     init, track = jax.jit(tracker.init), jax.jit(tracker.track)
     clip = datasets.load(SYNTHETIC, tmp_path / "data")
     frames = [trackers.frame(data.decode(clip.frames[index]["image"])[..., ::-1]) for index in range(FRAMES)]

@@ -15,6 +15,7 @@ from ops.crop import Crop
 from trackers.base import LOST, Params, State, select
 from trackers.nets.iou_net import IoUNet
 from trackers.parts.online import Location
+from trackers.parts.search_region import RegionConfig
 from trackers.rules import ABOVE_ONE, ANY, COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, Search
 
 Array = jax.Array
@@ -106,7 +107,7 @@ def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: 
 
 
 def modulation(
-    params: Params, taps: dict[str, Array], box: Box, center: Array, scale: Array, config
+    params: Params, taps: dict[str, Array], box: Box, center: Array, scale: Array, config: RegionConfig
 ) -> tuple[Array, Array]:
     """The IoU-Net's view of the target: modulation vectors `[inner]` from sample 0 of frame 1.
 
@@ -118,11 +119,18 @@ def modulation(
 
 
 def refine(
-    params: Params, state: State, taps: dict[str, Array], region: Crop, location: Location, config
+    params: Params,
+    state: State,
+    taps: dict[str, Array],
+    region: Crop,
+    location: Location,
+    geometry: RegionConfig,
+    config: RefinementConfig,
 ) -> tuple[State, Box]:
     """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
 
-    state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`.
+    state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`, which
+    was cut as `geometry` says.
     """
     center, scale = region.center[0], region.scale[0]
     key, key_proposals = jax.random.split(state.key)
@@ -133,13 +141,13 @@ def refine(
         return net.apply(variables, state.modulation, features, boxes, method="predict")
 
     located = Box(location.center, state.box.size)
-    pixel_centers = config.rounding != "continuous"
-    start = to_crop(located, center, scale, config.image_size, pixel_centers=pixel_centers)
-    boxes = proposals(key_proposals, start, config.refinement)
-    boxes, iou, _ = ascend(predict_iou, boxes, config.refinement)
-    best, admissible = average_best(boxes, iou, start, config.refinement)
-    box = to_image(best, center, scale, config.image_size)
-    box = Box(box.center, steady_size(state.box.size, box.size, location.score, config.refinement))
+    pixel_centers = geometry.rounding != "continuous"
+    start = to_crop(located, center, scale, geometry.image_size, pixel_centers=pixel_centers)
+    boxes = proposals(key_proposals, start, config)
+    boxes, iou, _ = ascend(predict_iou, boxes, config)
+    best, admissible = average_best(boxes, iou, start, config)
+    box = to_image(best, center, scale, geometry.image_size)
+    box = Box(box.center, steady_size(state.box.size, box.size, location.score, config))
     return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from ops.boxes import Box
 from ops.crop import crop
 from trackers.base import Frame
 from trackers.parts import search_region
+from trackers.parts.online import OnlineConfig
+from trackers.parts.search_region import RegionConfig
 from trackers.rules import ANY, EVEN, FRACTION, NOT_NEGATIVE, POSITIVE
 
 Array = jax.Array
@@ -47,16 +49,6 @@ ATOM_AUGMENTATION = AugmentationConfig(
 )
 
 
-class SampleConfig(Protocol):
-    """What the first samples need of a tracker's Config."""
-
-    image_size: int
-    search_area_scale: float
-    rounding: str
-    border: str
-    augmentation: AugmentationConfig
-
-
 def transforms(config: AugmentationConfig) -> tuple[Transform, ...]:
     """What is done to the patch, one transform for each crop that goes through the network."""
     return (
@@ -73,37 +65,36 @@ def sample_count(config: AugmentationConfig) -> int:
     return len(transforms(config)) + config.dropout_copies
 
 
-def sample_geometry(box: Box, config: SampleConfig) -> tuple[Array, Array]:
+def sample_geometry(box: Box, config: RegionConfig) -> tuple[Array, Array]:
     """Where the crops of frame 1 count as centered `[2]`, and image pixels per crop pixel `[]`."""
     center = box.center if config.rounding == "continuous" else jnp.round(box.center)
     return center, search_region.scale(box.size, config.search_area_scale, config.image_size)
 
 
 def augmented_crops(
-    key: Array, frame: Frame, center: Array, scale: Array, config: SampleConfig
+    key: Array, frame: Frame, center: Array, scale: Array, region: RegionConfig, config: AugmentationConfig
 ) -> tuple[Array, Array]:
     """Crops `[N, size, size, 3]` of frame 1 and by how much the target is moved in each, `[N, 2]` (y, x) crop pixels.
 
     All are cut from one patch of `expanded_size`, so that a shift or rotation brings in what is really there.
     """
-    options = config.augmentation
-    out = (options.expanded_size, options.expanded_size)
-    side = jnp.stack([scale * options.expanded_size] * 2)
-    patch = crop(frame.image, frame.extent, center, side, out, border=config.border, rounding=config.rounding)
-    wanted = transforms(options)
-    shifts = augment.sample_shifts(key, wanted, config.image_size, options.random_shift)
-    return augment.transform_patch(patch.image, wanted, shifts, config.image_size), shifts.astype(jnp.float32)
+    out = (config.expanded_size, config.expanded_size)
+    side = jnp.stack([scale * config.expanded_size] * 2)
+    patch = crop(frame.image, frame.extent, center, side, out, border=region.border, rounding=region.rounding)
+    wanted = transforms(config)
+    shifts = augment.sample_shifts(key, wanted, region.image_size, config.random_shift)
+    return augment.transform_patch(patch.image, wanted, shifts, region.image_size), shifts.astype(jnp.float32)
 
 
-def misfits(config: Any) -> Iterator[tuple[str, str]]:
-    """Pairs (field, what it must be) for `trackers.rules` where the samples do not fit ATOM's or DiMP's Config."""
-    if config.augmentation.expanded_size < config.image_size:
-        yield "augmentation.expanded_size", f">= image_size = {config.image_size}"
+def misfits(region: RegionConfig, augmentation: AugmentationConfig, online: OnlineConfig) -> Iterator[tuple[str, str]]:
+    """For `trackers.rules`, of a Config with these three: the samples must fit into the patch and into the memory."""
+    if augmentation.expanded_size < region.image_size:
+        yield "augmentation.expanded_size", f">= region.image_size = {region.image_size}"
     # Samples that are never replaced leave a slot to the others.
-    samples = sample_count(config.augmentation)
-    least = samples if config.init_samples_min_weight is None else samples + 1
-    if config.memory_size < least:
-        yield "memory_size", f">= {least}: {samples} samples come from frame 1"
+    samples = sample_count(augmentation)
+    least = samples if online.init_samples_min_weight is None else samples + 1
+    if online.memory_size < least:
+        yield "online.memory_size", f">= {least}: {samples} samples come from frame 1"
 
 
 def one_by_one(features: Callable[[Array], Any], images: Array) -> Any:

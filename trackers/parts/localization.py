@@ -27,6 +27,7 @@ class LocalizationConfig:
     hard_negative_threshold: Annotated[float, NOT_NEGATIVE] = 0.5
     displacement_scale: Annotated[float, NOT_NEGATIVE] = 0.8  # of half the map: farther than this is far
     neighborhood_scale: Annotated[float, NOT_NEGATIVE] = 2.2  # of the target: no second peak within it
+    window_output: bool = False  # the first peak is sought under a cosine window
 
 
 class Peak(NamedTuple):

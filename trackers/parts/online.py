@@ -1,20 +1,38 @@
-"""The five stages of one frame of an online-learning tracker, and the tracker they make.
+"""The five stages of one frame of an online-learning tracker, the tracker they make, and how its filter learns on.
 
 ATOM and DiMP differ in what the stages compute, not in their order. Stages stay apart as functions so that a
 benchmark can time each of them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ops import sample_memory
 from ops.boxes import Box
 from ops.crop import Crop
-from trackers.base import Estimate, Frame, Params, State, Tracker
+from ops.sample_memory import SampleMemory
+from trackers.base import FOUND, HARD_NEGATIVE, LOST, Estimate, Frame, Params, State, Tracker
+from trackers.rules import COUNT, SHARE, Search, one_of
 
 Array = jax.Array
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """What is learned while tracking, and when: the memory of samples and the schedule of updates."""
+
+    memory_size: Annotated[int, COUNT]  # samples
+    # Which sample a new one takes the place of, see `ops.sample_memory.insert`
+    replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)]
+    train_skipping: Annotated[int, COUNT]  # frames between scheduled updates
+    learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01  # weight of a new sample
+    hard_negative_learning_rate: Annotated[float, SHARE] = 0.02  # the same of a frame with a distractor
+    # Of the samples of frame 1 together, which are then never replaced; None: they are samples like all others
+    init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
 
 
 class Location(NamedTuple):
@@ -53,3 +71,44 @@ def compose(stages: Stages) -> Tracker:
         return state, Estimate(box, location.score, confidence, location.verdict, extras)
 
     return Tracker(stages.init, track)
+
+
+def remember(samples: Any, config: OnlineConfig) -> SampleMemory:
+    """The memory with the samples of frame 1, pytree of `[N, ...]`."""
+    return sample_memory.create(config.memory_size, samples, replacement=config.replacement)
+
+
+def learn(
+    state: State,
+    sample: Any,
+    location: Location,
+    box: Box,
+    optimize: Callable[[SampleMemory, Array, Array], Array],
+    config: OnlineConfig,
+    *,
+    steps: tuple[int, int],
+    initial: int,
+) -> State:
+    """The State after a frame: its memory, its filter, its box and its counts.
+
+    state: has `frame_number`, `lost_frames`, `box`, `filter` and `memory`. sample: of this frame, which enters where
+    the target was FOUND or a HARD_NEGATIVE is near. optimize: `(memory, number of steps [] int32, whether the sample
+    entered [] bool) -> filter`. steps: of a scheduled update and of one after a hard negative; in other frames 0.
+    initial: number of samples of frame 1.
+    """
+    number = state.frame_number + 1
+    hard = location.verdict == HARD_NEGATIVE
+    write = (location.verdict == FOUND) | hard
+    memory = sample_memory.insert(
+        state.memory,
+        sample,
+        jnp.where(hard, config.hard_negative_learning_rate, config.learning_rate),
+        initial=initial,
+        min_initial_weight=config.init_samples_min_weight,
+        replacement=config.replacement,
+        write=write,
+    )
+    scheduled = (number - 1) % config.train_skipping == 0
+    filter = optimize(memory, jnp.where(hard, steps[1], jnp.where(scheduled, steps[0], 0)), write)
+    lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
+    return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)

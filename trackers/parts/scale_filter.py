@@ -71,13 +71,15 @@ class ScaleFilter(NamedTuple):
 
 
 def start(
-    key: Array, taps: Taps, box: Box, center: Array, scale: Array, crop_size: int, config: ScaleFilterConfig
-) -> ScaleFilter:
-    """The filter of frame 1, of an online-learning tracker.
+    key: Array, taps: Taps, box: Box, center: Array, scale: Array, crop_size: int, config: ScaleFilterConfig | None
+) -> ScaleFilter | tuple[()]:
+    """The filter of frame 1, of an online-learning tracker; nothing without a config.
 
     taps: `[N, h, w, C]` of the samples, of which sample 0 shows the target's `box` (image pixels) as it is, in a crop
     around `center` [2] with `scale` [] image pixels per crop pixel.
     """
+    if config is None:
+        return ()
     inside = search_region.to_crop(box, center, scale, crop_size)
     return learn_first(key, jax.tree.map(lambda leaf: leaf[0], taps), inside, crop_size, config)
 
@@ -94,18 +96,20 @@ def follow(
 
 
 def learn(
-    state: ScaleFilter,
+    state: ScaleFilter | tuple[()],
     taps: Taps,
     region: Crop,
     location: Location,
     box: Box,
     frame_number: Array,
-    config: ScaleFilterConfig,
-) -> ScaleFilter:
+    config: ScaleFilterConfig | None,
+) -> ScaleFilter | tuple[()]:
     """Every `train_skipping`-th frame, where the target was FOUND with a good score: `box` has the right size.
 
     box: image pixels. taps, region, location: as of `follow`.
     """
+    if config is None:
+        return ()
     due = (frame_number - 1) % config.train_skipping == 0
     sure = (location.verdict == FOUND) & (location.score > config.min_score)
     return update(state, *_view(taps, region, location, box), region.image.shape[1], due & sure, config)

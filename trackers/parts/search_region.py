@@ -1,6 +1,7 @@
 """Where a tracker looks in a frame: what ATOM and DiMP share."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +10,24 @@ import numpy as np
 from ops.boxes import Box
 from ops.crop import Crop, crop
 from trackers.base import Frame
-from trackers.rules import multiple_of, one_of
+from trackers.rules import NOT_NEGATIVE, POSITIVE, Search, multiple_of, one_of
 
 Array = jax.Array
 
-SIDE = multiple_of(32)  # crop pixels: what the backbones and the centered score maps ask
-ROUNDING = one_of("continuous", "pytracking", "pytracking_torch14")  # of the crop; the last two are the peer's
-BORDER = one_of("replicate", "inside", "inside_major")
 INSIDE_RATIO = 0.2  # share of the target that must stay in the frame (the peers' `target_inside_ratio`)
 
 
-class RegionConfig(Protocol):
-    """What a search region needs of a tracker's Config."""
+@dataclass(frozen=True)
+class RegionConfig:
+    """The search crop; the defaults are those of the peers' `dimp18` and `dimp50`, which have no `min_side`."""
 
-    image_size: int
-    search_area_scale: float
-    rounding: str
-    border: str
-    redetection_rings: int
+    image_size: Annotated[int, multiple_of(32)] = 288  # side, pixels; backbones and centered score maps ask for it
+    search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0  # side over sqrt(target area)
+    # How positions become whole pixels; the last two are the peers'
+    rounding: Annotated[str, one_of("continuous", "pytracking", "pytracking_torch14")] = "continuous"
+    border: Annotated[str, one_of("replicate", "inside", "inside_major")] = "replicate"
+    min_side: Annotated[float, POSITIVE] = 4.0  # image pixels; only the IoU-Net makes a target smaller
+    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # see `redetection_offset`; 0: the peers
 
 
 def search_crops(box: Box, lost_frames: Array, frame: Frame, factors: Array, config: RegionConfig) -> Crop:

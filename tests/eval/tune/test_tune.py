@@ -114,7 +114,9 @@ def test_what_does_not_depend_on_the_settings_is_computed_once():
         return count_flops(tracker.init, (formula_params(name), values), jax.random.key(0), frame, box)
 
     assert flops("siamfc", "window_influence", 8) < 1.1 * flops("siamfc", "window_influence", 1)
-    assert flops("atom_filterbank", "search_area_scale", 8) > 4 * flops("atom_filterbank", "search_area_scale", 1)
+    assert flops("atom_filterbank", "region.search_area_scale", 8) > 4 * flops(
+        "atom_filterbank", "region.search_area_scale", 1
+    )
 
 
 def test_chunks_have_few_sizes_and_lose_nothing():
@@ -349,7 +351,7 @@ def test_usual_ranges_are_within_the_rules(name):
 def test_usual_ranges_of_an_online_tracker_can_be_arguments():
     config = small("dimp_tiny")
     fields = tuple(each.field for each in tune.parse_ranges(config, []))
-    assert {"learning_rate", "refinement.size_rate"} <= set(fields)
+    assert {"online.learning_rate", "refinement.size_rate"} <= set(fields)
     tune_batch.check_arguments(trackers.get("dimp_tiny").make, config, fields, formula_params("dimp_tiny"))
 
 
