@@ -35,8 +35,8 @@ import numpy as np
 from jax import export as jax_export
 
 import trackers
-from eval import settings
-from eval.command import INTERRUPTED, prepare_process
+from eval import command, settings
+from eval.command import prepare_process
 from eval.files import ResultError, write_atomically
 from eval.measure.timing import compile_timed, interleaved
 from eval.sources.synthetic import ClipConfig, clip
@@ -307,29 +307,22 @@ def describe(path: Path) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Export a tracker, or describe a file; the exit status."""
+@command.reports(settings.SettingError, ResultError)
+def main(argv: list[str] | None = None) -> None:
+    """Export a tracker, or describe a file."""
     arguments = _parser().parse_args(argv)
     prepare_process()
-    try:
-        if arguments.describe:
-            print(describe(arguments.describe))
-            return 0
-        return _export(arguments)
-    except (SettingError, ResultError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if arguments.describe:
+        print(describe(arguments.describe))
+    else:
+        _export(arguments)
 
 
-def _export(arguments: argparse.Namespace) -> int:
+def _export(arguments: argparse.Namespace) -> None:
     if not arguments.out:
-        raise SettingError("give --out, the file to write")
-    try:
-        entry = trackers.get(arguments.tracker)
-        params = trackers.load_params(arguments.tracker, arguments.weights)
-    except (ValueError, OSError) as error:
-        raise SettingError(str(error)) from error
-    config = rules.configure(entry.config, arguments.set)
+        raise settings.SettingError("give --out, the file to write")
+    entry, params = command.load_tracker(arguments.tracker, arguments.weights)
+    config = settings.configure(entry.config, arguments.set)
     tracker, canvas = entry.make(config), canvas_size(*arguments.size)
     about = {
         "tracker": arguments.tracker,
@@ -347,28 +340,21 @@ def _export(arguments: argparse.Namespace) -> int:
         print(f"largest difference of a box in {found['frames']} frames: {found['box_difference']:.2e} pixels")
         for name in ("jitted", "exported"):
             print(f"{name}: {found['track_ms'][name]:.1f} ms a frame, compiled in {found['compile_s'][name]:.1f} s")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     summary, _, text = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.export",
-        description=summary,
-        epilog=f"example:\n\n{text}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.make_parser("eval.export", summary, text)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tracker", help="name in the registry of trackers")
     what.add_argument("--describe", type=Path, metavar="FILE", help="check an exported file and say what is in it")
-    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    command.add_tracker_changes(parser)
     parser.add_argument("--out", type=Path, help="file to write")
     parser.add_argument(
         "--size", type=_size, default=(480, 640), metavar="HxW", help="largest image it shall take (default 480x640)"
     )
     parser.add_argument("--targets", type=_targets, default=1, metavar="N", help="at a time; 'any': not fixed")
     parser.add_argument("--platforms", type=_platforms, default=PLATFORMS, metavar="A,B", help="default: cpu,cuda,tpu")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
     parser.add_argument("--benchmark", action="store_true", help="run the file beside the jitted tracker")
     return parser
 
@@ -394,8 +380,4 @@ def _platforms(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted, nothing written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(main())

@@ -1,351 +1,44 @@
-"""Result files of the toolkits: one tolerant reader, a writer of each format, and the archives of the servers.
+"""Convert result files to the format of a toolkit, or pack them for a benchmark's server.
 
     python -m eval.formats RESULTS --to FORMAT --out PATH
 
-RESULTS is a folder, a .zip or one file of any format; PATH is a folder, or a .zip for a server. Exit code 0; 1 with one
-line where a file is not a result, a number is missing or nothing can be written.
+RESULTS is a folder, a .zip or one file of any format; PATH is a folder, or a .zip for a server. Exit status 0; 1 with
+one line where a file is not a result, a number is missing or nothing can be written.
 """
 
 import argparse
-import io
-import re
 import sys
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from eval.files import ResultError, write_atomically
-from eval.sources.sequences import polygon_to_box
-
-_SEPARATOR = re.compile(r"\s*[,;\s]\s*")
-_REPETITION = re.compile(r"(.+)_(\d{3}|\d{8})")
-_TIME, _CONFIDENCE = ("_time",), ("_confidence", "_object_presence_scores")
+from eval import command
+from eval.files import ResultError
+from eval.scoring.formats import FORMATS, SERVERS, pack_results, read_results, write_results
 
 
-class ResultRun(NamedTuple):
-    """What a result file says of T frames."""
-
-    regions: list[int | np.ndarray]  # T: x, y, w, h; corners x1, y1, ...; or a code of VOT (0, 1, 2)
-    seconds: np.ndarray | None = None  # [T], where a file of times lies beside
-    confidence: np.ndarray | None = None  # [T], where a file of confidences lies beside
-    label: str = ""  # "001": repetition, "00000049": anchor frame of VOT's multi-start, of which the file's name tells
-
-
-Results = dict[str, tuple[ResultRun, ...]]  # sequence -> its repetitions
-
-
-def boxes_of(run: ResultRun) -> np.ndarray:
-    """`[T, 4]` x, y, w, h: the enclosing box of a polygon, nan where there is a code."""
-    boxes = np.full((len(run.regions), 4), np.nan)
-    for row, region in zip(boxes, run.regions):
-        if not isinstance(region, int):
-            row[:] = region if len(region) == 4 else _enclosing(region)
-    return boxes
+@command.reports(ResultError, interrupted="some files may be missing, run it again")
+def main(argv: list[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    results = read_results(arguments.results, origin=arguments.from_origin)
+    if arguments.out.suffix == ".zip":
+        pack_results(arguments.out, results, arguments.to)
+    else:
+        write_results(arguments.out, results, arguments.to, origin=arguments.origin)
+    note = FORMATS[arguments.to].note
+    print(f"{len(results)} sequences: {arguments.out}" + (f" ({note})" if note else ""))
 
 
-def _enclosing(corners: np.ndarray) -> np.ndarray:
-    if len(corners) == 8:
-        return polygon_to_box(corners)
-    points = corners.reshape(-1, 2)
-    return np.concatenate([points.min(0), points.max(0) - points.min(0)])
-
-
-def read_results(
-    path: Path | str, *, origin: int = 0, allow_nan: bool = False, problems: list[ResultError] | None = None
-) -> Results:
-    """All sequences found at `path`: a folder (searched through), a .zip, or one text file, in the order of their
-    names.
-
-    Fields may be separated by comma, tab, semicolon or blanks; a line holds a box, a polygon or a code of VOT. Known
-    layouts: <name>.txt; <name>/<name>_001.txt (repetitions); both with <name>_time.txt, _confidence.txt, .value or
-    _object_presence_scores.txt beside, or in times/. `origin` (1 for MATLAB's OTB) is subtracted from x and y.
-    ResultError, one line with file and line number, for whatever is not a result (appended to `problems` and left
-    out where a list is given): nan (unless `allow_nan`), infinite or
-    missing numbers, masks, a beside file of another length; also where there is nothing.
-    """
-    path = Path(path)
-    texts = _texts(path)
-    results: dict[str, list[ResultRun]] = {}
-    for name in sorted(filter(_is_boxes, texts)):
-        sequence, label = _sequence_of(name)
-        try:
-            run = _read_run(texts, name, sequence, label, origin, allow_nan)
-        except ResultError as error:
-            if problems is None:
-                raise
-            problems.append(error)
-            continue
-        runs = results.setdefault(sequence, [])
-        if any(other.label == label for other in runs):
-            raise ResultError(
-                f"{path}: two results of {sequence}, one is {name}; give the folder of one tracker and experiment"
-            )
-        runs.append(run)
-    if not results and not problems:
-        raise ResultError(f"{path}: no results; give a folder, archive or file with lines x,y,w,h")
-    return {name: tuple(runs) for name, runs in results.items()}
-
-
-def _texts(path: Path) -> dict[str, str]:
-    """File name (with its folders) -> text, of every text file at `path`."""
-    try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                inside = [item for item in archive.namelist() if item.endswith((".txt", ".value"))]
-                return {item.removeprefix("./"): archive.read(item).decode("utf-8-sig") for item in inside}
-        if path.is_file():
-            near = [other for other in path.parent.iterdir() if other.name.startswith(path.stem + "_")]
-            return {
-                str(file): file.read_text("utf-8-sig") for file in (path, *near) if file.suffix in (".txt", ".value")
-            }
-        files = sorted(file for kind in ("*.txt", "*.value") for file in path.rglob(kind) if _shown(file, path))
-        binary = next((file for file in path.rglob("*.bin")), None)
-        if binary is not None and not files:
-            raise ResultError(
-                f"{binary}: VOT's binary results are not read; store them as text (vot-toolkit: results_binary)"
-            )
-        return {str(file): file.read_text("utf-8-sig") for file in files}
-    except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        raise ResultError(f"{path}: cannot be read ({error}); give a folder, a .zip or a text file") from error
-
-
-def _read_run(texts, name: str, sequence: str, label: str, origin: int, allow_nan: bool) -> ResultRun:
-    regions = _parse_regions(texts[name], name, origin, allow_nan)
-    times, confidences = (_beside(texts, name, sequence, label, kinds, len(regions)) for kinds in (_TIME, _CONFIDENCE))
-    return ResultRun(regions, times, confidences, label)
-
-
-def _shown(file: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in file.relative_to(root).parts)
-
-
-def _is_boxes(name: str) -> bool:
-    stem = Path(name).stem
-    return name.endswith(".txt") and not stem.endswith((*_TIME, *_CONFIDENCE))
-
-
-def _sequence_of(name: str) -> tuple[str, str]:
-    """(sequence, repetition or anchor) of a file: folder <name> with <name>_001.txt, or <name>.txt by itself."""
-    path = Path(name)
-    match = _REPETITION.fullmatch(path.stem)
-    if match and path.parent.name == match[1]:
-        return match[1], match[2]
-    return path.stem, ""
-
-
-def _parse_regions(text: str, name: str, origin: int, allow_nan: bool) -> list[int | np.ndarray]:
-    regions: list[int | np.ndarray] = []
-    for number, line in enumerate(text.rstrip().splitlines(), 1):
-        regions.append(_parse_region(line.strip(), f"{name}:{number}", origin, allow_nan))
-    if not regions:
-        raise ResultError(f"{name}: empty; track the sequence again")
-    return regions
-
-
-def _parse_region(line: str, place: str, origin: int, allow_nan: bool) -> int | np.ndarray:
-    if line[:1] in "mM" and line:
-        raise ResultError(f"{place}: a mask of VOT; only boxes and polygons are read")
-    try:
-        numbers = np.array([float(field) for field in _SEPARATOR.split(line)])
-    except ValueError:
-        numbers = np.empty(0)
-    if len(numbers) == 1 and numbers[0] in (0, 1, 2):
-        return int(numbers[0])
-    if not (len(numbers) == 4 or (len(numbers) >= 6 and len(numbers) % 2 == 0)):
-        raise ResultError(
-            f"{place}: expected 4 numbers, a polygon or a code 0, 1, 2, found {line[:60]!r}; write it again"
-        )
-    if np.isinf(numbers).any() or (np.isnan(numbers).any() and not allow_nan):
-        raise ResultError(f"{place}: {line[:60]!r} is not a finite box; only true boxes may be nan")
-    if len(numbers) == 4:
-        numbers[:2] -= origin
-        return numbers
-    return numbers - origin
-
-
-def _beside(texts, name: str, sequence: str, label: str, kinds, count: int) -> np.ndarray | None:
-    """`[count]` numbers of the file of `kinds` that belongs to the result file `name`; None without one."""
-    folder, stem = Path(name).parent, Path(name).stem
-    for kind in kinds:
-        own = [folder / f"{stem}{kind}{suffix}" for suffix in (".txt", ".value")]
-        shared = [folder / f"{sequence}{kind}.txt", folder / "times" / f"{sequence}{kind}.txt"]
-        for place in map(str, (*own, *shared)):
-            if place in texts:
-                table = _parse_table(texts[place], place)
-                # got10k: a column for each repetition.
-                column = int(label) - 1 if len(label) == 3 and table.shape[1] > 1 else 0
-                if len(table) != count or column >= table.shape[1]:
-                    raise ResultError(f"{place}: {len(table)} lines for {count} frames; track the sequence again")
-                return table[:, column]
-    return None
-
-
-def _parse_table(text: str, name: str) -> np.ndarray:
-    rows: list[list[float]] = []
-    for number, line in enumerate(text.rstrip().splitlines(), 1):
-        try:
-            rows.append([float(field) for field in _SEPARATOR.split(line.strip())] if line.strip() else [np.nan])
-        except ValueError as error:
-            raise ResultError(f"{name}:{number}: {error}; write it again") from error
-        if len(rows[-1]) != len(rows[0]):
-            raise ResultError(f"{name}:{number}: {len(rows[-1])} numbers, {len(rows[0])} in the lines before")
-    return np.array(rows).reshape(len(rows), -1)
-
-
-class Format(NamedTuple):
-    """How a toolkit stores a run: where, and with which digits."""
-
-    path: Callable[[str, int], str]  # (sequence, repetition from 1) -> file, within the results of one tracker
-    number: Callable[[float], str]
-    separator: str = ","
-    time_path: Callable[[str], str] | None = None  # a column for each repetition
-    confidence_path: Callable[[str, int], str] | None = None
-    codes: bool = False  # VOT's codes and polygons may be written
-    note: str = ""
-
-
-def _flat(name: str, _: int) -> str:
-    return f"{name}.txt"
-
-
-def _fixed(digits: int) -> Callable[[float], str]:
-    return lambda value: f"{value:.{digits}f}"
-
-
-FORMATS: dict[str, Format] = {
-    "otb": Format(_flat, _fixed(4), note="x, y are 1-based: --origin 1"),
-    "lasot": Format(_flat, _fixed(4)),
-    "pysot": Format(_flat, lambda value: str(float(value)), time_path=lambda name: f"{name}_time.txt"),
-    "pytracking": Format(
-        _flat,
-        lambda value: str(int(value)),
-        "\t",
-        time_path=lambda name: f"{name}_time.txt",
-        confidence_path=lambda name, _: f"{name}_object_presence_scores.txt",
-        note="whole pixels, cut off: up to 1 px less in each number",
-    ),
-    "got10k": Format(
-        lambda name, run: f"{name}/{name}_{run:03}.txt", _fixed(3), time_path=lambda name: f"{name}/{name}_time.txt"
-    ),
-    "got10k-ope": Format(_flat, _fixed(3), time_path=lambda name: f"times/{name}_time.txt"),
-    "trackingnet": Format(_flat, _fixed(2)),
-    "vot": Format(
-        lambda name, run: f"baseline/{name}/{name}_{run:03}.txt",
-        _fixed(4),
-        time_path=lambda name: f"baseline/{name}/{name}_time.txt",
-        codes=True,
-    ),
-    "vot-lt": Format(
-        lambda name, run: f"longterm/{name}/{name}_{run:03}.txt",
-        _fixed(4),
-        time_path=lambda name: f"longterm/{name}/{name}_time.txt",
-        confidence_path=lambda name, run: f"longterm/{name}/{name}_{run:03}_confidence.value",
-        codes=True,
-    ),
-    "jaxtrack": Format(
-        _flat,
-        _fixed(6),
-        time_path=lambda name: f"{name}_time.txt",
-        confidence_path=lambda name, _: f"{name}_confidence.txt",
-    ),
-}
-SERVERS = ("trackingnet", "got10k")  # formats that a server takes as one .zip
-
-
-def render(results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int = 0) -> dict[str, str]:
-    """File -> text of `results` in the format `name` (a key of FORMATS); `origin` is added to x and y.
-
-    ResultError where the format has no place for something: an unknown format, several repetitions of a sequence in one
-    file's place, codes of VOT, polygons, boxes that are not finite.
-    """
-    if name not in FORMATS:
-        raise ResultError(f"unknown format {name!r}; choose one of {', '.join(FORMATS)}")
-    form, texts = FORMATS[name], {}
-    for sequence, runs in results.items():
-        if len(runs) > 1 and form.path(sequence, 1) == form.path(sequence, 2):
-            raise ResultError(f"{sequence}: {len(runs)} repetitions, the {name} format holds one; choose got10k or vot")
-        for number, run in enumerate(runs, 1):
-            lines = [_line(region, form, origin, f"{sequence}, frame {t}") for t, region in enumerate(run.regions, 1)]
-            texts[form.path(sequence, number)] = "".join(f"{line}\n" for line in lines)
-            if form.confidence_path and run.confidence is not None:
-                texts[form.confidence_path(sequence, number)] = "".join(f"{value:.6f}\n" for value in run.confidence)
-        times = [run.seconds for run in runs if run.seconds is not None]
-        if form.time_path and len(times) == len(runs):
-            rows = zip(*times, strict=True)
-            texts[form.time_path(sequence)] = "".join(",".join(f"{v:.8f}" for v in row) + "\n" for row in rows)
-    return texts
-
-
-def _line(region: int | np.ndarray, form: Format, origin: int, place: str) -> str:
-    if isinstance(region, int) or len(region) != 4:
-        if not form.codes:
-            raise ResultError(f"{place}: a code of VOT or a polygon, which this format does not hold; choose vot")
-        if isinstance(region, int):
-            return str(region)
-    if not np.isfinite(region).all():
-        raise ResultError(f"{place}: the box is not finite; track the sequence again")
-    shift = np.zeros(len(region))
-    shift[: 2 if len(region) == 4 else None] = origin
-    return form.separator.join(form.number(value) for value in region + shift)
-
-
-def write_results(
-    folder: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int = 0
-) -> None:
-    """The files of `render` under `folder`, each whole or not at all."""
-    for file, text in render(results, name, origin=origin).items():
-        write_atomically(Path(folder) / file, text)
-
-
-def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str) -> None:
-    """What the server of `name` (one of SERVERS) takes, as one .zip, whole or not at all.
-
-    TrackingNet: <name>.txt with two digits. GOT-10k: <name>/<name>_001.txt and _time.txt, for which every run must have
-    its times. ResultError as of `render`, and for a missing time.
-    """
-    if name not in SERVERS:
-        raise ResultError(f"{name}: no server takes it as one archive; choose one of {', '.join(SERVERS)}")
-    untimed = [sequence for sequence, runs in results.items() if any(run.seconds is None for run in runs)]
-    if name == "got10k" and untimed:
-        raise ResultError(f"{untimed[0]}: no times beside the boxes, and GOT-10k's server wants them; track it again")
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file, text in sorted(render(results, name).items()):
-            # A fixed date: the same results give the same archive.
-            archive.writestr(zipfile.ZipInfo(file, (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
-    write_atomically(Path(path), buffer.getvalue())
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.formats",
-        description="Convert or pack result files.",
-        epilog="example: python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
+def _parser() -> argparse.ArgumentParser:
+    parser = command.make_parser(
+        "eval.formats",
+        "Convert or pack result files.",
+        "python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
     )
     parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
     parser.add_argument("--to", required=True, choices=FORMATS, help="format to write")
     parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")
     parser.add_argument("--origin", type=int, default=0, choices=(0, 1), help="added to x, y (OTB's files are 1-based)")
     parser.add_argument("--from_origin", type=int, default=0, choices=(0, 1), help="of x, y in RESULTS")
-    arguments = parser.parse_args(argv)
-    try:
-        results = read_results(arguments.results, origin=arguments.from_origin)
-        if arguments.out.suffix == ".zip":
-            pack_results(arguments.out, results, arguments.to)
-        else:
-            write_results(arguments.out, results, arguments.to, origin=arguments.origin)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; some files may be missing, run it again", file=sys.stderr)
-        return 130
-    note = FORMATS[arguments.to].note
-    print(f"{len(results)} sequences: {arguments.out}" + (f" ({note})" if note else ""))
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

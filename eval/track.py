@@ -23,15 +23,15 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import trackers
-from eval import settings
-from eval.command import INTERRUPTED, prepare_process
+from eval import command, settings
+from eval.command import INTERRUPTED, prepare_process, whole_number
 from eval.files import write_atomically
 from eval.online import check_box
 from eval.plots import plot_track
 from eval.running.passes import Compiled
+from eval.running.progress import progress_bar
 from eval.scoring import metrics
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
@@ -93,8 +93,7 @@ def follow(
         tracking = track_frames(compiled, params, readable, boxes, seed=seed)
         stack.enter_context(contextlib.closing(tracking))
         writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
-        interval = 0.5 if sys.stderr.isatty() else 30
-        progress = tqdm(total=total, desc="compiling", unit="frame", mininterval=interval)
+        progress = progress_bar(total, "frame", desc="compiling")
         stack.enter_context(progress)
         try:
             for image, tracked in tracking:
@@ -300,8 +299,7 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
 
 def _conclude(run: Run) -> int:
     if run.problem:
-        print(f"error: {run.problem}", file=sys.stderr)
-        return 1
+        return command.fail(run.problem)
     if run.interrupted:
         print(f"interrupted after {len(run.tracked)} frames; they are written", file=sys.stderr)
         return INTERRUPTED
@@ -309,22 +307,21 @@ def _conclude(run: Run) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.track",
-        description="Track targets through a video, an image folder or a camera. Without --video: a demo.",
-        epilog="example: python -m eval.track --video clip.mp4 --box 120,80,40,60 --out tracked.webm",
+    parser = command.make_parser(
+        "eval.track",
+        "Track targets through a video, an image folder or a camera. Without --video: a demo.",
+        "python -m eval.track --video clip.mp4 --box 120,80,40,60 --out tracked.webm",
     )
     add = parser.add_argument
     add("--tracker", default=DEFAULT_TRACKER, help="name in the registry of trackers (default: %(default)s)")
-    add("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    command.add_tracker_changes(parser)
     add("--video", metavar="FILE|DIR|CAMERA", help="a video, a folder of images, or the number of a camera")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
-    add("--start", type=_natural, default=0, metavar="N", help="frame the boxes are given on (default: 0)")
+    add("--start", type=whole_number(0), default=0, metavar="N", help="frame the boxes are given on (default: 0)")
     add("--out", type=Path, metavar="FILE", help="annotated .webm (fast), .mp4 or .webp (short); boxes beside it")
     add("--out_dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
     add("--show", action="store_true", help="a window; without --box, draw the boxes in it with the mouse")
-    add("--seed", type=_natural, default=0, help="of the tracker, and of the demo's clip (default: 0)")
-    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+    add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
     arguments = parser.parse_args(argv)
     if arguments.video is None and (arguments.box or arguments.start):
         parser.error("--box and --start belong to --video")
@@ -345,28 +342,11 @@ def _box(text: str) -> list[float]:
     return values
 
 
-def _natural(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
-
-
+@command.reports(ValueError, OSError, interrupted="nothing more was written")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     video.silence_opencv()
     prepare_process()
-    try:
-        return _track(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing more was written", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _track(arguments: argparse.Namespace) -> int:
-    """The exit code; ValueError and OSError where nothing could be tracked or written."""
     if arguments.video is None:
         source, boxes, truth = demo_clip(arguments.seed)
         print(f"demo: {source.name}, {source.count} frames, tracked by {arguments.tracker}")

@@ -24,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import plots, settings
-from eval.benchmark import options as benchmark_report
-from eval.benchmark import torch_siamese
-from eval.command import enable_compilation_cache, keep_freed_memory
+from eval import command, settings
+from eval.benchmark import reporting, torch_siamese
+from eval.command import enable_compilation_cache, keep_freed_memory, whole_number, whole_numbers
 from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.flops import count_flops
@@ -52,34 +51,26 @@ class Part(NamedTuple):
     work: roofline.Work | None  # None: not counted
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark, print a table, write JSON if asked; the exit status."""
+@command.reports(ResultError, WeightsError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write what is asked for."""
     options = _parser().parse_args(argv)
     entry = trackers.get(options.tracker)
     keep_freed_memory()
-    try:
-        if options.compare:
-            print(benchmark_report.compare(*options.compare))
-            return 0
-        if options.first_box:
-            enable_compilation_cache()
-            with benchmark_report.on_device(options.device):
-                _first_box(entry, options)
-            return 0
+    if options.first_box and not options.compare:
+        enable_compilation_cache()
+        with reporting.on_device(options.device):
+            return _first_box(entry, options)
+
+    def measured() -> dict[str, Any]:
         report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
-        with benchmark_report.on_device(options.device):
-            report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
-            report |= measure(entry, options)
+        report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
+        report |= measure(entry, options)
         report |= {"config": settings.plain(entry.config), "versions": settings.versions()}
         report["versions"]["device"] = report.pop("device")
-        print(table(report))
-        benchmark_report.write(report, table(report), options)
-        if options.plot:
-            plots.plot_roofline(options.plot, report["rows"], report["peaks"], options.tracker)
-    except (ResultError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return report
+
+    reporting.run(options, measured, table)
 
 
 def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
@@ -316,9 +307,9 @@ def _first_box(entry: trackers.Entry, options) -> None:
 
 def _start_seconds(options) -> dict[str, float]:
     """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
-    command = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
-    command += ["--height", str(options.height), "--width", str(options.width)]
-    command += ["--device", options.device] if options.device else []
+    line = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
+    line += ["--height", str(options.height), "--width", str(options.width)]
+    line += ["--device", options.device] if options.device else []
     model = trackers.get(options.tracker).model
     seconds = {}
     with tempfile.TemporaryDirectory() as cache:
@@ -327,10 +318,10 @@ def _start_seconds(options) -> dict[str, float]:
         if model and not weights:  # a user reads a file; drawing random parameters takes longer
             weights = f"{cache}/random.safetensors"
             files.save(weights, _params(options), model=model)
-        command += ["--weights", weights] if weights else []
+        line += ["--weights", weights] if weights else []
         for name in ("first", "second"):
             start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True, env=environment)
+            subprocess.run(line, check=True, capture_output=True, env=environment)
             seconds[name] = time.perf_counter() - start
     return seconds
 
@@ -374,25 +365,25 @@ def _share(row: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark",
-        description="Compile time, run time by stage, frames per second and memory of a tracker.",
-        epilog="example: python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
+    parser = command.make_parser(
+        "eval.benchmark",
+        "Compile time, run time by stage, frames per second and memory of a tracker.",
+        "python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
     parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
     parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
     parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
     parser.add_argument("--weights", help="safetensors file; random weights without")
-    benchmark_report.add_options(parser)
-    parser.add_argument("--repeats", type=int, default=30, help="timed frames (default 30)")
-    parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--width", type=int, default=640)
+    reporting.add_options(parser)
+    parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
+    parser.add_argument("--height", type=whole_number(1), default=480)
+    parser.add_argument("--width", type=whole_number(1), default=640)
     parser.add_argument("--no_restart", action="store_true", help="leave out the time of a second start")
     parser.add_argument("--first_box", action="store_true", help="only track one frame (used for the second start)")
     parser.add_argument(
         "--targets",
-        type=benchmark_report.numbers,
+        type=whole_numbers,
         default=[1, 4, 16],
         help="numbers of targets (default 1,4,16)",
     )

@@ -20,16 +20,16 @@ import jax
 import numpy as np
 
 import trackers
-from eval import settings
-from eval.benchmark import options as benchmark_report
-from eval.command import prepare_process
+from eval import command, settings
+from eval.benchmark import reporting
+from eval.command import prepare_process, whole_number, whole_numbers
 from eval.files import ResultError
 from eval.running import parallel
 from eval.running.lanes import Lanes, Start, track_in_lanes
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
 from eval.scoring.results import TrackResult
-from eval.sources.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
+from eval.sources.sequences import Sequence, SequenceError, read_dataset
 from eval.sources.synthetic import ClipConfig, clip
 from trackers.base import Params, Tracker
 from trackers.weights import WeightsError
@@ -132,51 +132,46 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark, print a table, write JSON if asked; the exit status."""
+@command.reports(SequenceError, ResultError, WeightsError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write JSON if asked."""
     options = _parser().parse_args(argv)
     prepare_process()
     entry = trackers.get(options.tracker)
+
+    def measured() -> dict[str, Any]:
+        params = jax.device_put(trackers.load_params(options.tracker, options.weights))
+        if options.data_dir:
+            sequences = read_dataset(options.dataset, options.data_dir, options.sequences)
+        else:
+            sequences = drawn(Path(folder), options.clips, options.frames, options.height, options.width)
+        passes = ways(entry.make(entry.config), params, sequences, options.workers, options.batches)
+        report = {"tracker": options.tracker, "sequences": len(sequences), "rows": measure(passes, options.rounds)}
+        return report | {"versions": settings.versions()}
+
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            params = jax.device_put(trackers.load_params(options.tracker, options.weights))
-            if options.data_dir:
-                sequences = read_dataset(options.dataset, options.data_dir, options.sequences)
-            else:
-                sequences = drawn(Path(folder), options.clips, options.frames, options.height, options.width)
-            passes = ways(entry.make(entry.config), params, sequences, options.workers, options.batches)
-            rows = measure(passes, options.rounds)
-            report = {"tracker": options.tracker, "sequences": len(sequences), "rows": rows}
-            report["versions"] = settings.versions()
-            print(table(report))
-            benchmark_report.write(report, table(report), options)
-        except (SequenceError, ResultError, WeightsError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    return 0
+        reporting.run(options, measured, table)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark.batches",
-        description="Frames per second of an evaluation in batches beside one sequence after another.",
-        epilog="example: python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
+    parser = command.make_parser(
+        "eval.benchmark.batches",
+        "Frames per second of an evaluation in batches beside one sequence after another.",
+        "python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
     )
     parser.add_argument("--tracker", default="dimp_tiny", choices=trackers.names())
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
-    parser.add_argument("--data_dir", type=Path, help="sequences to track (default: clips are drawn)")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
-    parser.add_argument("--sequences", type=lambda text: text.split(","), metavar="A,B", help="default: all")
-    parser.add_argument("--clips", type=int, default=8, help="that are drawn (default 8)")
-    parser.add_argument("--frames", type=int, default=60, help="of a clip, on average (default 60)")
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=3, help="timed passes of each way (default 3)")
-    parser.add_argument("--workers", type=benchmark_report.numbers, default=[2], help="threads (default 2)")
+    command.add_sequences(parser, "sequences to track (default: clips are drawn)", required=False)
+    parser.add_argument("--clips", type=whole_number(1), default=8, help="that are drawn (default 8)")
+    parser.add_argument("--frames", type=whole_number(1), default=60, help="of a clip, on average (default 60)")
+    parser.add_argument("--height", type=whole_number(1), default=240)
+    parser.add_argument("--width", type=whole_number(1), default=320)
+    parser.add_argument("--rounds", type=whole_number(1), default=3, help="timed passes of each way (default 3)")
+    parser.add_argument("--workers", type=whole_numbers, default=[2], help="threads (default 2)")
     parser.add_argument(
-        "--batches", type=benchmark_report.numbers, default=[2, 4, 8], help="sequences in one call (default 2,4,8)"
+        "--batches", type=whole_numbers, default=[2, 4, 8], help="sequences in one call (default 2,4,8)"
     )
-    benchmark_report.add_files(parser)
+    reporting.add_files(parser)
     return parser
 
 

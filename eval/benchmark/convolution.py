@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from eval import settings
-from eval.benchmark import options as benchmark_report
+from eval import command, settings
+from eval.benchmark import reporting
 from eval.command import prepare_process
 from eval.files import ResultError
 from eval.measure.timing import time_function
@@ -96,36 +96,26 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark, print a table, write JSON if asked; the exit status."""
+@command.reports(ResultError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write JSON if asked."""
     options = _parser().parse_args(argv)
     prepare_process()
-    rows = [row for batch in options.batches for layer in LAYERS for row in measure(layer, batch, options)]
-    report = {"rows": rows, "versions": settings.versions()}
-    print(table(report))
-    try:
-        benchmark_report.write(report, table(report), options)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def measured() -> dict[str, Any]:
+        rows = [row for batch in options.batches for layer in LAYERS for row in measure(layer, batch, options)]
+        return {"rows": rows, "versions": settings.versions()}
+
+    reporting.run(options, measured, table)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark.convolution",
-        description="Run time of XLA's convolution and of ours.",
-        epilog="example: python -m eval.benchmark.convolution --batches 1,8 --json convolution.json",
+    parser = command.make_parser(
+        "eval.benchmark.convolution",
+        "Run time of XLA's convolution and of ours.",
+        "python -m eval.benchmark.convolution --batches 1,8 --json convolution.json",
     )
-    benchmark_report.add_files(parser)
-    parser.add_argument("--repeats", type=int, default=10, help="timed calls (default 10)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="stop the calls of a row after this (default 3)")
-    parser.add_argument(
-        "--batches",
-        type=benchmark_report.numbers,
-        default=[1, 8],
-        help="images in one call (default 1,8)",
-    )
+    reporting.add_calls(parser, "images", [1, 8], repeats=10, seconds=3.0)
     return parser
 
 

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import settings
-from eval.benchmark import options as benchmark_report
-from eval.command import keep_freed_memory
+from eval import command, settings
+from eval.benchmark import reporting
+from eval.command import keep_freed_memory, whole_number
 from eval.files import ResultError
 from eval.measure.timing import time_function
 from ops.correlation import depthwise_correlate
@@ -75,24 +75,22 @@ CANDIDATES: dict[str, Correlate] = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark, print a table, write JSON if asked; the exit status."""
+@command.reports(ResultError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write JSON if asked."""
     options = _parser().parse_args(argv)
     keep_freed_memory()
-    rows = [
-        row
-        for size, template_size in SIZES
-        for batch in options.batches
-        for row in measure(size, template_size, options.channels, batch, options)
-    ]
-    report = {"channels": options.channels, "rows": rows, "versions": settings.versions()}
-    print(table(report))
-    try:
-        benchmark_report.write(report, table(report), options)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def measured() -> dict[str, Any]:
+        rows = [
+            row
+            for size, template_size in SIZES
+            for batch in options.batches
+            for row in measure(size, template_size, options.channels, batch, options)
+        ]
+        return {"channels": options.channels, "rows": rows, "versions": settings.versions()}
+
+    reporting.run(options, measured, table)
 
 
 def measure(
@@ -141,21 +139,13 @@ def _energy(correlate: Correlate, search: Array, template: Array) -> Array:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark.correlation",
-        description="Run time of the ways to compute a depthwise correlation.",
-        epilog="example: python -m eval.benchmark.correlation --batches 1,8,28 --json correlation.json",
+    parser = command.make_parser(
+        "eval.benchmark.correlation",
+        "Run time of the ways to compute a depthwise correlation.",
+        "python -m eval.benchmark.correlation --batches 1,8,28 --json correlation.json",
     )
-    benchmark_report.add_files(parser)
-    parser.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="stop the calls of a row after this (default 2)")
-    parser.add_argument("--channels", type=int, default=256, help="of the features (default 256)")
-    parser.add_argument(
-        "--batches",
-        type=benchmark_report.numbers,
-        default=[1, 8, 28],
-        help="pairs in one call (default 1,8,28)",
-    )
+    reporting.add_calls(parser, "pairs", [1, 8, 28], repeats=20, seconds=2.0)
+    parser.add_argument("--channels", type=whole_number(1), default=256, help="of the features (default 256)")
     return parser
 
 

@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import plots, settings
-from eval.benchmark import options as benchmark_report
-from eval.benchmark import torch_operators
+from eval import command, settings
+from eval.benchmark import reporting, torch_operators
 from eval.command import keep_freed_memory
 from eval.files import ResultError
 from eval.measure import roofline
@@ -404,24 +403,12 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark, print a table, write what is asked for; the exit status."""
+@command.reports(ResultError, settings.SettingError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write what is asked for."""
     options = _parser().parse_args(argv)
     keep_freed_memory()
-    try:
-        if options.compare:
-            print(benchmark_report.compare(*options.compare))
-            return 0
-        with benchmark_report.on_device(options.device):
-            report = run(options)
-        print(table(report))
-        benchmark_report.write(report, table(report), options)
-        if options.plot:
-            plots.plot_roofline(options.plot, report["rows"], report["peaks"], report["versions"]["device"])
-    except (ResultError, SettingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    reporting.run(options, lambda: run(options), table)
 
 
 def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
@@ -448,15 +435,15 @@ def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark.operators",
-        description="Run time of the operators, forward and gradient, beside the roofline and PyTorch.",
-        epilog="example: python -m eval.benchmark.operators --only correlation,PrRoI --json operators.json",
+    parser = command.make_parser(
+        "eval.benchmark.operators",
+        "Run time of the operators, forward and gradient, beside the roofline and PyTorch.",
+        "python -m eval.benchmark.operators --only correlation,PrRoI --json operators.json",
     )
-    benchmark_report.add_options(parser)
+    reporting.add_options(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of all but the solvers (default float32)")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="A,B", help="parts of names")
-    parser.add_argument("--repeats", type=int, default=20, help="rounds (default 20)")
+    parser.add_argument("--only", type=command.names, default=[], metavar="A,B", help="parts of names")
+    parser.add_argument("--repeats", type=command.whole_number(1), default=20, help="rounds (default 20)")
     return parser
 
 

@@ -19,7 +19,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 import trackers
-from eval.command import INTERRUPTED, prepare_process
+from eval import command, settings
+from eval.command import prepare_process
 from eval.files import ResultError
 from eval.plots import new_figure, save
 from eval.running.passes import Compiled
@@ -165,49 +166,39 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
     axes.set_title(f"frame {index}", fontsize="small")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; the exit status."""
-    description, _, examples = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        "python -m eval.claims.memory",
-        description=description,
-        epilog=f"Examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--weights", type=Path, help="safetensors file (default: those that come with the package)")
+@command.reports(settings.SettingError, SequenceError, ResultError, WeightsError)
+def main(argv: list[str] | None = None) -> None:
+    """The command."""
+    arguments = _parser().parse_args(argv)
+    prepare_process()
+    if (arguments.data_dir is None) != (arguments.sequence is None):
+        raise settings.SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
+    if arguments.frames < 3:
+        raise settings.SettingError(f"--frames {arguments.frames}: must be at least 3")
+    config = settings.configure(trackers.get("memtrack").config, arguments.set)
+    if not config.memory:
+        raise settings.SettingError("memory=False: there is nothing to show without the memory")
+    params = trackers.load_params("memtrack", arguments.weights)
+    if arguments.sequence is None:
+        clip = drawn_clip(arguments.frames, arguments.seed)
+    else:
+        clip = read_clip(arguments.data_dir, arguments.sequence, arguments.frames)
+    trace = follow(config, params, clip)
+    draw(arguments.out, clip, trace, f"MemTrack's memory: {clip.name}")
+    print(f"{arguments.out}: {len(trace.boxes)} frames of {clip.name}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, example, _ = __doc__.split("\n\n")
+    parser = command.make_parser("eval.claims.memory", summary, example)
+    command.add_tracker_changes(parser)
     parser.add_argument("--out", type=Path, default=Path("memory.png"), help="PNG to write (default: memory.png)")
     parser.add_argument("--data_dir", type=Path, help="folder of sequences (layout `folder`)")
     parser.add_argument("--sequence", help="one of them")
     parser.add_argument("--frames", type=int, default=120, help="at most so many from the first on (default: 120)")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn clip")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
-    arguments = parser.parse_args(argv)
-    prepare_process()
-    try:
-        if (arguments.data_dir is None) != (arguments.sequence is None):
-            raise SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
-        if arguments.frames < 3:
-            raise SettingError(f"--frames {arguments.frames}: must be at least 3")
-        config = rules.configure(trackers.get("memtrack").config, arguments.set)
-        if not config.memory:
-            raise SettingError("memory=False: there is nothing to show without the memory")
-        params = trackers.load_params("memtrack", arguments.weights)
-        if arguments.sequence is None:
-            clip = drawn_clip(arguments.frames, arguments.seed)
-        else:
-            clip = read_clip(arguments.data_dir, arguments.sequence, arguments.frames)
-        trace = follow(config, params, clip)
-        draw(arguments.out, clip, trace, f"MemTrack's memory: {clip.name}")
-    except (SettingError, SequenceError, ResultError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{arguments.out}: {len(trace.boxes)} frames of {clip.name}")
-    return 0
+    return parser
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(main())

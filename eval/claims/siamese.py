@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import plots, settings
+from eval import command, plots, settings
 from eval.command import prepare_process
-from eval.files import ResultError
+from eval.files import write_atomically
 from eval.measure.timing import time_function
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
@@ -221,17 +221,13 @@ def plot_levels(
     plots.save(figure, path)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The exit status; one line on stderr for what is wrong."""
+@command.reports(ValueError, OSError)
+def main(argv: list[str] | None = None) -> None:
+    """One line on stderr for what is wrong."""
     arguments = _parser().parse_args(argv)
     prepare_process()
-    try:
-        print(arguments.run(arguments))
-    except (sequences.SequenceError, ResultError, SettingError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    print(arguments.run(arguments))
     print(f"written: {arguments.out}")
-    return 0
 
 
 def _center_bias(arguments: argparse.Namespace) -> str:
@@ -267,7 +263,7 @@ def _levels(arguments: argparse.Namespace) -> str:
 def _heads(arguments: argparse.Namespace) -> str:
     rows = compare_heads()
     text = json.dumps({"rows": rows, "versions": settings.versions()}, indent=2) + "\n"
-    trackers.weights.files.write_atomically(arguments.out, text.encode())
+    write_atomically(arguments.out, text)
     return heads_table(rows)
 
 
@@ -283,10 +279,10 @@ def _config(tracker: str) -> siamrpn.Config:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.claims.siamese",
-        description=__doc__.splitlines()[0],
-        epilog="example: python -m eval.claims.siamese heads --out heads.json",
+    parser = command.make_parser(
+        "eval.claims.siamese",
+        __doc__.splitlines()[0],
+        "python -m eval.claims.siamese heads --out heads.json",
     )
     commands = parser.add_subparsers(required=True)
     bias, each, heads = (
@@ -297,19 +293,17 @@ def _parser() -> argparse.ArgumentParser:
             "heads": "parameters and time of the up-channel and of the depthwise head",
         }.items()
     )
-    for command in (bias, each):
-        command.add_argument("--tracker", default="siamrpnpp_mobilenetv2_1.0", help="of the SiamRPN family")
-        command.add_argument("--dataset", choices=sequences.LAYOUTS, default="folder", help="layout of data_dir")
-        command.add_argument("--data_dir", type=Path, required=True, help="where the sequences are")
-        command.add_argument("--sequences", type=lambda text: text.split(","), metavar="A,B", help="default: all")
+    for part in (bias, each):
+        part.add_argument("--tracker", default="siamrpnpp_mobilenetv2_1.0", help="of the SiamRPN family")
+        command.add_sequences(part)
     bias.add_argument("--weights", action="append", required=True, metavar="NAME=FILE", help="may be given many times")
-    bias.add_argument("--frames", type=int, default=4, help="of every sequence (default 4)")
-    bias.add_argument("--places", type=int, default=16, help="of the target, in each frame (default 16)")
+    bias.add_argument("--frames", type=command.whole_number(1), default=4, help="of every sequence (default 4)")
+    bias.add_argument("--places", type=command.whole_number(1), default=16, help="of the target, per frame (16)")
     each.add_argument("--weights", type=Path, help="default: the tracker's own")
     each.add_argument("--track", action="store_true", help="also track the sequences with every level alone")
-    for command, run, kind in ((bias, _center_bias, "PNG"), (each, _levels, "PNG"), (heads, _heads, "JSON")):
-        command.add_argument("--out", type=Path, required=True, help=f"the {kind} to be written")
-        command.set_defaults(run=run)
+    for part, run, kind in ((bias, _center_bias, "PNG"), (each, _levels, "PNG"), (heads, _heads, "JSON")):
+        part.add_argument("--out", type=Path, required=True, help=f"the {kind} to be written")
+        part.set_defaults(run=run)
     return parser
 
 

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import plots
+from eval import command, plots
 from eval.files import ResultError, write_atomically
 from eval.report import figures as report_figures
 from eval.report import page
@@ -31,9 +31,7 @@ from eval.report.scores import (
     read_json,
 )
 from eval.scoring import metrics, ope
-from eval.sources.sequences import LAYOUTS, Sequence, SequenceError, read_dataset
-
-INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
+from eval.sources.sequences import Sequence, SequenceError, read_dataset
 
 
 @dataclass(frozen=True)
@@ -147,18 +145,16 @@ def latex_text(report: Report) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.report",
-        description="A report of results as one HTML page.",
-        epilog="example: python -m eval.report results/* --data_dir SEQUENCES --out report",
+    parser = command.make_parser(
+        "eval.report",
+        "A report of results as one HTML page.",
+        "python -m eval.report results/* --data_dir SEQUENCES --out report",
     )
     parser.add_argument(
         "results", nargs="+", metavar="[NAME=]RESULTS", help="folders of results, .json files of scores"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of index.html, *.png, scores.csv, table.tex")
-    parser.add_argument("--data_dir", type=Path, help="the sequences: for curves, other rules and pictures")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
-    parser.add_argument("--sequences", type=lambda text: text.split(","), metavar="A,B", help="default: all")
+    command.add_sequences(parser, "the sequences: for curves, other rules and pictures", required=False)
     parser.add_argument(
         "--rule", choices=(*ope.TOOLKITS, "vot"), default="jaxtrack", help="whose rule scores (default: jaxtrack)"
     )
@@ -167,21 +163,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command.reports(ResultError, SequenceError, interrupted="the report is not whole, run it again")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    try:
-        report = build_report(arguments)
-        write_report(report, arguments.out)
-    except (ResultError, SequenceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the report is not whole, run it again", file=sys.stderr)
-        return INTERRUPTED
-    for problem in report.problems:
-        print(f"skipped: {problem}", file=sys.stderr)
+    report = build_report(arguments)
+    write_report(report, arguments.out)
+    status = command.print_skipped(report.problems)
     print(f"{len(report.entries)} trackers, {len(report.names)} sequences: {arguments.out / 'index.html'}")
-    return 1 if report.problems else 0
+    return status
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval import formats
 from eval.files import ResultError
-from eval.scoring import got10k, longterm, metrics, ope, statistics
+from eval.scoring import formats, got10k, longterm, metrics, ope, statistics
 from eval.scoring.vot_multistart import GRACE, THRESHOLD
 from eval.sources.sequences import Sequence, SequenceError, image_size, read_image
 

@@ -13,12 +13,11 @@ import jax
 import numpy as np
 
 import trackers
-from eval import formats
 from eval.files import ResultError, write_atomically
 from eval.running import parallel
 from eval.running.guest import GuestError, GuestProcess
 from eval.running.progress import progress_bar
-from eval.scoring import metrics, otb_restarts, results, vot_multistart, vot_resets
+from eval.scoring import formats, metrics, otb_restarts, results, vot_multistart, vot_resets
 from eval.scoring.regions import region_overlaps
 from eval.scoring.results import Report
 from eval.sources import sequences

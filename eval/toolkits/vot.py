@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 
+from eval import command
 from eval.command import prepare_process
 from eval.online import OnlineTracker, load_online
 from eval.sources.sequences import read_image
@@ -86,41 +87,36 @@ def registry_entry(name: str, command: list[str]) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.toolkits.vot",
-        description="A tracker for the VOT toolkit, to be started by it.",
-        epilog="example: python -m eval.toolkits.vot --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
+    parser = command.make_parser(
+        "eval.toolkits.vot",
+        "A tracker for the VOT toolkit, to be started by it.",
+        "python -m eval.toolkits.vot --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
     )
     parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
-    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
+    command.add_tracker_changes(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ini", action="store_true", help="print the entry for the toolkit's trackers.ini, no more")
     parser.add_argument("--name", help="of the entry (default: the tracker's)")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.reports(ValueError, OSError, interrupted="the toolkit was not answered")
+def main(argv: list[str] | None = None) -> int | None:
     arguments = parse_arguments(argv)
     prepare_process()
     name = arguments.name or arguments.tracker
-    try:
-        online = load_online(arguments.tracker, arguments.weights, arguments.set)
-        trax = import_trax()
-        if arguments.ini:
-            print(registry_entry(name, _command(arguments)), end="")
-            return 0
-        if sys.stdin.isatty():
-            raise TraxError("this is started by the VOT toolkit; --ini prints the entry for its trackers.ini")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    online = load_online(arguments.tracker, arguments.weights, arguments.set)
+    trax = import_trax()
+    if arguments.ini:
+        print(registry_entry(name, _command(arguments)), end="")
+        return None
+    if sys.stdin.isatty():
+        raise TraxError("this is started by the VOT toolkit; --ini prints the entry for its trackers.ini")
     try:
         serve(online, trax, name=name, seed=arguments.seed)
-    except (ValueError, trax.TraxException) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    except trax.TraxException as error:
+        return command.fail(error)
+    return None
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:

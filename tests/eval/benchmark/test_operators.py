@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eval.benchmark import operators
-from eval.benchmark import options as benchmark_report
+from eval.benchmark import operators, reporting
 from eval.benchmark.operators import Sizes
 from eval.files import ResultError
 from eval.measure import roofline
@@ -113,4 +112,4 @@ def test_a_report_that_cannot_be_written_is_one_error(tmp_path):
     options = argparse.Namespace(json=tmp_path / "file" / "report.json", markdown=None)
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError):
-        benchmark_report.write({}, "", options)
+        reporting.write({}, "", options)

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import formats
 from eval.files import ResultError
 from eval.report import __main__ as report
 from eval.report import scores as report_scores
 from eval.report import strips
-from eval.scoring import ope
+from eval.scoring import formats, ope
 from eval.settings import plain
 from eval.sources.sequences import Sequence
 from tests.helpers.disk import small_disk
@@ -319,7 +318,7 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report, "build_report", interrupted)
-    assert run("t", "--out", "out") == report.INTERRUPTED
+    assert run("t", "--out", "out") == 130
     assert capsys.readouterr().err == "interrupted; the report is not whole, run it again\n"
 
 

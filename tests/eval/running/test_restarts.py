@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import formats, run
+from eval import run
 from eval.running import restarts
+from eval.scoring import formats
 from eval.scoring.otb_restarts import sre_boxes
 from eval.sources.sequences import read_dataset
 from tests.helpers import trivial_tracker

@@ -1,19 +1,17 @@
-"""What the benchmark commands share: the device to run on, files to write, and the comparison of two reports."""
+"""What the benchmarks share: options, the device, and reports that are printed, written and compared."""
 
 import argparse
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from eval import plots
+from eval.command import whole_number, whole_numbers
 from eval.files import ResultError, write_atomically
-
-
-def numbers(text: str) -> list[int]:
-    """Of an option: 1,4,16."""
-    return [int(number) for number in text.split(",")]
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +28,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two reports, row by row"
     )
+
+
+def add_calls(parser: argparse.ArgumentParser, what: str, batches: list[int], repeats: int, seconds: float) -> None:
+    """--batches, numbers of `what` in one call, and how often a row is called; the arguments are the defaults."""
+    add_files(parser)
+    listed = ",".join(map(str, batches))
+    parser.add_argument("--batches", type=whole_numbers, default=batches, help=f"{what} in one call (default {listed})")
+    parser.add_argument("--repeats", type=whole_number(1), default=repeats, help=f"timed calls (default {repeats})")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help=f"stop the calls of a row after this (default {seconds:g})"
+    )
+
+
+def run(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], table: Callable[..., str]) -> None:
+    """Print `table` of the report that `measure()` returns, and write the files that `options` ask for.
+
+    The options are those of `add_files` or `add_options`: with --compare two reports are compared and nothing is
+    measured. ResultError where a file cannot be read or written, or the device is not there.
+    """
+    if getattr(options, "compare", None):
+        print(compare(*options.compare))
+        return
+    with on_device(getattr(options, "device", None)):
+        report = measure()
+    text = table(report)
+    print(text)
+    write(report, text, options)
+    if getattr(options, "plot", None):
+        title = report.get("tracker", report["versions"]["device"])
+        plots.plot_roofline(options.plot, report["rows"], report["peaks"], title)
 
 
 def on_device(name: str | None) -> contextlib.AbstractContextManager:

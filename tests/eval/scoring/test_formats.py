@@ -8,7 +8,7 @@ import pytest
 
 from eval import formats
 from eval.files import ResultError
-from eval.formats import FORMATS, ResultRun, boxes_of, pack_results, read_results, render, write_results
+from eval.scoring.formats import FORMATS, ResultRun, boxes_of, pack_results, read_results, render, write_results
 from tests.helpers.disk import small_disk
 
 COUNT = 6
