@@ -307,7 +307,7 @@ def describe(path: Path) -> str:
     return "\n".join(lines)
 
 
-@command.reports(settings.SettingError, ResultError)
+@command.reports(SettingError, ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Export a tracker, or describe a file."""
     arguments = _parser().parse_args(argv)
@@ -320,9 +320,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     if not arguments.out:
-        raise settings.SettingError("give --out, the file to write")
+        raise SettingError("give --out, the file to write")
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
-    config = settings.configure(entry.config, arguments.set)
+    config = rules.configure(entry.config, arguments.set)
     tracker, canvas = entry.make(config), canvas_size(*arguments.size)
     about = {
         "tracker": arguments.tracker,

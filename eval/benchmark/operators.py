@@ -403,7 +403,7 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@command.reports(ResultError, settings.SettingError)
+@command.reports(ResultError, SettingError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
     options = _parser().parse_args(argv)

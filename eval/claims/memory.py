@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 import trackers
-from eval import command, settings
+from eval import command
 from eval.command import prepare_process
 from eval.files import ResultError
 from eval.plots import new_figure, save
@@ -166,18 +166,18 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
     axes.set_title(f"frame {index}", fontsize="small")
 
 
-@command.reports(settings.SettingError, SequenceError, ResultError, WeightsError)
+@command.reports(SettingError, SequenceError, ResultError, WeightsError)
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     arguments = _parser().parse_args(argv)
     prepare_process()
     if (arguments.data_dir is None) != (arguments.sequence is None):
-        raise settings.SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
+        raise SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
     if arguments.frames < 3:
-        raise settings.SettingError(f"--frames {arguments.frames}: must be at least 3")
-    config = settings.configure(trackers.get("memtrack").config, arguments.set)
+        raise SettingError(f"--frames {arguments.frames}: must be at least 3")
+    config = rules.configure(trackers.get("memtrack").config, arguments.set)
     if not config.memory:
-        raise settings.SettingError("memory=False: there is nothing to show without the memory")
+        raise SettingError("memory=False: there is nothing to show without the memory")
     params = trackers.load_params("memtrack", arguments.weights)
     if arguments.sequence is None:
         clip = drawn_clip(arguments.frames, arguments.seed)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import export, settings
+from eval import export
 from eval.files import ResultError
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import trivial_tracker
 from tests.helpers.disk import small_disk
 from tests.properties import test_properties
+from trackers import rules
 from trackers.rules import SettingError
 
 pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the extra `export`")
@@ -164,7 +165,7 @@ def test_the_command_writes_a_file_that_runs_like_the_tracker(tmp_path, capsys, 
     entry = trackers.Entry(trivial_tracker.Config(), trivial_tracker.make, None, None)
     monkeypatch.setattr(trackers, "get", {"trivial": entry}.__getitem__)
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params())
-    monkeypatch.setattr(settings, "validate", lambda config: None)
+    monkeypatch.setattr(rules, "validate", lambda config: None)
     file = tmp_path / "new" / "trivial.stablehlo"
     command = ["--tracker", "trivial", "--out", str(file), "--size", "90x120", "--set", "gain=0.25", "--benchmark"]
     assert export.main(command) == 0

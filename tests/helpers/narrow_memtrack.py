@@ -38,4 +38,5 @@ def narrow(monkeypatch):
 @lru_cache
 def start():
     """Parameters of the narrow networks; asked for under `narrow`."""
-    return jax.device_get(jax.jit(lambda: models._initialize("memtrack", jax.random.key(0)))())
+    parts = tuple(models.networks("memtrack").items())
+    return jax.device_get(jax.jit(lambda: models._initialize(parts, jax.random.key(0)))())

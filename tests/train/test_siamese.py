@@ -55,7 +55,8 @@ def narrow(monkeypatch):
 @lru_cache
 def start(model):
     """Parameters of the narrow networks; asked for under `narrow`."""
-    return jax.device_get(jax.jit(lambda: models._initialize(model, jax.random.key(0)))())
+    parts = tuple(models.networks(model).items())
+    return jax.device_get(jax.jit(lambda: models._initialize(parts, jax.random.key(0)))())
 
 
 def example(cells=0, size=SIZE) -> dict[str, np.ndarray]:
