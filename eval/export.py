@@ -346,7 +346,7 @@ def _parser() -> argparse.ArgumentParser:
     summary, _, text = __doc__.partition("\n\n")
     parser = command.make_parser("eval.export", summary, text)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--tracker", help="name in the registry of trackers")
+    what.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     what.add_argument("--describe", type=Path, metavar="FILE", help="check an exported file and say what is in it")
     command.add_tracker_changes(parser)
     parser.add_argument("--out", type=Path, help="file to write")

@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results --workers 2",
     )
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--tracker", help="name in the registry of trackers")
+    who.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     who.add_argument("--guest", metavar="NAME", help="csrt, kcf or mil of OpenCV, or MODULE:CALLABLE")
     parser.add_argument(
         "--guest-python", type=Path, default=sys.executable, metavar="PATH", help="guest's interpreter (default: this)"

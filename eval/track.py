@@ -313,7 +313,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "python -m eval.track --video clip.mp4 --box 120,80,40,60 --out tracked.webm",
     )
     add = parser.add_argument
-    add("--tracker", default=DEFAULT_TRACKER, help="name in the registry of trackers (default: %(default)s)")
+    add("--tracker", default=DEFAULT_TRACKER, help="name, or MODULE:ATTRIBUTE of your own (default: %(default)s)")
     command.add_tracker_changes(parser)
     add("--video", metavar="FILE|DIR|CAMERA", help="a video, a folder of images, or the number of a camera")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")

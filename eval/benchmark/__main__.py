@@ -37,7 +37,7 @@ from trackers.images import xywh_to_box
 from trackers.nets import filter_bank, models, resnet
 from trackers.parts import templates
 from trackers.parts.templates import Matcher
-from trackers.weights import WeightsError, files
+from trackers.weights import files
 
 Compiled = Callable[..., Any]
 DTYPES = ("float32", "bfloat16")
@@ -51,12 +51,12 @@ class Part(NamedTuple):
     work: roofline.Work | None  # None: not counted
 
 
-@command.reports(ResultError, WeightsError)
+@command.reports(ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
     options = _parser().parse_args(argv)
-    entry = trackers.get(options.tracker)
     keep_freed_memory()
+    entry = trackers.get(options.tracker)
     if options.first_box and not options.compare:
         enable_compilation_cache()
         with reporting.on_device(options.device):
@@ -144,7 +144,12 @@ def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]
 
 
 def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
-    """Each part of a frame jitted on its own, fed with what the parts before it return, the backbone in `dtype` too."""
+    """Each part of a frame jitted on its own, fed with what the parts before it return, the backbone in `dtype` too.
+
+    None where the tracker has no such parts.
+    """
+    if entry.make_parts is None:
+        return {}
     calls = {}
 
     def add(name: str, function: Callable, *args):
@@ -211,10 +216,10 @@ def _rows(
     """Milliseconds of every row, its share of the roofline, and its FLOPs at the rate of the row "backbone".
 
     seconds: of all rows and yardsticks, round by round. `over_ideal` is the median over the rounds, each row against
-    the backbone of its own round; None for a row without FLOPs. A row far above 1 is bound by memory or by many small
-    operations, not by arithmetic.
+    the backbone of its own round; None for a row without FLOPs, and where no row is called "backbone". A row far above
+    1 is bound by memory or by many small operations, not by arithmetic.
     """
-    ideal = seconds["backbone"] / works["backbone"].flops  # seconds per FLOP, round by round
+    ideal = seconds["backbone"] / works["backbone"].flops if "backbone" in works else None  # seconds per FLOP, by round
     rows = {}
     for name, work in works.items():
         each, (flops, moved) = seconds[name], work or roofline.Work(0, 0)
@@ -224,7 +229,7 @@ def _rows(
             "min_ms": 1e3 * float(np.min(each)),
             "flops": flops,
             "bytes": moved,
-            "over_ideal": float(np.median(each / (ideal * flops))) if flops else None,
+            "over_ideal": float(np.median(each / (ideal * flops))) if flops and ideal is not None else None,
         }
         rows[name] |= roofline.share(name, work, sticks, seconds) if work else {"roofline_share": None, "bound": None}
     return rows
@@ -335,7 +340,8 @@ def table(report: dict[str, Any]) -> str:
         if "p95_ms" not in row:
             continue  # of several targets, which have a table of their own
         times = f"{row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['min_ms']:.1f}"
-        work = f"{row['flops'] / 1e9:.2f} | {row['over_ideal']:.2f}" if row["flops"] else " | "
+        work = f"{row['flops'] / 1e9:.2f}" if row["flops"] else ""
+        work += f" | {row['over_ideal']:.2f}" if row["over_ideal"] else " | "
         lines.append(f"| {name} | {times} | {work} | {_share(row)} |")
     peaks = report["peaks"]
     product, copy = (f"{peaks[f'{unit}_per_second'] / 1e9:.1f}" for unit in ("flops", "bytes"))
@@ -370,8 +376,8 @@ def _parser() -> argparse.ArgumentParser:
         "Compile time, run time by stage, frames per second and memory of a tracker.",
         "python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
-    parser.add_argument("--tracker", default="dimp18", choices=trackers.names())
-    parser.add_argument("--beside", choices=trackers.names(), help="time a frame of this tracker too (same networks)")
+    parser.add_argument("--tracker", default="dimp18", help="name, or MODULE:ATTRIBUTE")
+    parser.add_argument("--beside", help="time a frame of this tracker too (same networks)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
     parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
     parser.add_argument("--weights", help="safetensors file; random weights without")

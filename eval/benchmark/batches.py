@@ -32,7 +32,6 @@ from eval.scoring.results import TrackResult
 from eval.sources.sequences import Sequence, SequenceError, read_dataset
 from eval.sources.synthetic import ClipConfig, clip
 from trackers.base import Params, Tracker
-from trackers.weights import WeightsError
 
 Pass = Callable[[], dict[Sequence, TrackResult]]
 
@@ -132,7 +131,7 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@command.reports(SequenceError, ResultError, WeightsError)
+@command.reports(SequenceError, ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
     options = _parser().parse_args(argv)
@@ -159,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "Frames per second of an evaluation in batches beside one sequence after another.",
         "python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
     )
-    parser.add_argument("--tracker", default="dimp_tiny", choices=trackers.names())
+    parser.add_argument("--tracker", default="dimp_tiny", help="name, or MODULE:ATTRIBUTE")
     parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
     command.add_sequences(parser, "sequences to track (default: clips are drawn)", required=False)
     parser.add_argument("--clips", type=whole_number(1), default=8, help="that are drawn (default 8)")

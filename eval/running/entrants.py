@@ -31,6 +31,11 @@ class Entrant(NamedTuple):
     speed: Callable[[], dict[str, Any]]  # what summary.json says of its speed beside the times of frames
 
 
+def folder_name(name: str) -> str:
+    """The folder of a tracker's results: its name, and of MODULE:ATTRIBUTE one that every file system takes."""
+    return name.replace(":", ".")
+
+
 def tracker_entrant(name: str, tracker: Tracker, config: Any, params: Params, *, seed: int = 0) -> Entrant:
     """Any tracker, of the registry or not, that was made of the dataclass `config`."""
     compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
@@ -54,7 +59,7 @@ def tracker_entrant(name: str, tracker: Tracker, config: Any, params: Params, *,
             "compile_seconds": round(sum(one.compile_seconds for one in (*compiled, lanes.start, lanes.track)), 3),
         }
 
-    return Entrant(name, made_from, settings.versions(), track, together, session, speed)
+    return Entrant(folder_name(name), made_from, settings.versions(), track, together, session, speed)
 
 
 def guest_entrant(guest: Guest, stack: ExitStack, *, seed: int = 0) -> Entrant:
@@ -82,4 +87,4 @@ def guest_entrant(guest: Guest, stack: ExitStack, *, seed: int = 0) -> Entrant:
     made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}
     ours = {name: value for name, value in settings.versions().items() if name in ("jaxtrack", "revision")}
     versions, speed = {**environment, **ours}, {"timed": "the guest's own init and update; no decoding, no transfer"}
-    return Entrant(guest.name.replace(":", "."), made_from, versions, track, None, session, lambda: dict(speed))
+    return Entrant(folder_name(guest.name), made_from, versions, track, None, session, lambda: dict(speed))

@@ -27,6 +27,7 @@ import jax
 from eval import command
 from eval.command import prepare_process
 from eval.online import OnlineTracker, load_online
+from eval.running.entrants import folder_name
 from eval.sources.sequences import read_image
 
 TIMEOUT = 300  # seconds the toolkit waits for an answer: the first holds the compilation
@@ -92,7 +93,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "A tracker for the VOT toolkit, to be started by it.",
         "python -m eval.toolkits.vot --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
     )
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
+    parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     command.add_tracker_changes(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ini", action="store_true", help="print the entry for the toolkit's trackers.ini, no more")
@@ -104,7 +105,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int | None:
     arguments = parse_arguments(argv)
     prepare_process()
-    name = arguments.name or arguments.tracker
+    name = arguments.name or folder_name(arguments.tracker)
     online = load_online(arguments.tracker, arguments.weights, arguments.set)
     trax = import_trax()
     if arguments.ini:

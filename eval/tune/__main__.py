@@ -28,6 +28,7 @@ import numpy as np
 from eval import command, settings
 from eval.command import prepare_process, whole_number
 from eval.files import ResultError, write_atomically
+from eval.running.entrants import folder_name
 from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
 from eval.running.progress import progress_bar
 from eval.scoring import metrics, results
@@ -281,7 +282,7 @@ def _cut(sequence: Sequence, frames: int | None) -> Sequence:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, example, *text = __doc__.split("\n\n")
     parser = command.make_parser("eval.tune", "\n\n".join([summary, *text]), example)
-    parser.add_argument("--tracker", required=True, help="name in the registry of trackers")
+    parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     command.add_benchmark(parser)
     parser.add_argument(
         "--range",
@@ -312,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
     selected = [_cut(sequence, arguments.frames) for sequence in selected]
     default = tuple(rules.float_fields(config)[name] for name in fields)
     search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)
-    folder = arguments.out / "tune" / arguments.tracker
+    folder = arguments.out / "tune" / folder_name(arguments.tracker)
     if arguments.benchmark:
         _run_benchmark(entry.make, config, search, params, selected, folder)
     else:
