@@ -19,7 +19,7 @@ from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
 from trackers.base import LOST, Params, Tracker, select
-from trackers.nets import filter_bank, resnet
+from trackers.nets import filter_bank, models, resnet
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
 from trackers.parts.box_refinement import RefinementConfig
@@ -226,12 +226,13 @@ def make_stages(config: Config) -> Stages:
 def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
     wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
+    backbone = models.networks("atom_multiscale")["backbone"]  # that of "atom", too
 
     def extract(params, images):
         if config.backbone == "filter_bank":
             taps = filter_bank.extract(params["backbone"], images)
         else:
-            taps = resnet.ResNet(18).apply(params["backbone"], resnet.normalize(images))
+            taps = backbone.apply(params["backbone"], resnet.normalize(images))
         x = taps[config.classifier_tap]
         power = jnp.mean(x**2, (1, 2, 3), keepdims=True)
         return Features(x / jnp.sqrt(power + 1e-10), {name: taps[name] for name in wanted})

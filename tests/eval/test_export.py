@@ -15,9 +15,8 @@ import trackers
 from eval import export
 from eval.files import ResultError
 from eval.sources.synthetic import ClipConfig, clip
-from tests.helpers import trivial_tracker
+from tests.helpers import small_trackers, trivial_tracker
 from tests.helpers.disk import small_disk
-from tests.properties import test_properties
 from trackers import rules
 from trackers.rules import SettingError
 
@@ -59,7 +58,7 @@ def drawn():
 
 @pytest.mark.parametrize("name", ["dimp_tiny", "siamfc"])
 def test_a_fresh_process_gives_the_same_boxes(name, drawn, tmp_path):
-    tracker, params = test_properties.tracker(name), test_properties.params(name)
+    tracker, params = small_trackers.tracker(name), small_trackers.params(name)
     images, box = drawn
     file = tmp_path / "tracker.stablehlo"
     file.write_bytes(export.export_tracker(tracker, params, CANVAS))

@@ -3,12 +3,13 @@
 `TRACKER=module:ATTRIBUTE python -m pytest tests/properties` asks the same of a tracker of your own, as it is
 configured.
 
-The networks are the real ones. Compiling them is nearly all the work here, so one canvas and one executable of `init`
-and of `track` per tracker serve most properties.
+Compiling is nearly all the work here, so one canvas and one executable of `init` and of `track` per tracker serve most
+properties.
 """
 
 import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import lru_cache
 
@@ -19,34 +20,38 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import trackers
-from eval.sources.synthetic import ClipConfig, clip
-from tests.golden import formula
-from tests.helpers import oracle
+from tests.helpers.narrow import narrow_models, plain_convolution
+from tests.helpers.scene import (
+    FRAMES,
+    assert_same_boxes,
+    at,
+    box_of,
+    follow,
+    frames_of,
+    scene,
+    stack,
+    two_boxes,
+)
+from tests.helpers.small_trackers import NARROW, learns_online, params, registered, small, tracker
 from trackers import base
-from trackers.images import xywh_to_box
 from trackers.nets import models
-from trackers.rules import validate
-from trackers.weights.convert import from_peer
 
-CANVAS, EXTENT = (256, 320), (220, 300)
-FRAMES = 4
-ONLINE = ["atom_filterbank", "atom_multiscale", "atom", "dimp18", "dimp50", "dimp_tiny"]  # they learn a filter
-SIAMESE = ["siamfc", "siamrpn", "dasiamrpn_vot", "siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
-SIAMESE += ["thor_siamfc", "thor_siamrpn", "memtrack"]
+EXTENT = (220, 300)
+# Every path through the code of the trackers, on narrow networks; the full tier has the real ones.
+NARROW_ROWS = ["atom_multiscale", "atom", "dimp18", "dimp_tiny"]
+NARROW_ROWS += ["siamfc", "dasiamrpn_vot", "siamrpnpp_mobilenetv2", "thor_siamfc", "thor_siamrpn", "memtrack"]
+REAL_ROWS = ["atom_multiscale", "atom", "dimp18", "dimp50", "dimp_tiny", "siamfc", "siamrpn", "dasiamrpn_vot"]
+REAL_ROWS += ["siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
+REAL_ROWS += ["thor_siamfc", "thor_siamrpn", "memtrack"]
 OWN = os.environ.get("TRACKER")
-TRACKERS = [OWN] if OWN else [*ONLINE, *SIAMESE]
-SCHEMAS = {
-    "atom": "atom18",
-    "atom_multiscale": "atom18",
-    "dimp18": "dimp18",
-    "dimp50": "dimp50",
-    "siamfc": "siamfc",
-    "siamrpn": "SiamRPNvot",
-    "siamrpnpp_alexnet": "siamrpn_alex_dwxcorr",
-    "siamrpnpp_mobilenetv2": "siamrpn_mobilev2_l234_dwxcorr",
-    "siamrpnpp_resnet50": "siamrpn_r50_l234_dwxcorr",
-}
+ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS)]
+ROWS += [pytest.param(name, marks=pytest.mark.full) for name in REAL_ROWS]
+if OWN:
+    ROWS = [OWN]
 LAST_BLOCK = {  # of the backbone; below it lies the plain network
+    "atom_multiscale": "layer3_1",
+    "atom": "layer3_1",
+    "dimp18": "layer3_1",
     "dimp50": "layer3_5",
     "dimp_tiny": "layer3_0",
     "siamfc": "conv5",
@@ -61,89 +66,15 @@ LAST_BLOCK = {  # of the backbone; below it lies the plain network
 }
 MASKS = [False, False], [True, False], [False, True], [True, True]  # of two targets: nobody, first, second, both
 TRACES = Counter()  # of the executable of `track`, by tracker
-every_tracker = pytest.mark.parametrize("name", TRACKERS)
+every_tracker = pytest.mark.parametrize("name", ROWS)
 
 
-def small(name: str):
-    """The configuration at a size a test can afford; every frame is learned from, so that random weights move on."""
-    config = trackers.get(name).config
-    if name == OWN:
-        return config
-    if name in SIAMESE:
-        config = small_siamese(config)
-        validate(config)
-        return config
-    few = {"expanded_size": 128, "shifts": ((0.6, 0.6),), "flip": False, "blurs": ((2.0, 0.2),), "rotations": (10.0,)}
-    changes = {
-        "region": replace(config.region, image_size=64),
-        "online": replace(config.online, memory_size=8, train_skipping=2),
-        "augmentation": replace(config.augmentation, **few, dropout_copies=1),
-        "localization": replace(config.localization, not_found_threshold=-10.0, distractor_threshold=100.0),
-        "refinement": replace(config.refinement, steps=2),
-    }
-    if name.startswith("dimp"):
-        changes |= {"init_steps": 3}
-    else:
-        changes |= {"init_gn_steps": 2, "init_cg_steps": 3, "cg_steps": 2, "compressed_dim": 8}
-    if name == "atom_multiscale":  # both ways to a scale in one row: `atom_multiscale_search` has none of its own
-        changes["scale_factors"] = trackers.get("atom_multiscale_search").config.scale_factors[1:4]
-    if getattr(config, "scale_filter", None):
-        few = {"memory_size": 3, "initial_samples": 2, "train_skipping": 1, "init_cg_steps": 3, "cg_steps": 2}
-        changes["scale_filter"] = replace(config.scale_filter, bins=2, min_score=-10.0, **few)
-    config = replace(config, **changes)
-    validate(config)
-    return config
-
-
-def small_siamese(config):
-    """Search regions of 9 x 9 places; every score is good enough, and a lost target looks farther by one size."""
-    if hasattr(config, "rpn"):
-        return replace(config, rpn=small_siamese(config.rpn))
-    if hasattr(config, "host"):
-        config = replace(config, host=small_siamese(config.host))
-        every_frame = {"short_slots": 2, "long_slots": 3, "dilation": 1}  # makes a template
-        return replace(config, **every_frame) if hasattr(config, "short_slots") else config
-    config = replace(config, instance_size=127 + 8 * 8)
-    if getattr(config, "lost", None):
-        config = replace(config, lost=replace(config.lost, enter=0.0, sizes=(127 + 8 * 10,)))
-    return config
-
-
-@lru_cache
-def tracker(name: str) -> base.Tracker:
-    return trackers.get(name).make(small(name))
-
-
-@lru_cache
-def params(name: str):
-    """Random weights, the same on every machine, that keep activations of order 1; or released ones."""
-    model = trackers.get(name).model
-    if name == OWN:
-        return jax.device_put(trackers.init_params(name, jax.random.key(0)))
-    if model == "memtrack":  # of which no schema is at hand
-        found = drawn_params(model)
-    elif model not in SCHEMAS:
-        return jax.device_put(trackers.load_params(name, None))
-    else:
-        state = formula.weights(oracle.schema(SCHEMAS[model]), "properties", SCHEMAS[model])
-        found = from_peer(state, model, "formula")[0]
-    shrink = {"siamfc": 20, "memtrack": 600}.get(model)  # their score is a probability, which large responses make 1
-    if shrink:
-        last = found["backbone"]["params"]["conv5"]
-        last |= {name: leaf / shrink for name, leaf in last.items()}
-    return jax.device_put(found)
-
-
-def drawn_params(model: str):
-    """Kernels that keep the size of what goes through, all else as before training."""
-
-    def draw(path, leaf):
-        name = "/".join(key.key for key in path)
-        if path[-1].key != "kernel":
-            return np.full(leaf.shape, path[-1].key in ("scale", "var"), np.float32)
-        return formula.normal("properties", name, leaf.shape, np.sqrt(2 / np.prod(leaf.shape[:-1])))
-
-    return jax.tree_util.tree_map_with_path(draw, models.expected_variables(model))
+@pytest.fixture(autouse=True)
+def networks(request):
+    """Narrow ones for the rows that say so, and XLA's own convolution for all."""
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
+    with plain_convolution(), narrow_models() if name and name.endswith(NARROW) else nullcontext():
+        yield
 
 
 @lru_cache
@@ -156,57 +87,9 @@ def compiled(name: str) -> base.Tracker:
 
 
 @lru_cache
-def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A clip `[T, 256, 320, 3]`, and the first box x, y, w, h of a target so small that no crop sees the border."""
-    config = ClipConfig(*CANVAS, num_frames=FRAMES, target_size=(12.0, 12.0), occluders=0)
-    for seed in range(100):
-        examples = list(clip(config, seed=seed))
-        x, y, w, h = examples[0].box
-        if 100 < x + w / 2 < 200 and 90 < y + h / 2 < 140:
-            return np.stack([example.image for example in examples]), np.asarray(examples[0].box, np.float64)
-    raise AssertionError("no clip with its target in the middle")
-
-
-def frames_of(images: np.ndarray, canvas: tuple[int, int] = CANVAS) -> base.Frame:
-    frames = [trackers.frame(image, canvas) for image in images]
-    return jax.device_put(base.Frame(*map(np.stack, zip(*frames))))
-
-
-def box_of(xywh) -> base.Box:
-    return jax.device_put(xywh_to_box(np.asarray(xywh)))
-
-
-def two_boxes(xywh) -> base.Box:
-    return box_of([xywh, xywh + [4, 3, 0, 0]])
-
-
-def at(tree, index):
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def stack(trees):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def follow(tracker: base.Tracker, params, key, frames: base.Frame, box: base.Box) -> base.Estimate:
-    """The estimates `[T - 1, ...]`, one frame after the other."""
-    state, estimates = tracker.init(params, key, at(frames, 0), box), []
-    for index in range(1, len(frames.image)):
-        state, estimate = tracker.track(params, state, at(frames, index))
-        estimates.append(estimate)
-    return stack(estimates)
-
-
-@lru_cache
 def reference(name: str) -> base.Estimate:
     images, xywh = scene()
     return follow(compiled(name), params(name), jax.random.key(0), frames_of(images), box_of(xywh))
-
-
-def assert_same_boxes(actual: base.Box, expected: base.Box, atol: float = 1e-2):
-    """Pixels: sums in another order, in float32, move the maximum of a flat map by thousandths."""
-    np.testing.assert_allclose(actual.center, expected.center, atol=atol)
-    np.testing.assert_allclose(actual.size, expected.size, atol=atol)
 
 
 def learned_model(state):
@@ -229,7 +112,7 @@ def test_the_reference_moves_and_learns(name):
     images, xywh = scene()
     state = compiled(name).init(params(name), jax.random.key(0), at(frames_of(images), 0), box_of(xywh))
     after = compiled(name).track(params(name), state, at(frames_of(images), 1))[0]
-    if name in ONLINE:
+    if learns_online(name):
         assert int(after.memory.count) == int(state.memory.count) + 1
     if name.startswith("thor"):
         assert int(after.remembered.short.count) == 1
@@ -238,8 +121,12 @@ def test_the_reference_moves_and_learns(name):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(boxes))
 
 
-# These two have every part that the others have, and each compiles hundreds of single operations.
-@pytest.mark.parametrize("name", [OWN] if OWN else ["atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot"])
+# Each compiles hundreds of single operations.
+EAGER = [pytest.param(name, marks=pytest.mark.full) for name in ("atom_filterbank", "dimp_tiny" + NARROW)]
+EAGER += [pytest.param(name, marks=pytest.mark.full) for name in ("dimp_tiny", "siamfc", "dasiamrpn_vot")]
+
+
+@pytest.mark.parametrize("name", [OWN] if OWN else ["siamfc" + NARROW, "dasiamrpn_vot" + NARROW, *EAGER])
 def test_jit_equals_eager(name):
     images, xywh = scene()
     estimate = at(follow(tracker(name), params(name), jax.random.key(0), frames_of(images[:2]), box_of(xywh)), 0)
@@ -314,7 +201,7 @@ def test_many_targets_equal_one_at_a_time_whoever_joins_and_leaves(name):
     targets = change(weights, keys, frame[2], targets, boxes, first, nobody)  # started again while it is tracked
     assert_same_model(targets.states, fresh[0], 0)
     assert targets.active.all()
-    if name in ONLINE:
+    if learns_online(name):
         assert targets.states.frame_number.tolist() == [1, 2]
 
 
@@ -345,7 +232,7 @@ def test_the_key_decides_where_anything_is_random(name):
     jax.tree.map(np.testing.assert_array_equal, again, reference(name))
     other = follow(compiled(name), params(name), jax.random.key(7), frames_of(images), box_of(xywh))
     if name != OWN:  # of which nobody says whether anything is random
-        assert np.array_equal(other.score, reference(name).score) == (name in SIAMESE)
+        assert np.array_equal(other.score, reference(name).score) == (not learns_online(name))
 
 
 def with_float(name: str, factor) -> tuple:
@@ -374,11 +261,11 @@ def test_a_float_of_the_config_can_be_batched(name):
     frames, box = frames_of(images[:2]), box_of(xywh)
 
     def with_value(factor):
-        changed = trackers.get(name).make(with_float(name, factor))
+        changed = registered(name).make(with_float(name, factor))
         return at(follow(changed, params(name), jax.random.key(0), frames, box), 0)
 
     # the peaks of SiamFC's responses move if the window is gone, and hardly before
-    other = 0.0 if name in ("siamfc", "thor_siamfc", "memtrack") else 0.8
+    other = 0.0 if name.removesuffix(NARROW) in ("siamfc", "thor_siamfc", "memtrack") else 0.8
     compiled_batch = jax.jit(jax.vmap(with_value))
     batched = compiled_batch(jnp.array([1.0, other]))
     assert_same_boxes(at(batched.box, 0), at(reference(name).box, 0))
@@ -396,12 +283,12 @@ def test_gradients_of_a_clip_loss_are_finite(name):
     images, xywh = scene()
     frames, box = frames_of(images[:2]), box_of(xywh)
     config = small(name)
-    if name in ONLINE:
+    if learns_online(name):
         config = replace(config, online=replace(config.online, train_skipping=1))
-    maker, last_block = trackers.get(name).make(config), LAST_BLOCK.get(name, "layer3_1")
+    maker, last_block = registered(name).make(config), LAST_BLOCK.get(name)
     learned, fixed = {}, {}
     for path, leaf in flatten_dict(params(name)).items():
-        asked = path[0] != "backbone" or last_block in path or trackers.get(name).model is None
+        asked = path[0] != "backbone" or last_block is None or last_block in path
         (learned if asked else fixed)[path] = leaf
 
     def gradient(learned, weights):

@@ -10,7 +10,7 @@ import pytest
 
 from ops.crop import mean_color
 from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
-from tests.properties.test_properties import assert_same_boxes, at, box_of, frames_of, scene
+from tests.helpers.scene import assert_same_boxes, at, box_of, frames_of, scene
 from trackers import base, memtrack, siamfc
 from trackers.parts import templates
 from trackers.rules import substitute, validate

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import trackers
+from tests.helpers.narrow import ThreeLevels, plain_convolution
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import AlexNet
 from trackers.nets.alexnet import siamfc as siamfc_backbone
-from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
 from trackers.rules import SettingError
 from trackers.weights import files
@@ -42,21 +42,22 @@ def no_compilation_cache(monkeypatch):
 NARROW = {  # the same networks with few channels
     "siamfc": {"backbone": siamfc_backbone().clone(widths=(8, 8, 8, 8, 8)), "head": SiamFCHead()},
     ALEXNET: {"backbone": AlexNet((8, 8, 8, 8, 8)), "head": DepthwiseRPN((8,))},
-    MOBILENET: {"backbone": MobileNetV2(0.25), "neck": Neck((8,) * 3), "head": DepthwiseRPN((8,) * 3)},
+    MOBILENET: {"backbone": ThreeLevels(), "neck": Neck((8,) * 3), "head": DepthwiseRPN((8,) * 3)},
 }
 
 
 @pytest.fixture
 def narrow(monkeypatch):
-    for module in (models, siamese):
-        monkeypatch.setattr(module, "networks", NARROW.__getitem__)
+    for name, parts in NARROW.items():
+        monkeypatch.setitem(models._MODELS, name, replace(models.get(name), parts=parts))
+    with plain_convolution():
+        yield
 
 
 @lru_cache
 def start(model):
     """Parameters of the narrow networks; asked for under `narrow`."""
-    parts = tuple(models.networks(model).items())
-    return jax.device_get(jax.jit(lambda: models._initialize(parts, jax.random.key(0)))())
+    return jax.device_get(models.init_variables(model, jax.random.key(0)))
 
 
 def example(cells=0, size=SIZE) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from eval.scoring.results import TrackResult
 from eval.sources.sequences import Sequence, SequenceError
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import trivial_tracker
-from tests.properties.test_properties import small
+from tests.helpers.small_trackers import small
 from trackers.base import Tracker
 
 CANVAS = (256, 256)

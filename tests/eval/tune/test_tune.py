@@ -19,8 +19,8 @@ from eval.tune import search as tune_search
 from eval.tune.search import Range, Search
 from tests.eval.test_run import make_video
 from tests.helpers import trivial_tracker
-from tests.properties.test_properties import params as formula_params
-from tests.properties.test_properties import small
+from tests.helpers.small_trackers import params as formula_params
+from tests.helpers.small_trackers import small
 from trackers import rules
 from trackers.images import xywh_to_box
 from trackers.rules import SettingError
