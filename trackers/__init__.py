@@ -1,4 +1,4 @@
-"""Trackers as pure functions: the whole public interface on this page, the list of what there is in the middle.
+"""jaxtrack: trackers as pure functions. The whole public interface, and the list of what there is in the middle.
 
     tracker, params = trackers.load("dimp_tiny")
     init, track = jax.jit(tracker.init), jax.jit(tracker.track)
