@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import jax
 
 from trackers.nets.iou_net import IoUNet
-from train import program
+from train import command
 from train.forward import applying, backbone_taps, predicted_overlaps
 from train.losses import overlap_regression
 
@@ -52,4 +52,4 @@ def loss(
 if __name__ == "__main__":
     from train import atom  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(program.main("atom", atom.loss, atom.LossConfig))
+    sys.exit(command.main("atom", atom.loss, atom.LossConfig))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ops.correlation import correlate
 from trackers.nets import models
 from trackers.nets.dimp_classifier import DimpClassifier, optimize_filter
-from train import program
+from train import command
 from train.forward import applying, backbone_taps, predicted_overlaps
 from train.losses import hinge_regression, overlap_regression
 
@@ -82,4 +82,4 @@ def loss(
 if __name__ == "__main__":
     from train import dimp  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(program.main("dimp", dimp.loss, dimp.LossConfig))
+    sys.exit(command.main("dimp", dimp.loss, dimp.LossConfig))

@@ -38,7 +38,7 @@ class TrainingError(RuntimeError):
 
 
 class Batches(Protocol):
-    """Where batches come from: `train.samples.frames.batches`."""
+    """Where batches come from: `train.samples.loader.batches`."""
 
     def __next__(self) -> dict[str, np.ndarray]: ...
     def get_state(self) -> dict[str, Any]: ...

@@ -17,7 +17,7 @@ from ops.score_maps import overlap_label
 from trackers.nets import models
 from trackers.nets.memory import MemoryController
 from trackers.siamfc import STRIDE
-from train import program
+from train import command
 from train.forward import applying
 from train.losses import balanced_logistic
 
@@ -150,4 +150,4 @@ def carried(params: Params, templates: Array, config: LossConfig) -> Any:
 if __name__ == "__main__":
     from train import memtrack  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(program.main("memtrack", memtrack.loss, memtrack.LossConfig))
+    sys.exit(command.main("memtrack", memtrack.loss, memtrack.LossConfig))

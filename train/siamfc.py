@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ops.score_maps import disk_label
 from trackers.nets.rpn import SiamFCHead
-from train import program
+from train import command
 from train.forward import applying, paired_output
 from train.losses import balanced_logistic
 
@@ -57,4 +57,4 @@ def loss(
 if __name__ == "__main__":
     from train import siamfc  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(program.main("siamfc", siamfc.loss, siamfc.LossConfig))
+    sys.exit(command.main("siamfc", siamfc.loss, siamfc.LossConfig))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 
 from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
-from train import program
+from train import command
 from train.forward import applying, paired_output
 from train.losses import anchor_classification, delta_regression
 
@@ -54,4 +54,4 @@ def loss(
 if __name__ == "__main__":
     from train import siamrpn  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(program.main("siamrpn", siamrpn.loss, siamrpn.LossConfig))
+    sys.exit(command.main("siamrpn", siamrpn.loss, siamrpn.LossConfig))

@@ -11,14 +11,15 @@ import pytest
 
 from eval.measure.flops import count_flops
 from train.benchmark import __main__ as benchmark
+from train.benchmark import optimizer, step
 
-OPTIONS = benchmark.OptimizerOptions(channels=32, size=5, samples=2, test_frames=1, steps=(3, 9), repeats=1)
+OPTIONS = optimizer.OptimizerOptions(channels=32, size=5, samples=2, test_frames=1, steps=(3, 9), repeats=1)
 
 
 def test_variants_agree_in_value_and_gradient():
-    inputs, boxes = benchmark.make_problem(OPTIONS)
+    inputs, boxes = optimizer.make_problem(OPTIONS)
     results = [
-        jax.jit(jax.value_and_grad(benchmark.make_loss(benchmark.VARIANTS[name], boxes, 3, True)))(inputs)
+        jax.jit(jax.value_and_grad(optimizer.make_loss(optimizer.VARIANTS[name], boxes, 3, True)))(inputs)
         for name in ("while loop", "scan", "scan, checkpoint")
     ]
     for other in results[1:]:
@@ -26,13 +27,13 @@ def test_variants_agree_in_value_and_gradient():
 
 
 def test_memory_grows_by_one_filter_a_step_and_by_two_when_every_iterate_is_scored(monkeypatch):
-    monkeypatch.setattr(benchmark, "VARIANTS", {"while loop": benchmark.VARIANTS["while loop"]})
-    result = benchmark.run_optimizer(OPTIONS)
+    monkeypatch.setattr(optimizer, "VARIANTS", {"while loop": optimizer.VARIANTS["while loop"]})
+    result = optimizer.run(OPTIONS)
     growth = {row["scored"]: row["filters_per_step"] for row in result["growth"]}
     assert 0 < growth["final filter"] <= 1.2
     assert 0 < growth["every iterate"] <= 2.2
     assert json.loads(json.dumps(result))["config"]["steps"] == [3, 9]
-    assert benchmark.optimizer_table(result).count("while loop") == 4 + 2
+    assert optimizer.table(result).count("while loop") == 4 + 2
 
 
 def test_flops_of_the_gradient_of_a_strided_convolution_are_those_of_its_value():
@@ -56,7 +57,7 @@ def config(tmp_path):
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import program
+        from train.config import DatasetConfig
         from train.samples import frames
         from train.configs import dimp_smoke
 
@@ -65,7 +66,7 @@ def config(tmp_path):
             clips = SyntheticConfig(num_clips=1, clip=ClipConfig(height=96, width=128, num_frames=24))
             return replace(
                 config,
-                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loader=replace(config.loader, batch_size=1, crops=replace(config.loader.crops, size=64)),
                 prepare=replace(config.prepare, labels=frames.LabelConfig(feature_size=4, sigma=0.2)),
                 loss=replace(config.loss, filter_steps=2, backbone_statistics="stored"),
@@ -77,7 +78,7 @@ def config(tmp_path):
 
 
 def test_a_training_step(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.delitem(benchmark.VARIANTS, "scan, checkpoint")
+    monkeypatch.delitem(optimizer.VARIANTS, "scan, checkpoint")
     path = tmp_path / "step.json"
     options = ["--steps", "2", "--repeats", "1", "--samples", "3", "--filter_steps", "20", "--json", str(path)]
     command = ["step", "--config", str(config), "--data_dir", str(tmp_path)]
@@ -106,14 +107,14 @@ def test_a_training_step(config, tmp_path, monkeypatch, capsys):
 
 
 def test_a_training_step_of_a_siamese_tracker(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.roofline, "MATRIX_SIDE", 64)
+    monkeypatch.setattr(step.roofline, "MATRIX_SIDE", 64)
     config, path = tmp_path / "pairs.py", tmp_path / "step.json"
     config.write_text(
         textwrap.dedent("""
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import program
+        from train.config import DatasetConfig
         from train.configs import siamfc_smoke
 
         def get_config():
@@ -122,7 +123,7 @@ def test_a_training_step_of_a_siamese_tracker(tmp_path, monkeypatch, capsys):
             search = replace(config.loader.search, size=135)
             return replace(
                 config,
-                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loader=replace(config.loader, batch_size=1, search=search, buffer=1, threads=1, workers=0),
                 loss=replace(config.loss, backbone_statistics="stored"),
                 optimizer=replace(config.optimizer, groups=(("^head/", 1e-3),)),  # to compile less

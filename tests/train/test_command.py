@@ -21,7 +21,10 @@ from tests.helpers.disk import small_disk
 from trackers.nets import models
 from trackers.rules import SettingError
 from trackers.weights import files
-from train import atom, dimp, program, tensorboard
+from train import atom, dimp, tensorboard
+from train import command as train_command
+from train import run as train_run
+from train.config import check, read_config
 from train.samples import frames
 
 CONFIGS = Path(dimp.__file__).parent / "configs"
@@ -29,7 +32,7 @@ CONFIGS = Path(dimp.__file__).parent / "configs"
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "prepare_process", lambda: None)
+    monkeypatch.setattr(train_command, "prepare_process", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def config(tmp_path):
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import program
+        from train.config import DatasetConfig
         from train.samples import frames
         from train.configs import dimp_smoke
 
@@ -56,7 +59,7 @@ def config(tmp_path):
             crops = replace(config.loader.crops, size=64, search_scale=2.0)
             return replace(
                 config,
-                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loader=replace(config.loader, batch_size=2, crops=crops),
                 prepare=replace(config.prepare, labels=frames.LabelConfig(feature_size=4, sigma=0.2)),
             )
@@ -67,7 +70,7 @@ def config(tmp_path):
 
 def command(config: Path, tmp_path: Path, data_dir: Path, *more: str) -> int:
     arguments = ["--config", str(config), "--out", str(tmp_path / "run"), "--data_dir", str(data_dir), *more]
-    return program.main("dimp", dimp.loss, dimp.LossConfig, arguments)
+    return train_command.main("dimp", dimp.loss, dimp.LossConfig, arguments)
 
 
 def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
@@ -76,7 +79,7 @@ def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
     run = tmp_path / "run"
     params = trackers.load_params("dimp_tiny", run / "weights.safetensors")
     assert jax.tree.structure(params) == jax.tree.structure(models.expected_variables("dimp_tiny"))
-    fresh = program.initial_params("dimp_tiny", 0, None)
+    fresh = train_run.initial_params("dimp_tiny", 0, None)
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), params, fresh)
     assert all(any(jax.tree.leaves(moved[part]["params"])) for part in moved)
     info = files.read_metadata(run / "weights.safetensors")["info"]
@@ -131,17 +134,17 @@ def test_the_best_parameters_are_kept(config, tmp_path, data_dir, monkeypatch):
             validate(step, params)
         return params
 
-    monkeypatch.setattr(program.loop, "fit", fit)
+    monkeypatch.setattr(train_run.loop, "fit", fit)
     result = {"norm_precision": 0.5}, np.zeros((4, 4, 3), np.uint8)
     track = lambda params: ({**result[0], "auc": script["auc"][script["now"]]}, result[1])  # noqa: E731
-    monkeypatch.setattr(program, "initial_params", lambda *_: {"head": {"params": {"w": np.zeros(2)}}})
-    monkeypatch.setattr(program.tracking, "make", lambda model, config: track)
+    monkeypatch.setattr(train_run, "initial_params", lambda *_: {"head": {"params": {"w": np.zeros(2)}}})
+    monkeypatch.setattr(train_run.held_out, "make", lambda model, config: track)
 
     def best_after(start, auc, *assignments):
         script.update(start=start, auc=auc)
-        given = program.read_config(config, ["validation.data_dir=held_out", *assignments])
+        given = read_config(config, ["validation.data_dir=held_out", *assignments])
         (tmp_path / "run").mkdir(exist_ok=True)
-        program.train(None, given, tmp_path / "run", data_dir)
+        train_run.train(None, given, tmp_path / "run", data_dir)
         return files.read_metadata(tmp_path / "run" / "best.safetensors")["info"]["steps"]
 
     assert best_after(0, {10: 0.3, 20: 0.5, 30: 0.4}) == 20
@@ -153,7 +156,7 @@ def test_the_best_parameters_are_kept(config, tmp_path, data_dir, monkeypatch):
 
 def test_config_differences():
     def names(there, here):
-        return [name for name, *_ in program._differences(there, here)]
+        return [name for name, *_ in train_run._differences(there, here)]
 
     there = {"a": {"b": 1, "old": 2}, "list": [{"p": 1}, {"p": 2}], "labels": None}
     assert names(there, {**there, "a": {"b": 1, "new": 3}}) == []
@@ -232,17 +235,17 @@ def test_tensorboard_forgets_what_comes_again_and_says_that_the_disk_is_full(tmp
 )
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
-    config = program.read_config(CONFIGS / "dimp_smoke.py", [assignment])
+    config = read_config(CONFIGS / "dimp_smoke.py", [assignment])
     with pytest.raises(SettingError) as caught:
-        program.check(config)
+        check(config)
     assert message in str(caught.value) and assignment.split("=")[0].split(".")[0] in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[!_]*.py")))
 def test_settings_that_come_with_the_project(name):
-    config = program.read_config(CONFIGS / f"{name}.py", [])
-    program.check(config)
+    config = read_config(CONFIGS / f"{name}.py", [])
+    check(config)
     if not isinstance(config.loader, frames.LoaderConfig):
         return
     if config.prepare.labels is None:
@@ -258,7 +261,7 @@ def test_the_published_numbers():
         ("dimp18", 26, 50_000, (5e-4, 5e-5, 1e-3, 2e-4)),
         ("dimp50", 10, 130_000, (5e-4, 5e-5, 2e-4, 2e-5)),
     ):
-        config = program.read_config(CONFIGS / f"{name}.py", [])
+        config = read_config(CONFIGS / f"{name}.py", [])
         assert (config.loader.batch_size, config.loop.steps) == (batch, steps)
         assert tuple(rate for _, rate in config.optimizer.groups) == rates
         assert config.optimizer.decay_every * 50 == 15 * steps and config.optimizer.decay == 0.2
@@ -315,6 +318,6 @@ def test_weights_that_do_not_fit(tmp_path, config, data_dir, capsys):
     files.save(tmp_path / "r18.safetensors", backbone, model="atom_multiscale")
     assert command(config, tmp_path, data_dir, "--weights", str(tmp_path / "r18.safetensors")) == 1
     assert "its backbone (of model atom_multiscale) does not fit dimp_tiny" in capsys.readouterr().err
-    params = program.initial_params("dimp18", 0, tmp_path / "r18.safetensors")
+    params = train_run.initial_params("dimp18", 0, tmp_path / "r18.safetensors")
     kept = files.load(tmp_path / "r18.safetensors", models.expected_variables("atom_multiscale"))
     jax.tree.map(np.testing.assert_array_equal, params["backbone"], kept["backbone"])

@@ -9,10 +9,12 @@ import pytest
 
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
-from train import loop, program
+from train import configs, loop
+from train.config import check, read_config
 from train.samples import clips, pairs
 
-CONFIGS = sorted(path for path in (Path(program.__file__).parent / "configs").glob("*.py") if path.stem != "__init__")
+FOLDER = Path(configs.__file__).parent
+CONFIGS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "smoke"))
 FROM_SCRATCH = {
     *("dimp_tiny", "dimp_tiny_more", "dimp_smoke"),
     *("siamfc", "siamfc_photos", "siamfc_smoke", "siamrpn_alexnet", "siamrpn_smoke"),
@@ -24,8 +26,8 @@ WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_setting(path):
-    config = program.read_config(path, [])
-    program.check(config)
+    config = read_config(path, [])
+    check(config)
     params = models.expected_variables(config.loss.model)
     learned = loop.trained(params, config.optimizer)
     left_out = {"classifier"} if path.stem in IOU_NET_ONLY else {"head"} if path.stem in WITHOUT_BIAS else set()

@@ -20,12 +20,14 @@ from trackers import rules
 from trackers.nets import siamese
 from trackers.rules import SettingError
 from trackers.weights import files
-from train import loop, losses, memtrack, program, release
-from train.benchmark import __main__ as benchmark
+from train import command as train_command
+from train import loop, losses, memtrack, release
+from train.benchmark import clip as clip_benchmark
+from train.config import check
 from train.configs import memtrack_smoke
 from train.samples import clips as clip_data
-from train.samples import frames as data
-from train.samples import samplers
+from train.samples import loader, samplers
+from train.samples.augment import ColorConfig, OcclusionConfig
 from train.samples.pairs import PairCropConfig
 
 TEMPLATE, SEARCH = 103, 119  # pixels of a side of the crops in `example`: 3 and 5 cells
@@ -33,7 +35,7 @@ TEMPLATE, SEARCH = 103, 119  # pixels of a side of the crops in `example`: 3 and
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "prepare_process", lambda: None)
+    monkeypatch.setattr(train_command, "prepare_process", lambda: None)
 
 
 def example(steps: int, clips: int) -> dict[str, np.ndarray]:
@@ -133,13 +135,13 @@ def test_a_fixed_batch_can_be_learned(narrow):  # noqa: F811
 
 def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):  # noqa: F811
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
-    result = benchmark.run_clip(
-        benchmark.ClipOptions(lengths=(2, 8), template_size=TEMPLATE, search_size=SEARCH, clips=2)
+    result = clip_benchmark.run(
+        clip_benchmark.ClipOptions(lengths=(2, 8), template_size=TEMPLATE, search_size=SEARCH, clips=2)
     )
     assert 0.9 < result["states_per_frame"] < 1.6
     first = result["rows"][0]
     assert 20 * result["bytes_per_frame"] < first["temporary_bytes"]
-    assert "states" in benchmark.clip_table(result)
+    assert "states" in clip_benchmark.table(result)
 
 
 def test_labels_are_overlaps_of_the_box_with_itself():
@@ -235,14 +237,16 @@ def test_templates_slip_off_the_target_for_a_while():
 def test_what_the_device_adds():
     """Mirrored are all crops of a clip or none, colors are each crop's own, and nothing hides the first template."""
     datasets = (dataset(),)
-    batch = next(data.batches(datasets, [1], SMALL, 1, load=clip_data.load_clip))
+    batch = next(loader.batches(clip_data.load_clip, datasets, [1], SMALL, 1))
     arrays = {name: value for name, value in batch.items() if name != "sample_ids"}
     prepare = jax.jit(clip_data.prepare, static_argnames="config")
     plain = prepare(jax.random.key(0), arrays, config=clip_data.PREPARE_MEMTRACK)
     assert plain["keys"].shape == (2,) and plain["keys"][0] != plain["keys"][1]
     for name, value in arrays.items():
         np.testing.assert_allclose(plain[name], value, atol=1e-4)
-    config = clip_data.ClipPrepareConfig(flip_probability=0.5, brightness=(0.5, 1.0), occlusion_probability=1.0)
+    config = clip_data.ClipPrepareConfig(
+        flip_probability=0.5, colors=ColorConfig(brightness=(0.5, 1.0)), occlusion=OcclusionConfig(probability=1.0)
+    )
     flipped = set()
     for seed in range(6):
         out = prepare(jax.random.key(seed), arrays, config=config)
@@ -270,7 +274,7 @@ def mini(folder: Path) -> Path:
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import program
+        from train.config import DatasetConfig
         from train.configs import memtrack_smoke
 
         def get_config():
@@ -279,7 +283,7 @@ def mini(folder: Path) -> Path:
             search = replace(config.loader.search, size=143, shift=4.0)
             return replace(
                 config,
-                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loss=replace(config.loss, chunk=2),
                 loader=replace(config.loader, batch_size=2, search=search),
             )
@@ -294,7 +298,7 @@ def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  
     def command(*more):
         arguments = ["--config", str(mini(tmp_path)), "--out", str(run), "--data_dir", str(tmp_path / "data")]
         arguments += ["--set", "loop.log_every=1", *more]
-        return program.main("memtrack", memtrack.loss, memtrack.LossConfig, arguments)
+        return train_command.main("memtrack", memtrack.loss, memtrack.LossConfig, arguments)
 
     assert command("--set", "loop.steps=2") == 0, capsys.readouterr().err
     held_out = tmp_path / "held_out" / "a"
@@ -331,5 +335,5 @@ def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
     config = rules.override(memtrack_smoke.get_config(), [assignment])
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        program.check(config)
+        check(config)
     assert message in str(caught.value)

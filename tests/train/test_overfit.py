@@ -14,10 +14,12 @@ from eval.sources.synthetic import ClipConfig
 from tests.helpers import places
 from tests.helpers.compilation import jit_as_for_users
 from trackers.images import xywh_to_box
-from train import datasets, dimp, loop, program
+from train import datasets, dimp, loop
+from train import run as train_run
+from train.config import DatasetConfig
 from train.configs import dimp18_heads, dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
-from train.samples import frames as data
+from train.samples.loader import decode
 
 BACKBONE = places.SHARED / "weights" / "resnet18_imagenet_bnfolded_to_layer3.npz"
 FRAMES = 60
@@ -30,23 +32,24 @@ def test_dimp18_overfits_one_clip(tmp_path, monkeypatch):
     config = dimp18_heads.get_config()
     clip = SyntheticConfig(num_clips=1, clip=ClipConfig(num_frames=FRAMES))
     groups = (("^classifier/params/optimizer/", 1e-3), ("^classifier/", 3e-4), ("^iou_net/", 1e-3))
+    colors = replace(config.prepare.colors, grayscale_probability=0.0)
     config = replace(
         config,
-        datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clip),),
+        datasets=(DatasetConfig(SYNTHETIC, synthetic=clip),),
         optimizer=replace(config.optimizer, groups=groups, warmup=10, decay_every=100, decay=0.3),
         loop=loop.LoopConfig(steps=130),
         loader=replace(config.loader, batch_size=4),
-        prepare=replace(config.prepare, flip_probability=0.0, blur_probability=0.0, grayscale_probability=0.0),
+        prepare=replace(config.prepare, flip_probability=0.0, blur_probability=0.0, colors=colors),
     )
     loss = partial(dimp.loss, config=config.loss)
-    params = program.train(loss, config, tmp_path / "run", tmp_path / "data", tmp_path / "r18.safetensors")
+    params = train_run.train(loss, config, tmp_path / "run", tmp_path / "data", tmp_path / "r18.safetensors")
 
     entry, size = trackers.get("dimp18"), dimp_tiny.SIZE
     region = replace(entry.config.region, image_size=size, search_area_scale=5 * size / 288)
     tracker = entry.make(replace(entry.config, region=region))
     init, track = jax.jit(tracker.init), jax.jit(tracker.track)
     clip = datasets.load(SYNTHETIC, tmp_path / "data")
-    frames = [trackers.frame(data.decode(clip.frames[index]["image"])[..., ::-1]) for index in range(FRAMES)]
+    frames = [trackers.frame(decode(clip.frames[index]["image"])[..., ::-1]) for index in range(FRAMES)]
     state, boxes = init(params, jax.random.key(0), frames[0], xywh_to_box(clip.table.boxes[0])), []
     for frame in frames[1:]:
         state, estimate = track(params, state, frame)

@@ -314,7 +314,7 @@ def random_params(model: str):
 
 
 def write_run(folder: Path, model: str, params) -> Path:
-    """A run's folder with a weight file as `train.program` writes it."""
+    """A run's folder with a weight file as `train.run` writes it."""
     folder.mkdir()
     config = settings.plain(CONFIGS[model].get_config())
     info = {"config": config, "steps": config["loop"]["steps"], "versions": settings.versions()}

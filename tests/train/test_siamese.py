@@ -23,8 +23,11 @@ from trackers.nets.alexnet import siamfc as siamfc_backbone
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
 from trackers.rules import SettingError
 from trackers.weights import files
-from train import dimp, loop, losses, program, release, siamfc, siamrpn
+from train import command as train_command
+from train import dimp, loop, losses, release, siamfc, siamrpn
+from train.config import Config, check, read_config
 from train.configs import siamfc_smoke, siamrpn_smoke, siamrpnpp_mobilenetv2_heads
+from train.samples import frames
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
 
 CONFIGS = Path(siamfc.__file__).parent / "configs"
@@ -36,7 +39,7 @@ COMMANDS = {"siamfc": siamfc, "siamrpn": siamrpn}
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    monkeypatch.setattr(program, "prepare_process", lambda: None)
+    monkeypatch.setattr(train_command, "prepare_process", lambda: None)
 
 
 NARROW = {  # the same networks with few channels
@@ -190,8 +193,9 @@ def mini(name: str, folder: Path) -> Path:
         from dataclasses import replace
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
-        from train import program
-        from train.samples.anchor_targets import AnchorTargetConfig
+        from train.config import DatasetConfig
+        from train.samples import frames
+from train.samples.anchor_targets import AnchorTargetConfig
         from train.configs import {name}_smoke
 
         def get_config():
@@ -201,7 +205,7 @@ def mini(name: str, folder: Path) -> Path:
             search = replace(config.loader.search, size={SIZE}, shift=4.0)
             return replace(
                 config,
-                datasets=(program.DatasetConfig(SYNTHETIC, synthetic=clips),),
+                datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
                 loader=replace(config.loader, batch_size=2, search=search),
                 prepare=replace(config.prepare, targets=targets),
             )
@@ -213,7 +217,7 @@ def mini(name: str, folder: Path) -> Path:
 def command(name: str, tmp_path: Path, data_dir: Path, *more: str) -> int:
     module = COMMANDS[name]
     arguments = ["--config", str(mini(name, tmp_path)), "--out", str(tmp_path / "run"), "--data_dir", str(data_dir)]
-    return program.main(name, module.loss, module.LossConfig, [*arguments, "--set", "loop.log_every=1", *more])
+    return train_command.main(name, module.loss, module.LossConfig, [*arguments, "--set", "loop.log_every=1", *more])
 
 
 def held_out(folder: Path) -> None:
@@ -278,22 +282,22 @@ SIAMFC, SIAMRPN = siamfc_smoke.get_config, siamrpn_smoke.get_config
         (lambda: replace(SIAMRPN(), loss=siamfc.LossConfig()), "prepare.targets=AnchorTargetConfig: must be None for"),
         (
             lambda: replace(SIAMFC(), loss=dimp.LossConfig()),
-            "loader=PairLoaderConfig: must be a LoaderConfig for dimp18",
+            "loader=PairLoaderConfig: must be a FrameLoaderConfig for dimp18",
         ),
         (lambda: replace(SIAMFC(), loss=dimp.LossConfig(model="siamfc")), "loss.model=siamfc: must be one of dimp18"),
         (
-            lambda: program.Config((), SIAMFC().optimizer, SIAMFC().loop, siamfc.LossConfig()),
-            "loader=LoaderConfig: must be a PairLoaderConfig for siamfc",
+            lambda: Config((), SIAMFC().optimizer, SIAMFC().loop, siamfc.LossConfig()),
+            "loader=FrameLoaderConfig: must be a PairLoaderConfig for siamfc",
         ),
         (
-            lambda: replace(SIAMFC(), prepare=program.data.PREPARE_DIMP),
-            "prepare=PrepareConfig: must be a PairPrepareConfig for siamfc",
+            lambda: replace(SIAMFC(), prepare=frames.PREPARE_DIMP),
+            "prepare=FramePrepareConfig: must be a PairPrepareConfig for siamfc",
         ),
     ],
 )
 def test_what_does_not_fit_together(config, message):
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        program.check(config())
+        check(config())
     assert message in str(caught.value)
 
 
@@ -317,7 +321,7 @@ def test_what_does_not_fit_together(config, message):
 )
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
-    config = program.read_config(CONFIGS / "siamrpn_smoke.py", [assignment])
+    config = read_config(CONFIGS / "siamrpn_smoke.py", [assignment])
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        program.check(config)
+        check(config)
     assert message in str(caught.value)

@@ -1,18 +1,21 @@
 """DiMP-18 as published, from an ImageNet ResNet-18 (`--weights`): 50 epochs of 1,000 batches of 26."""
 
-from train import dimp, loop, program
+from dataclasses import replace
+
+from train import dimp, loop
+from train.config import Config, DatasetConfig
 from train.samples import frames
 
 
 def get_config(model: str = "dimp18", batch_size: int = 26, backbone: float = 2e-4, iou_net: float = 1e-3):
     """The same for both published models; rates are those of the first 15 epochs."""
     steps = 26_000 // batch_size
-    return program.Config(
+    return Config(
         datasets=(
-            program.DatasetConfig("lasot", 0.25),
-            program.DatasetConfig("got10k", 1.0),
-            program.DatasetConfig("trackingnet", 1.0),
-            program.DatasetConfig("coco", 1.0),
+            DatasetConfig("lasot", 0.25),
+            DatasetConfig("got10k", 1.0),
+            DatasetConfig("trackingnet", 1.0),
+            DatasetConfig("coco", 1.0),
         ),
         optimizer=loop.OptimizerConfig(
             groups=(
@@ -26,5 +29,5 @@ def get_config(model: str = "dimp18", batch_size: int = 26, backbone: float = 2e
         ),
         loop=loop.LoopConfig(steps=50 * steps, save_every=steps),
         loss=dimp.LossConfig(model=model),
-        loader=frames.LoaderConfig(batch_size=batch_size, workers=8),
+        loader=replace(frames.DIMP, batch_size=batch_size, workers=8),
     )

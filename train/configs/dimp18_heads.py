@@ -8,16 +8,17 @@ Crops show the target as large as the tracker's do, but less around it: networks
 step costs a third.
 """
 
-from train import dimp, loop, program
+from train import dimp, loop
+from train.config import Config, DatasetConfig
 from train.configs import dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
 
 
 def get_config():
-    return program.Config(
+    return Config(
         datasets=(
-            program.DatasetConfig("csv", 0.85),
-            program.DatasetConfig(SYNTHETIC, 0.15, synthetic=SyntheticConfig(num_clips=300)),
+            DatasetConfig("csv", 0.85),
+            DatasetConfig(SYNTHETIC, 0.15, synthetic=SyntheticConfig(num_clips=300)),
         ),
         optimizer=loop.OptimizerConfig(
             groups=(("^classifier/params/optimizer/", 1e-3), ("^classifier/", 1e-4), ("^iou_net/", 7e-4)),

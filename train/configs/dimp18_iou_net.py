@@ -9,17 +9,18 @@ the same time. The outcome is in train/NOTES.md: better on held-out clips, worse
 
 from dataclasses import replace
 
-from train import dimp, loop, program
+from train import dimp, loop
+from train.config import Config, DatasetConfig
 from train.configs import dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
 from train.samples import samplers
 
 
 def get_config():
-    config = program.Config(
+    config = Config(
         datasets=(
-            program.DatasetConfig("csv", 0.8),
-            program.DatasetConfig(SYNTHETIC, 0.2, synthetic=SyntheticConfig(num_clips=300)),
+            DatasetConfig("csv", 0.8),
+            DatasetConfig(SYNTHETIC, 0.2, synthetic=SyntheticConfig(num_clips=300)),
         ),
         optimizer=loop.OptimizerConfig(
             groups=(("^iou_net/", 5e-4),), decay_every=650, decay=0.4, warmup=50, clip=100.0, average=0.998

@@ -8,14 +8,18 @@
 
 from dataclasses import replace
 
-from train import dimp, loop, program
+from train import dimp, loop
+from train.config import Config, DatasetConfig
 from train.datasets import SYNTHETIC, SyntheticConfig
 from train.samples import frames, samplers
+from train.samples.augment import ColorConfig, OcclusionConfig
+from train.samples.loader import PartConfig
 
+COLORS = ColorConfig(grayscale_probability=0.1, brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4))
 SIZE = 160  # pixels of a crop; a target has the size that it has in crops of 288 with five times its side
 
 
-def loader(batch_size: int = 12) -> frames.LoaderConfig:
+def loader(batch_size: int = 12) -> frames.FrameLoaderConfig:
     """Two frames to learn the filter from and two to score it on: more targets for the same time than with three."""
     crops = frames.CropConfig(
         size=SIZE,
@@ -25,33 +29,30 @@ def loader(batch_size: int = 12) -> frames.LoaderConfig:
         stretch=0.2,
     )
     sampling = samplers.FrameSampling(train_frames=2, test_frames=2)
-    return frames.LoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
+    return frames.FrameLoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
 
 
-def prepare() -> frames.PrepareConfig:
-    return frames.PrepareConfig(
+def prepare() -> frames.FramePrepareConfig:
+    return frames.FramePrepareConfig(
         flip_probability=0.5,
-        grayscale_probability=0.1,
-        brightness=(0.7, 1.3),
-        contrast=(0.7, 1.3),
-        saturation=(0.6, 1.4),
+        colors=COLORS,
         blur_probability=0.2,
         proposals=frames.ProposalConfig(count=24),
         labels=frames.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
     )
 
 
-def harder(config: program.Config) -> program.Config:
+def harder(config: Config) -> Config:
     """Parts of objects as targets, too, and test images in which something hides a part of the target."""
-    loader = replace(config.loader, parts=frames.PartConfig(probability=0.5))
-    return replace(config, loader=loader, prepare=replace(config.prepare, occlusion_probability=0.3))
+    loader = replace(config.loader, parts=PartConfig(probability=0.5))
+    return replace(config, loader=loader, prepare=replace(config.prepare, occlusion=OcclusionConfig(probability=0.3)))
 
 
 def get_config():
-    return program.Config(
+    return Config(
         datasets=(
-            program.DatasetConfig("csv", 0.7),
-            program.DatasetConfig(SYNTHETIC, 0.3, synthetic=SyntheticConfig(num_clips=300)),
+            DatasetConfig("csv", 0.7),
+            DatasetConfig(SYNTHETIC, 0.3, synthetic=SyntheticConfig(num_clips=300)),
         ),
         optimizer=loop.OptimizerConfig(
             groups=(("^classifier/params/optimizer/", 1e-3), (".", 1e-3)),

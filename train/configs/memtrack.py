@@ -4,13 +4,14 @@ The data set is GOT-10k here, whose videos are of more classes. Of a video of at
 whole length.
 """
 
-from train import loop, memtrack, program
+from train import loop, memtrack
+from train.config import Config, DatasetConfig
 from train.samples import clips
 
 
 def get_config():
-    return program.Config(
-        datasets=(program.DatasetConfig("got10k"),),
+    return Config(
+        datasets=(DatasetConfig("got10k"),),
         optimizer=loop.OptimizerConfig(groups=((".", 1e-4),), decay_every=10_000, decay=0.8, clip=20.0),
         loop=loop.LoopConfig(steps=100_000, save_every=5000),
         loss=memtrack.LossConfig(),

@@ -10,10 +10,13 @@ the drawn clips, with look-alikes and occluders, teach what a memory is for, and
 
 from dataclasses import replace
 
-from train import loop, memtrack, program
+from train import loop, memtrack
+from train.config import Config, DatasetConfig
 from train.datasets import SYNTHETIC, SyntheticConfig
 from train.samples import clips as clip_data
-from train.samples import frames, samplers
+from train.samples import samplers
+from train.samples.augment import ColorConfig, OcclusionConfig
+from train.samples.loader import PartConfig
 
 STEPS = 6  # of a clip
 
@@ -22,10 +25,10 @@ def get_config():
     clips = SyntheticConfig(num_clips=300)
     sampling = replace(samplers.MEMTRACK, train_frames=STEPS, test_frames=STEPS, max_gap=36, min_length=20)
     published = clip_data.MEMTRACK
-    return program.Config(
+    return Config(
         datasets=(
-            program.DatasetConfig("csv", 0.5),
-            program.DatasetConfig(SYNTHETIC, 0.5, synthetic=clips),
+            DatasetConfig("csv", 0.5),
+            DatasetConfig(SYNTHETIC, 0.5, synthetic=clips),
         ),
         optimizer=loop.OptimizerConfig(groups=((".", 5e-4),), decay_every=1000, decay=0.4, warmup=100, clip=20.0),
         loop=loop.LoopConfig(steps=3000, log_every=20, save_every=100),
@@ -33,17 +36,16 @@ def get_config():
         loader=replace(
             published,
             search=replace(published.search, size=191, shift=8.0, stretch=0.1),
-            parts=frames.PartConfig(probability=0.5),
+            parts=PartConfig(probability=0.5),
             sampling=sampling,
             batch_size=4,
         ),
         prepare=replace(
             clip_data.PREPARE_MEMTRACK,
             flip_probability=0.5,
-            grayscale_probability=0.1,
-            brightness=(0.8, 1.2),
-            contrast=(0.8, 1.2),
-            saturation=(0.7, 1.3),
-            occlusion_probability=0.2,
+            colors=ColorConfig(
+                grayscale_probability=0.1, brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.7, 1.3)
+            ),
+            occlusion=OcclusionConfig(probability=0.2),
         ),
     )

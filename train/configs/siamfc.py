@@ -4,7 +4,8 @@ The rate falls from 1e-2 by the 50th root of 1e-3 after every epoch. The head's 
 have, stays 0.
 """
 
-from train import loop, program, siamfc
+from train import loop, siamfc
+from train.config import Config, DatasetConfig
 from train.samples import pairs
 
 EPOCHS, SEQUENCES, BATCH_SIZE = 50, 9335, 8
@@ -12,8 +13,8 @@ EPOCHS, SEQUENCES, BATCH_SIZE = 50, 9335, 8
 
 def get_config():
     steps = SEQUENCES // BATCH_SIZE
-    return program.Config(
-        datasets=(program.DatasetConfig("got10k"),),
+    return Config(
+        datasets=(DatasetConfig("got10k"),),
         optimizer=loop.OptimizerConfig(
             groups=(("^backbone/", 1e-2),),
             kind="sgd",

@@ -10,17 +10,21 @@ same surroundings of each cell in both.
 
 from dataclasses import replace
 
-from train import loop, program, siamfc
+from train import loop, siamfc
+from train.config import Config, DatasetConfig
+from train.configs import dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
-from train.samples import frames, pairs
+from train.samples import pairs
+from train.samples.augment import OcclusionConfig
+from train.samples.loader import PartConfig
 
 SEARCH_SIZE = 191  # pixels
 
 
 def datasets():
     return (
-        program.DatasetConfig("csv", 0.7),
-        program.DatasetConfig(SYNTHETIC, 0.3, synthetic=SyntheticConfig(num_clips=300)),
+        DatasetConfig("csv", 0.7),
+        DatasetConfig(SYNTHETIC, 0.3, synthetic=SyntheticConfig(num_clips=300)),
     )
 
 
@@ -29,7 +33,7 @@ def loader(
 ) -> pairs.PairLoaderConfig:
     """The published crops; most photographs have a target of more than half a side, so no box is left out for it."""
     sampling = replace(published.sampling, frames=None)
-    parts = frames.PartConfig(probability=0.5)
+    parts = PartConfig(probability=0.5)
     search = replace(published.search, size=SEARCH_SIZE, shift=shift, stretch=stretch)
     return replace(published, search=search, sampling=sampling, parts=parts, batch_size=batch_size)
 
@@ -38,18 +42,15 @@ def prepare(published: pairs.PairPrepareConfig) -> pairs.PairPrepareConfig:
     return replace(
         published,
         flip_probability=0.5,
-        grayscale_probability=0.1,
-        brightness=(0.7, 1.3),
-        contrast=(0.7, 1.3),
-        saturation=(0.6, 1.4),
+        colors=dimp_tiny.COLORS,
         blur_probability=0.2,
         blur_sizes=(3, 15),
-        occlusion_probability=0.3,
+        occlusion=OcclusionConfig(probability=0.3),
     )
 
 
 def get_config():
-    return program.Config(
+    return Config(
         datasets=datasets(),
         optimizer=loop.OptimizerConfig(
             groups=(("^head/", 1e-2), (".", 5e-4)), decay_every=350, decay=0.4, warmup=100, clip=100.0, average=0.995

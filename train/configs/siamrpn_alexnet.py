@@ -7,7 +7,8 @@ The data sets are those of the published ones (VID, YouTube-BB, COCO, DET) and t
 
 from dataclasses import replace
 
-from train import loop, program, siamrpn
+from train import loop, siamrpn
+from train.config import Config
 from train.configs import siamrpnpp_resnet50_stage1
 from train.samples import pairs
 from train.samples.anchor_targets import AnchorTargetConfig
@@ -17,7 +18,7 @@ EPOCHS, WARMUP, BATCH_SIZE = 50, 5, 2048
 
 def get_config():
     steps = siamrpnpp_resnet50_stage1.PAIRS // BATCH_SIZE
-    return program.Config(
+    return Config(
         datasets=siamrpnpp_resnet50_stage1.DATASETS,
         optimizer=loop.OptimizerConfig(
             groups=((".", 5e-3),),

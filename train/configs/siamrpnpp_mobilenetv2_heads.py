@@ -7,7 +7,8 @@ python -m train.siamrpn --config train/configs/siamrpnpp_mobilenetv2_heads.py --
 
 from dataclasses import replace
 
-from train import loop, program, siamrpn
+from train import loop, siamrpn
+from train.config import Config
 from train.configs import siamfc_photos
 from train.samples import pairs
 from train.samples.anchor_targets import AnchorTargetConfig
@@ -15,7 +16,7 @@ from train.samples.anchor_targets import AnchorTargetConfig
 
 def get_config():
     targets = AnchorTargetConfig(search_size=siamfc_photos.SEARCH_SIZE, score_size=17)
-    return program.Config(
+    return Config(
         datasets=siamfc_photos.datasets(),
         optimizer=loop.OptimizerConfig(
             groups=(("^neck/", 5e-4), ("^head/", 5e-4)),

@@ -12,18 +12,19 @@ The data sets are those of the published ones (VID, YouTube-BB, COCO, DET) and t
 
 from dataclasses import replace
 
-from train import loop, program, siamrpn
+from train import loop, siamrpn
+from train.config import Config, DatasetConfig
 from train.samples import pairs
 
 PAIRS, BATCH_SIZE = 600_000, 224
 STEPS = PAIRS // BATCH_SIZE  # of an epoch
 EPOCHS, FROZEN, WARMUP = 20, 10, 5
 DECAY = 0.1 ** (1 / (EPOCHS - WARMUP - 1))  # after an epoch
-DATASETS = tuple(program.DatasetConfig(name) for name in ("lasot", "got10k", "trackingnet", "coco"))
+DATASETS = tuple(DatasetConfig(name) for name in ("lasot", "got10k", "trackingnet", "coco"))
 
 
 def get_config(model: str = "siamrpnpp_resnet50"):
-    return program.Config(
+    return Config(
         datasets=DATASETS,
         optimizer=loop.OptimizerConfig(
             groups=(("^neck/", 5e-3), ("^head/", 5e-3)),

@@ -1,14 +1,14 @@
 """From data sets to batches of clips, for trackers that remember: a template and a search crop of every step.
 
-The pipeline is that of `train.samples.frames`, the crops are those of `train.samples.pairs`. Step t of a clip has the
-template of its frame t, shifted and stretched at random, and the search crop of its frame t + 1. A still image is a
-clip that does not move, seen in a new way in every step.
+The crops are those of `train.samples.pairs`. Step t of a clip has the template of its frame t, shifted and stretched at
+random, and the search crop of its frame t + 1. A still image is a clip that does not move, seen in a new way in every
+step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.samples import frames as data
 from train.samples import samplers
+from train.samples.augment import PrepareConfig, change_colors, mirror, occlude_targets
+from train.samples.loader import LoaderConfig, random_part, read_image
 from train.samples.pairs import PairCropConfig, View, draw_view, pair_crop
 
 if TYPE_CHECKING:
@@ -42,45 +43,30 @@ class SlipConfig:
     stretch: float = 0.3  # the template's scale is off by a factor of 1 - stretch to 1 + stretch
 
 
-@dataclass(frozen=True)
-class ClipLoaderConfig:
-    """What is loaded, and by how many; the defaults are MemTrack's."""
+@dataclass(frozen=True, kw_only=True)
+class ClipLoaderConfig(LoaderConfig):
+    """What is loaded; the defaults are MemTrack's. `sampling.frames.relative_sides` is ignored."""
 
     template: PairCropConfig = TEMPLATE  # that of the first frame is not moved
     search: PairCropConfig = SEARCH
     exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
     context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
-    parts: data.PartConfig = field(default_factory=data.PartConfig)
     slips: SlipConfig = SlipConfig()
-    sampling: samplers.FrameSampling = samplers.MEMTRACK  # of mode "clip"; `frames.relative_sides` is not looked at
-    seed: int = 0
-    batch_size: int = 8  # clips of a batch, all processes together
-    workers: int = 0  # worker processes; 0: threads of this one
-    threads: int = 1  # batches that each process (or this one) makes at the same time
-    buffer: int = 2  # finished batches that each process (or this one) keeps ready
 
 
-@dataclass(frozen=True)
-class ClipPrepareConfig:
-    """What happens on the device; the defaults are MemTrack's, which changes nothing more."""
-
-    flip_probability: float = 0.0  # of a clip: all its crops are mirrored or none
-    grayscale_probability: float = 0.0  # of a clip
-    brightness: tuple[float, float] = (1.0, 1.0)  # factor, drawn for each crop; so are the following
-    contrast: tuple[float, float] = (1.0, 1.0)  # factor of the distance to the crop's mean
-    saturation: tuple[float, float] = (1.0, 1.0)  # factor of the distance to gray
-    occlusion_probability: float = 0.0  # of a crop, but for the first template: a rectangle of another clip hides part
-    occlusion_sides: tuple[float, float] = (0.2, 0.9)  # range of the rectangle's sides, of the target's
+@dataclass(frozen=True, kw_only=True)
+class ClipPrepareConfig(PrepareConfig):
+    """What happens on the device; the defaults are MemTrack's: nothing. The first template is never occluded."""
 
 
-MEMTRACK = ClipLoaderConfig()
+MEMTRACK = ClipLoaderConfig(sampling=samplers.MEMTRACK, batch_size=8)
 PREPARE_MEMTRACK = ClipPrepareConfig()
 
 
 def load_clip(
     datasets: Sequence[TrackingDataset], mixture: samplers.Mixture, config: ClipLoaderConfig, index: int
 ) -> dict[str, np.ndarray]:
-    """Training sample number `index`, the same wherever it is made: a `load` of `train.samples.frames.batches`.
+    """Training sample number `index`, the same wherever it is made: a `load` of `train.samples.loader.batches`.
 
     Returns `sample_ids` int64 `[]` (the number), and of T steps `template_images` `[T, size, size, 3]` uint8 RGB,
     `template_boxes` `[T, 4]` float32 in the crops, `search_images` and `search_boxes`. FrameError if an image cannot be
@@ -90,10 +76,10 @@ def load_clip(
     dataset = datasets[sample.dataset]
     rng = np.random.default_rng((config.seed, index, 1))  # a stream of its own, whatever the sampler has drawn
     records = np.unique(np.concatenate([sample.train_frames, sample.test_frames])).tolist()
-    images = {record: data.read_image(dataset, sample.sequence, record) for record in records}
+    images = {record: read_image(dataset, sample.sequence, record) for record in records}
     boxes = {record: dataset.table.boxes[record] for record in records}
     if config.parts.probability and dataset.table.lengths[sample.sequence] == 1:
-        boxes = {record: data.random_part(rng, box, config.parts) for record, box in boxes.items()}
+        boxes = {record: random_part(rng, box, config.parts) for record, box in boxes.items()}
     slip = _draw_slip(rng, config.slips, len(sample.train_frames))
     out = {"sample_ids": np.int64(index)}
     for name, crop, frames in (
@@ -137,7 +123,7 @@ def prepare(key: Array, batch: dict[str, Array], config: ClipPrepareConfig) -> d
     """What the networks and losses see; pure, to be jitted with a static config.
 
     key: of the step; each clip has its own, made of it and the clip's place in the batch. batch: of
-    `train.samples.frames.batches(..., load=load_clip)`; `sample_ids` may be left on the host. Returns `template_images`
+    `train.samples.loader.batches` of `load_clip`; `sample_ids` may be left on the host. Returns `template_images`
     `[T, B, h, w, 3]` and `search_images` `[T, B, H, W, 3]` float32 RGB, 0..255, `template_boxes` and `search_boxes`
     `[T, B, 4]`, and `keys` `[B]`, a key of each clip for what is random in the networks.
     """
@@ -146,8 +132,8 @@ def prepare(key: Array, batch: dict[str, Array], config: ClipPrepareConfig) -> d
     names = ("template_images", "template_boxes", "search_images", "search_boxes")
     augment = jax.vmap(partial(augment_clip, config=config), in_axes=(0, 1, 1, 1, 1), out_axes=1)
     out = dict(zip(names, augment(augment_keys, *(batch[name] for name in names))))
-    if config.occlusion_probability:
-        occlude = jax.vmap(partial(data.occlude_targets, config=config), in_axes=(0, 1, 1, 1), out_axes=1)
+    if config.occlusion.probability:
+        occlude = jax.vmap(partial(occlude_targets, config=config.occlusion), in_axes=(0, 1, 1, 1), out_axes=1)
         for name, keys in (("template", template_keys), ("search", search_keys)):
             images = out[f"{name}_images"]
             hidden = occlude(keys, images, out[f"{name}_boxes"], jnp.roll(images, 1, 1))
@@ -164,10 +150,10 @@ def augment_clip(
     """
     flip_key, gray_key, template_key, search_key = jax.random.split(key, 4)
     flip = jax.random.bernoulli(flip_key, config.flip_probability)
-    to_gray = jax.random.bernoulli(gray_key, config.grayscale_probability)
+    to_gray = jax.random.bernoulli(gray_key, config.colors.grayscale_probability)
 
     def augment(key, images, boxes):
-        images, boxes = data.mirror(flip, images.astype(jnp.float32), boxes)
-        return data.change_colors(jax.random.split(key, 3), images, to_gray, config), boxes
+        images, boxes = mirror(flip, images.astype(jnp.float32), boxes)
+        return change_colors(jax.random.split(key, 3), images, to_gray, config.colors), boxes
 
     return *augment(template_key, templates, template_boxes), *augment(search_key, searches, search_boxes)

@@ -1,9 +1,9 @@
 """From data sets to batches of pairs, for the Siamese trackers: a template and a search crop of one target.
 
-The pipeline is that of `train.samples.frames`. On the host each crop is one warp of the full frame, shifted and
-stretched at random; on the device, under jit, follow mirroring, colors, blur, occlusion and the targets of the anchors
-(`prepare`). Boxes in crops are x, y, w, h, the center is x + w / 2, and pixel i of a crop has its center at i: the
-middle is (size - 1) / 2. Every box is exactly where the crop shows the target.
+On the host each crop is one warp of the full frame, shifted and stretched at random; on the device, under jit, follow
+mirroring, colors, blur, occlusion and the targets of the anchors (`prepare`). Boxes in crops are x, y, w, h, the
+center is x + w / 2, and pixel i of a crop has its center at i: the middle is (size - 1) / 2. Every box is exactly where
+the crop shows the target.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.samples import frames as data
 from train.samples import samplers
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
+from train.samples.augment import PrepareConfig, change_colors, cross_blur, mirror, occlude_targets
+from train.samples.loader import FrameError, LoaderConfig, PartConfig, random_part, read_image
 
 if TYPE_CHECKING:
     from train.datasets import TrackingDataset
@@ -52,43 +53,29 @@ class PairCropConfig:
     interpolations: tuple[str, ...] = ("linear",)  # one is drawn: "nearest", "linear", "cubic", "lanczos"
 
 
-@dataclass(frozen=True)
-class PairLoaderConfig:
-    """What is loaded, and by how many; the defaults are SiamRPN++'s (pysot, ResNet-50)."""
+@dataclass(frozen=True, kw_only=True)
+class PairLoaderConfig(LoaderConfig):
+    """What is loaded; the defaults are SiamRPN++'s (pysot, ResNet-50)."""
 
     template: PairCropConfig = PairCropConfig(size=127, shift=4.0, stretch=0.05)
     search: PairCropConfig = PairCropConfig(size=255, shift=64.0, stretch=0.18)
     exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
     context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
     negative: float = 0.2  # probability that the template is of another sequence
-    parts: data.PartConfig = field(default_factory=data.PartConfig)
     max_draws: int = 100  # until a pair fits `sampling.frames.relative_sides` and, if negative, has two sequences
-    sampling: samplers.FrameSampling = samplers.SIAMRPN
-    seed: int = 0
-    batch_size: int = 28  # samples of a batch, all processes together
-    workers: int = 0  # worker processes; 0: threads of this one
-    threads: int = 1  # batches that each process (or this one) makes at the same time
-    buffer: int = 2  # finished batches that each process (or this one) keeps ready
 
 
-@dataclass(frozen=True)
-class PairPrepareConfig:
-    """What happens on the device; the defaults are SiamRPN++'s (pysot, ResNet-50)."""
+@dataclass(frozen=True, kw_only=True)
+class PairPrepareConfig(PrepareConfig):
+    """What happens on the device; the defaults are SiamRPN++'s (pysot, ResNet-50). Templates are never occluded."""
 
-    flip_probability: float = 0.0  # of a pair: both images are mirrored or none
-    grayscale_probability: float = 0.0  # of a pair
-    brightness: tuple[float, float] = (1.0, 1.0)  # factor, drawn for each image; so are the following
-    contrast: tuple[float, float] = (1.0, 1.0)  # factor of the distance to the image's mean
-    saturation: tuple[float, float] = (1.0, 1.0)  # factor of the distance to gray
     color_shift: float = 1.0  # the colors of an image are shifted along `COLOR_DIRECTIONS` by so many of these, normal
     blur_probability: float = 0.2  # of a search image
     blur_sizes: tuple[int, int] = (5, 45)  # pixels: least and greatest side of its cross, both odd
-    occlusion_probability: float = 0.0  # of a search image: a rectangle of another one hides part of the target
-    occlusion_sides: tuple[float, float] = (0.2, 0.9)  # range of the rectangle's sides, of the target's
     targets: AnchorTargetConfig | None = field(default_factory=AnchorTargetConfig)  # None: no anchors
 
 
-SIAMRPN = PairLoaderConfig()
+SIAMRPN = PairLoaderConfig(sampling=samplers.SIAMRPN, batch_size=28)
 PREPARE_SIAMRPN = PairPrepareConfig()
 # siamfc-pytorch draws among the same interpolations and that by areas, once to crop and once to stretch, and shifts by
 # whole pixels after it; its crops of 255 pixels lose 16 by stretching and shifting them.
@@ -150,7 +137,7 @@ def pair_crop(
 def load_pair(
     datasets: Sequence[TrackingDataset], mixture: samplers.Mixture, config: PairLoaderConfig, index: int
 ) -> dict[str, np.ndarray]:
-    """Training sample number `index`, the same wherever it is made: a `load` of `train.samples.frames.batches`.
+    """Training sample number `index`, the same wherever it is made: a `load` of `train.samples.loader.batches`.
 
     Returns `sample_ids` int64 `[]` (the number), `template_images` `[1, size, size, 3]` uint8 RGB, `template_boxes`
     `[1, 4]` float32 in the crop, `search_images`, `search_boxes`, and `negative` `[1]` bool: then the template is of
@@ -169,7 +156,7 @@ def load_pair(
         if pair is not None:
             break
     else:
-        raise data.FrameError(
+        raise FrameError(
             f"sample {index}: {config.max_draws} draws gave no pair; a negative one needs two sequences, and "
             "`sampling.frames.relative_sides` may leave out too much"
         )
@@ -190,7 +177,7 @@ def prepare(key: Array, batch: dict[str, Array], config: PairPrepareConfig) -> d
     """What the networks and losses see; pure, to be jitted with a static config.
 
     key: of the step; each pair has its own, made of it and the pair's place in the batch. batch: of
-    `train.samples.frames.batches(..., load=load_pair)`; `sample_ids` may be left on the host. Returns `template_images`
+    `train.samples.loader.batches` of `load_pair`; `sample_ids` may be left on the host. Returns `template_images`
     `[B, h, w, 3]` and `search_images` `[B, H, W, 3]` float32 RGB, 0..255 but for a shift of the colors, which is not
     cut, `template_boxes` and `search_boxes` `[B, 4]`, `negative` `[B]` bool, and, with `config.targets`, the `labels`
     `[B, S, S, k]`, `deltas` `[B, S, S, k, 4]` and `weights` `[B, S, S, k]` of `train.samples.anchor_targets`.
@@ -201,9 +188,9 @@ def prepare(key: Array, batch: dict[str, Array], config: PairPrepareConfig) -> d
     parts = (batch[name][0] for name in names)
     out = dict(zip(names, jax.vmap(partial(augment_pair, config=config))(augment_keys, *parts)))
     out["negative"] = batch["negative"][0]
-    if config.occlusion_probability:
+    if config.occlusion.probability:
         images = out["search_images"]
-        occlude = jax.vmap(partial(data.occlude_targets, config=config))
+        occlude = jax.vmap(partial(occlude_targets, config=config.occlusion))
         others = jnp.roll(images, 1, 0)
         out["search_images"] = occlude(
             occlusion_keys, images[:, None], out["search_boxes"][:, None], others[:, None]
@@ -223,12 +210,12 @@ def augment_pair(
     """
     flip_key, gray_key, template_key, search_key, blur_key = jax.random.split(key, 5)
     flip = jax.random.bernoulli(flip_key, config.flip_probability)
-    to_gray = jax.random.bernoulli(gray_key, config.grayscale_probability)
+    to_gray = jax.random.bernoulli(gray_key, config.colors.grayscale_probability)
 
     def augment(key, image, box):
         *color_keys, shift_key = jax.random.split(key, 4)
-        images, boxes = data.mirror(flip, image[None].astype(jnp.float32), box[None])
-        images = data.change_colors(color_keys, images, to_gray, config)
+        images, boxes = mirror(flip, image[None].astype(jnp.float32), box[None])
+        images = change_colors(color_keys, images, to_gray, config.colors)
         amounts = config.color_shift * jax.random.normal(shift_key, (1, 3))
         shift = jnp.sum(jnp.array(COLOR_DIRECTIONS, jnp.float32) * amounts, -1)
         return images[0] - shift[None, None], boxes[0]
@@ -244,22 +231,6 @@ def augment_pair(
     return template, template_box, search, search_box
 
 
-def cross_blur(image: Array, reach: Array, share: Array, max_reach: int) -> Array:
-    """Means over the arms of a cross, `reach` `[]` int32 <= max_reach pixels to each side; the border is mirrored.
-
-    image: `[H, W, C]`, sides > max_reach. share: `[]`, 0..1, of the vertical arm; the horizontal one has the rest.
-    """
-
-    def mean(axis):
-        padding = [(max_reach, max_reach) if i == axis else (0, 0) for i in range(3)]
-        padded = jnp.pad(image, padding, mode="reflect")
-        near = jnp.abs(jnp.arange(-max_reach, max_reach + 1)) <= reach
-        moved = (jax.lax.slice_in_dim(padded, i, i + image.shape[axis], axis=axis) for i in range(2 * max_reach + 1))
-        return sum(near[i] * each for i, each in enumerate(moved)) / (2 * reach + 1)
-
-    return share * mean(0) + (1 - share) * mean(1)
-
-
 def _read_pair(datasets, known: samplers.Sample, shown: samplers.Sample, frames: samplers.FrameFilter | None):
     """(image, box) of the template and of the search frame, each image read once; None if a box does not fit."""
     pair = []
@@ -267,16 +238,16 @@ def _read_pair(datasets, known: samplers.Sample, shown: samplers.Sample, frames:
     for sample, record in wanted:
         dataset = datasets[sample.dataset]
         same = pair and (known.dataset, wanted[0][1]) == (sample.dataset, record)
-        image = pair[0][0] if same else data.read_image(dataset, sample.sequence, record)
+        image = pair[0][0] if same else read_image(dataset, sample.sequence, record)
         if not samplers.fits_image(dataset.table.boxes[record], image.shape, frames):
             return None
         pair.append((image, dataset.table.boxes[record]))
     return pair
 
 
-def _parts(rng, datasets, samples, boxes: list[np.ndarray], negative: bool, config: data.PartConfig):
+def _parts(rng, datasets, samples, boxes: list[np.ndarray], negative: bool, config: PartConfig):
     """The boxes, or parts of those in still images: one part if both are one target in one image."""
     still = [datasets[sample.dataset].table.lengths[sample.sequence] == 1 for sample in samples]
     if not negative:
-        return [data.random_part(rng, boxes[0], config)] * 2 if still[0] else boxes
-    return [data.random_part(rng, box, config) if alone else box for box, alone in zip(boxes, still)]
+        return [random_part(rng, boxes[0], config)] * 2 if still[0] else boxes
+    return [random_part(rng, box, config) if alone else box for box, alone in zip(boxes, still)]

@@ -1,8 +1,6 @@
 """Crops and boxes of training samples, batches that do not depend on who makes them, and what the device adds."""
 
-import multiprocessing
 from dataclasses import replace
-from functools import lru_cache, partial
 
 import cv2
 import jax
@@ -13,60 +11,11 @@ import pytest
 from eval.scoring.metrics import overlaps
 from tests.golden import formula
 from tests.helpers import oracle
-from train.datasets import SequenceTable, TrackingDataset
+from tests.helpers.noise_frames import dataset, encoded
+from train.samples import augment, samplers
 from train.samples import frames as data
-from train.samples import samplers
 
 SMALL = data.CropConfig(size=32)
-
-
-class Frames:
-    """Random access that counts its reads; images are noise that depends on the record."""
-
-    def __init__(self, broken=None, data=b"no image"):
-        self.broken, self.data, self.reads = broken, data, []
-
-    def __getitem__(self, index):
-        self.reads.append(index)
-        if index == self.broken:
-            return {"image": self.data}
-        return {"image": encoded(np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8))}
-
-
-def encoded(image):
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-def dataset(name="video", lengths=(30, 40), **options):
-    lengths = np.array(lengths, np.int64)
-    count = lengths.sum()
-    boxes = np.random.default_rng(1).uniform([5, 5, 6, 6], [30, 20, 20, 20], (count, 4)).astype(np.float32)
-    names = tuple(f"{name}{i}" for i in range(len(lengths)))
-    table = SequenceTable(names, np.cumsum(lengths) - lengths, lengths, boxes, np.ones(count, bool))
-    return TrackingDataset(name, Frames(**options), table)
-
-
-@lru_cache
-def two_datasets():
-    return dataset(), dataset("image", (1, 1, 1))
-
-
-def load(config=data.LoaderConfig(crops=SMALL, batch_size=4), *, num_batches=4, state=None, **process):
-    batches = data.batches(two_datasets(), [1, 1], config, num_batches, **process)
-    if state is not None:
-        batches.set_state(state)
-    found = list(batches)
-    batches.close()
-    return found
-
-
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert one[name].dtype == other[name].dtype
-            np.testing.assert_array_equal(one[name], other[name])
 
 
 # Crops.
@@ -183,80 +132,11 @@ def test_an_image_is_read_once_and_its_channels_are_rgb():
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 2] = 255
     datasets = [dataset("image", (1,), broken=0, data=encoded(red))]
-    config = data.LoaderConfig(crops=SMALL)
+    config = replace(data.DIMP, crops=SMALL)
     sample = data.load_sample(datasets, samplers.mix(datasets, [1], config.sampling), config, 0)
     assert datasets[0].frames.reads == [0]
     np.testing.assert_array_equal(sample["test_images"][0, 0, 0], [255, 0, 0])
     assert len(np.unique(sample["test_boxes"], axis=0)) == 3
-
-
-@pytest.mark.parametrize("broken", [b"no image", b"", encoded(np.zeros((40, 40, 3), np.uint8))[:60]])
-def test_a_corrupt_image_is_named(broken):
-    datasets = [dataset("image", (1, 1), broken=1, data=broken)]
-    batches = data.batches(datasets, [1], data.LoaderConfig(crops=SMALL, batch_size=8), 1)
-    with pytest.raises(data.FrameError, match=r"data set 'image', record 1 \(sequence 'image1', frame 0\)") as error:
-        next(batches)
-    assert "\n" not in str(error.value)
-
-
-# Batches.
-
-
-def test_batches_are_frames_by_samples():
-    batches = load()
-    assert [batch["sample_ids"].tolist() for batch in batches] == [list(range(n, n + 4)) for n in (0, 4, 8, 12)]
-    assert batches[0]["train_images"].shape == (3, 4, 32, 32, 3) and batches[0]["test_boxes"].shape == (3, 4, 4)
-    config = data.LoaderConfig(crops=SMALL)
-    datasets = two_datasets()
-    sample = data.load_sample(datasets, samplers.mix(datasets, [1, 1], config.sampling), config, 6)
-    np.testing.assert_array_equal(batches[1]["test_images"][:, 2], sample["test_images"])
-
-
-def test_batches_are_the_same_for_any_number_of_processes():
-    whole = load()
-    shards = [load(process_index=index, process_count=2) for index in range(2)]
-    joined = [
-        {name: np.concatenate([part[name] for part in parts], min(1, parts[0][name].ndim - 1)) for name in parts[0]}
-        for parts in zip(*shards)
-    ]
-    assert_same(joined, whole)
-    with pytest.raises(ValueError, match="a batch of 4 cannot be divided: process 0 of 3"):
-        load(process_count=3)
-
-
-def test_batches_go_on_where_they_were_interrupted():
-    whole = load()
-    batches = data.batches(two_datasets(), [1, 1], data.LoaderConfig(crops=SMALL, batch_size=4, threads=2), 4)
-    first = [next(batches), next(batches)]
-    state = batches.get_state()
-    next(batches)
-    assert state == {"next_batch": 2}
-    assert_same(first + load(state=state), whole)
-    batches.set_state({"next_batch": 1})
-    assert_same(list(batches), whole[1:])
-    assert load(state={"next_batch": 4}) == []
-
-
-def test_worker_processes_change_nothing():
-    config = data.LoaderConfig(crops=SMALL, batch_size=4, workers=2)
-    whole = load()
-    batches = data.batches(two_datasets(), [1, 1], config, 4)
-    first = [next(batches)]
-    state = batches.get_state()
-    next(batches)
-    batches.set_state(state)
-    assert not multiprocessing.active_children()
-    assert_same([*first, *batches], whole)
-    batches.close()
-
-
-def test_a_corrupt_image_is_named_by_a_worker():
-    datasets = [dataset("image", (1,), broken=0)]
-    batches = data.batches(datasets, [1], data.LoaderConfig(crops=SMALL, batch_size=1, workers=1), 1)
-    with pytest.raises(data.FrameError, match=r"data set 'image', record 0") as error:
-        next(batches)
-    assert "\n" not in str(error.value)
-    batches.close()
 
 
 # On the device.
@@ -318,7 +198,7 @@ def test_gray_is_joint_and_brightness_is_not(rng):
 
 def test_a_mirrored_target_is_where_its_box_is():
     """A bright box on black, mirrored with all frames of its sample or not at all."""
-    config = replace(data.PREPARE_DIMP, flip_probability=0.5, brightness=(1.0, 1.0))
+    config = replace(data.PREPARE_DIMP, flip_probability=0.5, colors=augment.ColorConfig())
     images = np.zeros((3, 32, 32, 3), np.uint8)
     corners = [(4, 6), (9, 2), (20, 13)]
     for image, (x, y) in zip(images, corners):
@@ -338,7 +218,7 @@ def test_a_mirrored_target_is_where_its_box_is():
 
 def test_contrast_saturation_and_blur_of_each_image(rng):
     images = jnp.asarray(rng.integers(60, 190, (6, 24, 24, 3), np.uint8))
-    still = replace(data.PREPARE_DIMP, grayscale_probability=0.0, brightness=(1.0, 1.0))
+    still = replace(data.PREPARE_DIMP, colors=augment.ColorConfig())
 
     def augmented(**change):
         config = replace(still, **change)
@@ -346,12 +226,12 @@ def test_contrast_saturation_and_blur_of_each_image(rng):
 
     plain = np.asarray(images, np.float32)
     np.testing.assert_array_equal(augmented(), plain)
-    contrast = augmented(contrast=(0.5, 0.9))
+    contrast = augmented(colors=augment.ColorConfig(contrast=(0.5, 0.9)))
     ratio = contrast.std((1, 2, 3)) / plain.std((1, 2, 3))
     assert ((ratio > 0.5) & (ratio < 0.9)).all() and np.ptp(ratio) > 0.05
     np.testing.assert_allclose(contrast.mean((1, 2, 3)), plain.mean((1, 2, 3)), rtol=1e-4)
-    gray = augmented(saturation=(0.0, 0.0))
-    assert np.ptp(gray, axis=-1).max() < 1e-2 and np.abs(gray.mean(-1) - plain @ np.array(data.LUMA)).max() < 1e-2
+    gray = augmented(colors=augment.ColorConfig(saturation=(0.0, 0.0)))
+    assert np.ptp(gray, axis=-1).max() < 1e-2 and np.abs(gray.mean(-1) - plain @ np.array(augment.LUMA)).max() < 1e-2
     blurred = augmented(blur_probability=1.0, blur_sigma=(1.5, 1.5))
     expected = [cv2.GaussianBlur(image, (9, 9), 1.5, borderType=cv2.BORDER_REPLICATE) for image in plain]
     np.testing.assert_allclose(blurred, expected, atol=1e-2)
@@ -420,61 +300,10 @@ def test_labels_peak_at_the_middle_of_the_box(rng):
         np.testing.assert_allclose(label[y + 1, x], np.exp(-0.5 / 0.9**2), atol=1e-5)
 
 
-# Parts of objects, and what hides them.
-
-
-def test_a_part_lies_in_its_object_and_is_the_same_in_all_frames_of_a_photograph():
-    config = data.PartConfig(probability=0.5, sides=(0.3, 0.7), min_side=8.0)
-    box, rng = np.array([10.0, 20.0, 40.0, 30.0]), np.random.default_rng(0)
-    parts = np.array([data.random_part(rng, box, config) for _ in range(400)])
-    whole = (parts == box).all(1)
-    assert 150 < whole.sum() < 300  # half of them, and those whose part would be too small
-    inner = parts[~whole]
-    assert (inner[:, :2] >= box[:2]).all() and (inner[:, :2] + inner[:, 2:] <= box[:2] + box[2:] + 1e-9).all()
-    sides = inner[:, 2:] / box[2:]
-    assert inner[:, 2:].min() >= 8 and 0.3 <= sides.min() < 0.35 and 0.65 < sides.max() <= 0.7
-    assert (data.random_part(rng, box, replace(config, min_side=31.0)) == box).all()
-
-    still = replace(SMALL, train_jitter=data.Jitter(0.0, 0.0), test_jitter=data.Jitter(0.0, 0.0))
-    loader = data.LoaderConfig(crops=still, batch_size=4)
-    images = two_datasets()[1]
-    mixture = samplers.mix([images], [1], loader.sampling)
-    always = replace(loader, parts=replace(config, probability=1.0, min_side=1.0))
-    for index in range(4):
-        plain, part = (data.load_sample([images], mixture, one, index) for one in (loader, always))
-        boxes = np.concatenate([part["train_boxes"], part["test_boxes"]])
-        np.testing.assert_allclose(boxes, boxes[:1].repeat(6, 0), atol=1e-4)  # no jitter: one place in every crop
-        assert np.abs(plain["train_images"].astype(int) - part["train_images"]).max() > 0  # of another window
-
-
-def test_in_a_video_the_whole_object_is_the_target():
-    loader = data.LoaderConfig(crops=SMALL)
-    video = two_datasets()[0]
-    mixture = samplers.mix([video], [1], loader.sampling)
-    parts = replace(loader, parts=data.PartConfig(probability=1.0, min_side=1.0))
-    assert_same([data.load_sample([video], mixture, parts, 3)], [data.load_sample([video], mixture, loader, 3)])
-
-
-def test_an_occluded_target_is_hidden_in_part_by_another_sample():
-    """Black images under white ones: what turns white overlaps the target and has its sides in range."""
-    config = replace(data.PREPARE_DIMP, occlusion_probability=0.5, occlusion_sides=(0.3, 0.6))
-    boxes = jnp.array([[10.0, 12.0, 20.0, 16.0]] * 200)
-    black, white = jnp.zeros((200, 48, 48, 3)), jnp.full((3, 48, 48, 3), 255.0)
-    out = np.asarray(jax.jit(partial(data.occlude_targets, config=config))(jax.random.key(0), black, boxes, white))
-    hidden = (out == 255).all(-1)
-    assert set(np.unique(out)) == {0.0, 255.0}
-    chosen = hidden.any((1, 2))
-    assert 70 < chosen.sum() < 130
-    sides = np.stack([hidden.any(1).sum(1), hidden.any(2).sum(1)], 1)[chosen]  # width, height
-    assert (sides >= np.array([20, 16]) * 0.3 - 1).all() and (sides <= np.array([20, 16]) * 0.6 + 1).all()
-    assert (hidden.sum((1, 2))[chosen] == sides.prod(1)).all()  # rectangles
-    assert hidden[chosen][:, 12:28, 10:30].any((1, 2)).all()
-
-
 def test_only_test_images_are_occluded_and_their_boxes_stay(rng):
     batch, key = host_batch(rng), jax.random.key(3)
     plain = prepare(key, batch, data.PREPARE_DIMP)
-    hidden = prepare(key, batch, replace(data.PREPARE_DIMP, occlusion_probability=1.0))
+    hidden = prepare(key, batch, replace(data.PREPARE_DIMP, occlusion=augment.OcclusionConfig(probability=1.0)))
     changed = {name for name in plain if (np.asarray(plain[name]) != np.asarray(hidden[name])).any()}
     assert changed == {"test_images"}
     assert (plain["test_images"] != hidden["test_images"]).any((2, 3, 4)).all()

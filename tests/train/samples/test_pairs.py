@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tests.helpers.drawn_targets import dataset, seen_box
-from train.samples import frames, samplers
+from train.samples import loader, samplers
 from train.samples import pairs as siamese_data
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
+from train.samples.augment import ColorConfig, OcclusionConfig
+from train.samples.loader import FrameError, PartConfig
 from train.samples.pairs import PairCropConfig, View, draw_view, pair_crop
 
 STYLES = {"siamfc": siamese_data.SIAMFC, "siamrpn": siamese_data.SIAMRPN}
@@ -25,6 +27,7 @@ SMALL = replace(
     batch_size=4,
 )
 PLAIN = replace(siamese_data.PREPARE_SIAMFC, targets=None)  # changes nothing
+OCCLUDED = OcclusionConfig(probability=0.5)
 STILL = View(np.zeros(2), np.ones(2), "linear")
 
 
@@ -170,7 +173,7 @@ def test_a_negative_pair_never_has_one_sequence():
     for sample in pairs(datasets, replace(SMALL, negative=1.0), 30):
         template, search = (code_of(sample[f"{part}_images"][0]) for part in ("template", "search"))
         assert sample["negative"][0] and template != search
-    with pytest.raises(frames.FrameError, match="sample 0: 100 draws gave no pair") as error:
+    with pytest.raises(FrameError, match="sample 0: 100 draws gave no pair") as error:
         pairs([dataset(lengths=(30,))], replace(SMALL, negative=1.0), 1)
     assert "\n" not in str(error.value)
 
@@ -186,8 +189,8 @@ def test_a_still_image_is_read_once_and_seen_twice():
 def test_parts_of_still_images_are_targets():
     """One part in both crops of a positive pair: unmoved crops have the same box. Videos keep their boxes."""
     still = PairCropConfig(size=31, shift=0.0, stretch=0.0)
-    config = replace(SMALL, template=still, search=still, parts=frames.PartConfig(probability=1.0, min_side=2.0))
-    whole = replace(config, parts=frames.PartConfig())
+    config = replace(SMALL, template=still, search=still, parts=PartConfig(probability=1.0, min_side=2.0))
+    whole = replace(config, parts=PartConfig())
     images, videos = [dataset("image", (1, 1, 1))], [dataset()]
     for one, other in zip(pairs(images, config, 30), pairs(images, whole, 30)):
         assert one["negative"] == other["negative"]
@@ -210,15 +213,15 @@ def test_the_filter_leaves_out_boxes_by_the_size_of_their_image():
     for index in large_first:
         w, h = found[index]["template_boxes"][0, 2:]
         assert min(w / h, h / w) >= 20 / 30 * 0.9
-    with pytest.raises(frames.FrameError, match="sample 0: 100 draws gave no pair"):
+    with pytest.raises(FrameError, match="sample 0: 100 draws gave no pair"):
         pairs(datasets[1:], config, 1)
 
 
 def test_a_corrupt_image_is_named():
     datasets = [dataset("image", (1, 1), broken=1)]
     config = replace(SMALL, batch_size=8)
-    batches = frames.batches(datasets, [1], config, 1, load=siamese_data.load_pair)
-    with pytest.raises(frames.FrameError, match=r"data set 'image', record 1 \(sequence 'image1', frame 0\)") as error:
+    batches = loader.batches(siamese_data.load_pair, datasets, [1], config, 1)
+    with pytest.raises(FrameError, match=r"data set 'image', record 1 \(sequence 'image1', frame 0\)") as error:
         next(batches)
     assert "\n" not in str(error.value)
 
@@ -227,7 +230,7 @@ def test_a_corrupt_image_is_named():
 
 
 def load(config=SMALL, *, state=None, **process):
-    batches = frames.batches(two_datasets(), [1, 1], config, 3, load=siamese_data.load_pair, **process)
+    batches = loader.batches(siamese_data.load_pair, two_datasets(), [1, 1], config, 3, **process)
     if state is not None:
         batches.set_state(state)
     found = list(batches)
@@ -278,7 +281,7 @@ def batch():
 
 
 def test_prepared_batch():
-    config = replace(siamese_data.PREPARE_SIAMRPN, targets=TARGETS, blur_sizes=(5, 9), occlusion_probability=0.5)
+    config = replace(siamese_data.PREPARE_SIAMRPN, targets=TARGETS, blur_sizes=(5, 9), occlusion=OCCLUDED)
     out = prepare(jax.random.key(3), batch(), config)
     assert {name: (value.shape, str(value.dtype)) for name, value in out.items()} == {
         "template_images": ((4, 31, 31, 3), "float32"),
@@ -332,7 +335,7 @@ def rows_of_pairs(rng, count, box=(20, 30, 11, 13)):
 def test_mirrored_and_gray_are_both_images_or_none(rng):
     """And a mirrored target is where its box is."""
     pair = rows_of_pairs(rng, 64)
-    config = replace(PLAIN, flip_probability=0.5, grayscale_probability=0.3)
+    config = replace(PLAIN, flip_probability=0.5, colors=ColorConfig(grayscale_probability=0.3))
     out = {name: np.asarray(value) for name, value in prepare(jax.random.key(1), pair, config).items()}
     flipped = {part: (out[f"{part}_boxes"] != pair[f"{part}_boxes"][0]).any(-1) for part in ("template", "search")}
     gray = {part: np.ptp(out[f"{part}_images"], axis=-1).max((1, 2)) < 1e-3 for part in ("template", "search")}
@@ -365,23 +368,14 @@ def test_colors_shift_along_the_given_directions(rng):
 def test_brightness_contrast_and_saturation_are_drawn_for_each_image(rng):
     pair = rows_of_pairs(rng, 8)
     factors = (0.5, 0.9)
-    out = prepare(jax.random.key(2), pair, replace(PLAIN, brightness=factors, contrast=factors, saturation=factors))
+    colors = ColorConfig(brightness=factors, contrast=factors, saturation=factors)
+    out = prepare(jax.random.key(2), pair, replace(PLAIN, colors=colors))
     for part in ("template", "search"):
         found, before = np.asarray(out[f"{part}_images"]), pair[f"{part}_images"][0].astype(np.float32)
         assert found.min() >= 0 and found.max() < 0.9 * 255
         for measure in (np.mean, np.std, lambda image: np.ptp(image, axis=-1).mean()):
             ratio = np.array([measure(after) / measure(image) for after, image in zip(found, before)])
             assert (ratio < 0.9).all() and np.ptp(ratio) > 0.02
-
-
-@pytest.mark.parametrize("reach, share", [(2, 0.3), (9, 1.0), (22, 0.0), (22, 0.6)])
-def test_blur_is_the_peers_cross(rng, reach, share):
-    image = rng.uniform(0, 255, (50, 40, 3)).astype(np.float32)
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
-    kernel[:, reach] += share / len(kernel)
-    kernel[reach] += (1 - share) / len(kernel)
-    blur = jax.jit(partial(siamese_data.cross_blur, max_reach=22))
-    np.testing.assert_allclose(blur(image, reach, share), cv2.filter2D(image, -1, kernel), atol=1e-3)
 
 
 def test_some_search_images_are_blurred_and_no_template_is(rng):
@@ -398,7 +392,7 @@ def test_occlusion_hides_part_of_the_search_images_target(rng):
     pair = dict(rows_of_pairs(rng, 64))
     pair["search_images"] = np.array(pair["search_images"])
     pair["search_images"][:, 1::2] = 7
-    out = prepare(jax.random.key(1), pair, replace(PLAIN, occlusion_probability=0.5))
+    out = prepare(jax.random.key(1), pair, replace(PLAIN, occlusion=OCCLUDED))
     np.testing.assert_array_equal(out["template_images"], pair["template_images"][0])
     np.testing.assert_array_equal(out["search_boxes"], pair["search_boxes"][0])
     after, before = np.asarray(out["search_images"])[::2], pair["search_images"][0, ::2]

@@ -1,0 +1,48 @@
+"""The commands `python -m train.dimp`, `train.atom` and so on: their arguments, and what they print."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from eval.command import make_parser, prepare_process, reports
+from eval.running import parallel
+from eval.sources.sequences import SequenceError
+from trackers.rules import SettingError
+from trackers.weights import WeightsError, files
+from train.checkpoint import CheckpointError
+from train.config import read_config
+from train.datasets import DatasetError
+from train.loop import TrainingError
+from train.run import BEST, WEIGHTS, train
+from train.samples.loader import FrameError
+
+ERRORS = (SettingError, WeightsError, CheckpointError, TrainingError, DatasetError, SequenceError, FrameError, OSError)
+
+
+@reports(*ERRORS, interrupted="training has not started")
+def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = None) -> None:
+    """The command `python -m train.NAME`. loss: `(params, prepared batch, loss_config)`."""
+    example = f"python -m train.{name} --config train/configs/{name}_smoke.py --out runs/smoke"
+    parser = make_parser(f"train.{name}", f"Train {name}: see train/configs.", example)
+    parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
+    parser.add_argument("--weights", type=Path, help="to start from: of the same model, or of a backbone alone")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
+    parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
+    arguments = parser.parse_args(argv)
+    prepare_process()
+    for noisy in ("absl", "asyncio"):  # Orbax's threads log tracebacks of what `checkpoint` reports in one line
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    if arguments.distributed:
+        parallel.join_processes()
+    config = read_config(arguments.config, arguments.set)
+    if not isinstance(config.loss, loss_config):
+        raise SettingError(f"{arguments.config}: its loss is a {type(config.loss).__module__} one")
+    out = arguments.out or Path("runs") / arguments.config.stem
+    train(partial(loss, config=config.loss), config, out, arguments.data_dir, arguments.weights)
+    print(f"weights: {out / WEIGHTS} (model {config.loss.model})")
+    if config.validation.data_dir and (out / BEST).is_file():
+        info = files.read_metadata(out / BEST)["info"]
+        print(f"best: {out / BEST} (step {info['steps']}, AUC {info['validation']['auc']:.3f} on held-out sequences)")
