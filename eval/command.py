@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 import trackers
-from eval.sources.sequences import LAYOUTS
+from eval.sources.layouts import LAYOUTS
 from trackers.base import Params
 from trackers.rules import SettingError
 
@@ -46,7 +46,7 @@ def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
 def add_sequences(
     parser: argparse.ArgumentParser, text: str = "where the sequences are", *, required: bool = True
 ) -> None:
-    """--data_dir, --dataset and --sequences: what `eval.sources.sequences.read_dataset` is told."""
+    """--data_dir, --dataset and --sequences: what `eval.sources.layouts.read_dataset` is told."""
     parser.add_argument("--data_dir", type=Path, required=required, help=text)
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--sequences", type=names, metavar="A,B", help="default: all")

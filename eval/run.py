@@ -25,7 +25,8 @@ from eval.running.entrants import Entrant, guest_entrant, tracker_entrant
 from eval.running.folder import run_sequences, table
 from eval.running.guest import Guest
 from eval.scoring.results import Report
-from eval.sources.sequences import Sequence, SequenceError, read_dataset
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import Sequence, SequenceError
 from trackers import rules
 from trackers.rules import SettingError
 

@@ -12,7 +12,8 @@ import numpy as np
 import trackers
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
-from eval.sources.sequences import Sequence, read_dataset, read_image
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import Sequence, read_image
 from eval.sources.video import draw_boxes
 
 Params = Any

@@ -29,7 +29,8 @@ from eval.running.lanes import Lanes, Start, track_in_lanes
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
 from eval.scoring.results import TrackResult
-from eval.sources.sequences import Sequence, SequenceError, read_dataset
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import Sequence, SequenceError
 from eval.sources.synthetic import ClipConfig, clip
 from trackers.base import Params, Tracker
 

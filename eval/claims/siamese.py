@@ -30,7 +30,7 @@ from eval.files import write_atomically
 from eval.measure.timing import time_function
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
-from eval.sources import sequences
+from eval.sources import layouts, sequences
 from ops.boxes import Box
 from ops.crop import mean_color
 from trackers import siamrpn
@@ -268,7 +268,7 @@ def _heads(arguments: argparse.Namespace) -> str:
 
 
 def _sequences(arguments: argparse.Namespace) -> list[sequences.Sequence]:
-    return sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences)
+    return layouts.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences)
 
 
 def _config(tracker: str) -> siamrpn.Config:

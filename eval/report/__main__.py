@@ -31,7 +31,8 @@ from eval.report.scores import (
     read_json,
 )
 from eval.scoring import metrics, ope
-from eval.sources.sequences import Sequence, SequenceError, read_dataset
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import Sequence, SequenceError
 
 
 @dataclass(frozen=True)

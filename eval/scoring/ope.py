@@ -114,7 +114,7 @@ _ELSEWHERE = {
 
 
 def rule(toolkit: str, dataset: str) -> Rule:
-    """The rule by which `toolkit` scores `dataset` (a layout of eval.sources.sequences, or tcolor128, dtb70, avist).
+    """The rule by which `toolkit` scores `dataset` (a layout of eval.sources.layouts, or tcolor128, dtb70, avist).
 
     ValueError names what there is instead where the toolkit has none.
     """

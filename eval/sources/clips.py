@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.sources import sequences, synthetic
+from eval.sources import layouts, sequences, synthetic
 
 HIDDEN = 0.5  # a clip is drawn again until less than this share of its target is seen in some frame
 
@@ -36,7 +36,7 @@ def drawn_clip(count: int, first_seed: int = 0, *, hidden: bool = True) -> Clip:
 
 def read_clip(data_dir: Path, name: str, count: int) -> Clip:
     """The first frames of a sequence in the layout `folder`. SequenceError."""
-    (found,) = sequences.read_dataset("folder", data_dir, [name])
+    (found,) = layouts.read_dataset("folder", data_dir, [name])
     visible = found.visible.astype(float) if found.cover is None else found.cover / 8
     boxes = np.where(found.visible[:, None], found.boxes, np.nan)
     return Clip(name, lambda t: sequences.read_image(found.frames[t]), boxes[:count], visible[:count])

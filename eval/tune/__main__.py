@@ -32,7 +32,7 @@ from eval.running.entrants import folder_name
 from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
 from eval.running.progress import progress_bar
 from eval.scoring import metrics, results
-from eval.sources import sequences
+from eval.sources import layouts
 from eval.sources.sequences import Sequence, SequenceError
 from eval.tune import batch as tune_batch
 from eval.tune import search as tune_search
@@ -309,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
     ranges = parse_ranges(config, arguments.range)
     fields = tuple(each.field for each in ranges)
     tune_batch.check_arguments(entry.make, config, fields, params)
-    selected = sequences.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
+    selected = layouts.read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, problems)
     selected = [_cut(sequence, arguments.frames) for sequence in selected]
     default = tuple(rules.float_fields(config)[name] for name in fields)
     search = Search(default, ranges, arguments.trials, arguments.batch, arguments.seed)

@@ -18,7 +18,8 @@ import pytest
 import trackers
 from eval import run
 from eval.running import entrants
-from eval.sources.sequences import read_dataset, read_image
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import read_image
 from tests.helpers import places, trivial_tracker
 from tests.helpers.disk import small_disk
 from trackers.images import xywh_to_box

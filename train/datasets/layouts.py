@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from eval.sources import sequences, synthetic
+from eval.sources import layouts, synthetic
 from eval.sources.sequences import SequenceError
 from train.datasets.records import Clip, ClipLoader, Target
 
@@ -47,14 +47,14 @@ def _draw(config: SyntheticConfig, name: str, seed: int) -> Clip:
 
 
 def find_videos(dataset: str, root: Path, split: str) -> dict[str, ClipLoader]:
-    """The sequences that `eval.sources.sequences` finds in `root`, or in root/<split> where there is such a folder."""
+    """The sequences that `eval.sources.layouts` finds in `root`, or in root/<split> where there is such a folder."""
     root = _part(root, split)
     if dataset == "lasot":
-        found = sequences.find_lasot(root, part="test" if split == "test" else "train")
+        found = layouts.find_lasot(root, part="test" if split == "test" else "train")
     elif dataset == "trackingnet":
-        found = sequences.find_trackingnet(root, part=split)
+        found = layouts.find_trackingnet(root, part=split)
     else:
-        found = sequences.LAYOUTS[dataset][0](root)
+        found = layouts.LAYOUTS[dataset][0](root)
     return {name: partial(_video, loader) for name, loader in found.items()}
 
 
@@ -69,7 +69,7 @@ def _part(root: Path, split: str) -> Path:
     return root / split if (root / split).is_dir() else root
 
 
-def _video(loader: sequences.Loader) -> Clip:
+def _video(loader: layouts.Loader) -> Clip:
     sequence = loader()
     visible = sequence.visible
     if sequence.cover is not None:
@@ -177,7 +177,7 @@ def _still(path: Path, rows: Iterable[tuple[str, tuple, bool]]) -> Clip:
 
 
 LAYOUTS: dict[str, tuple[Find, str]] = {
-    **{name: (partial(find_videos, name), layout) for name, (_, layout) in sequences.LAYOUTS.items()},
+    **{name: (partial(find_videos, name), layout) for name, (_, layout) in layouts.LAYOUTS.items()},
     "voc": (find_voc, "DIR/JPEGImages/*.jpg and DIR/Annotations/*.xml"),
     "csv": (find_csv, "DIR/JPEGImages/* and DIR/annotations.csv (image,class,x,y,w,h)"),
     "coco": (find_coco, "DIR/annotations/instances_<split>*.json and DIR/<split>*/*.jpg"),

@@ -10,7 +10,7 @@ import pytest
 
 import trackers
 from eval.claims import siamese
-from eval.sources import sequences
+from eval.sources import layouts
 from ops.boxes import Box
 from trackers import siamrpn
 from trackers.nets import rpn
@@ -75,7 +75,7 @@ def test_center_bias(clips, monkeypatch, biased):
     cells = siamrpn.score_size(config)
     window = np.outer(np.hanning(cells + 2), np.hanning(cells + 2))[1:-1, 1:-1] if biased else np.ones((cells, cells))
     monkeypatch.setattr(siamrpn, "make_matcher", bright_matcher(window))
-    shown = list(siamese.examples(sequences.read_dataset("folder", clips, None, []), frames=2))
+    shown = list(siamese.examples(layouts.read_dataset("folder", clips, None, []), frames=2))
     assert [one.name for one in shown] == ["a", "a", "b", "b"]
     found = siamese.measure_center_bias({}, config, shown, places=60)
     middle, corner = found.response[cells // 2, cells // 2], found.response[3, 3]

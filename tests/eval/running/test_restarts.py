@@ -13,7 +13,7 @@ from eval import run
 from eval.running import restarts
 from eval.scoring import formats
 from eval.scoring.otb_restarts import sre_boxes
-from eval.sources.sequences import read_dataset
+from eval.sources.layouts import read_dataset
 from tests.helpers import trivial_tracker
 
 COUNT = 24

@@ -12,7 +12,7 @@ import trackers
 from eval import run
 from eval.measure.flops import count_flops
 from eval.running import passes
-from eval.sources.sequences import read_dataset
+from eval.sources.layouts import read_dataset
 from eval.tune import __main__ as tune
 from eval.tune import batch as tune_batch
 from eval.tune import search as tune_search

@@ -1,0 +1,379 @@
+"""Each reader on a small tree in the benchmark's true layout, with its traps."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from eval.sources.layouts import read_dataset
+from eval.sources.sequences import SequenceError, read_image
+from tests.helpers import places
+
+SHARED = places.SHARED / "data" / "sequences"
+
+
+def images(folder: Path, numbers, digits: int = 4, suffix: str = ".jpg") -> None:
+    """Empty files under image names: readers must not decode at listing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        (folder / f"{number:0{digits}}{suffix}").touch()
+
+
+def boxes(path: Path, count: int, separator: str = ",", first: int = 1) -> None:
+    """Line k (from `first` on) is k, 2k, 10, 20."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ([number, 2 * number, 10, 20] for number in range(first, first + count))
+    path.write_text("".join(separator.join(map(str, row)) + "\n" for row in rows))
+
+
+def names(sequence) -> list[str]:
+    return [path.name for path in sequence.frames]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " ", ", ", "  "])
+def test_folder_reads_any_separator_and_keeps_values(tmp_path, separator):
+    images(tmp_path / "walk" / "img", range(1, 4))
+    boxes(tmp_path / "walk" / "groundtruth_rect.txt", 3, separator)
+    (sequence,) = read_dataset("folder", tmp_path)
+    assert sequence.name == "walk" and sequence.boxes.dtype == np.float64
+    np.testing.assert_array_equal(sequence.boxes, [[1, 2, 10, 20], [2, 4, 10, 20], [3, 6, 10, 20]])
+    assert sequence.visible.all()
+
+
+def test_folder_may_be_one_sequence(tmp_path, monkeypatch):
+    images(tmp_path / "img", range(2))
+    boxes(tmp_path / "groundtruth_rect.txt", 2)
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path, "."):
+        (sequence,) = read_dataset("folder", root)
+        assert sequence.name == tmp_path.name and len(sequence.frames) == 2
+
+
+def test_folder_orders_frames_by_number_and_ignores_other_files(tmp_path):
+    folder = tmp_path / "a" / "img"
+    folder.mkdir(parents=True)
+    for name in ("frame_10.jpg", "frame_9.PNG", "frame_100.jpg", "._frame_1.jpg", "Thumbs.db"):
+        (folder / name).touch()
+    boxes(tmp_path / "a" / "groundtruth_rect.txt", 3)
+    (sequence,) = read_dataset("folder", tmp_path)
+    assert names(sequence) == ["frame_9.PNG", "frame_10.jpg", "frame_100.jpg"]
+
+
+def test_absent_frames_are_nan_or_zero_rows(tmp_path):
+    images(tmp_path / "a" / "img", range(4))
+    (tmp_path / "a" / "groundtruth_rect.txt").write_text("1,2,3,4\r\nNaN,NaN,NaN,NaN\r\n0,0,0,0\r\n5,6,7,8\r\n\r\n")
+    (sequence,) = read_dataset("folder", tmp_path)
+    assert sequence.visible.tolist() == [True, False, False, True]
+    assert np.isnan(sequence.boxes[1]).all()
+
+
+def test_chosen_names_keep_their_order(tmp_path):
+    for name in ("a", "b", "c"):
+        images(tmp_path / name / "img", [1])
+        boxes(tmp_path / name / "groundtruth_rect.txt", 1)
+    assert [item.name for item in read_dataset("folder", tmp_path, ["c", "a", "c"])] == ["c", "a"]
+    with pytest.raises(SequenceError, match=r"no sequence d; there are a, b, c"):
+        read_dataset("folder", tmp_path, ["d"])
+
+
+def test_otb_is_converted_to_zero_based_boxes(tmp_path):
+    images(tmp_path / "Coke" / "img", range(1, 3))
+    boxes(tmp_path / "Coke" / "groundtruth_rect.txt", 2, "\t")
+    (sequence,) = read_dataset("otb", tmp_path)
+    np.testing.assert_array_equal(sequence.boxes, [[0, 1, 10, 20], [1, 3, 10, 20]])
+
+
+@pytest.mark.parametrize(
+    ("name", "on_disk", "first", "last"),
+    [
+        ("David", range(1, 771), 300, 770),
+        ("Football1", range(1, 76), 1, 74),
+        ("Freeman3", range(1, 462), 1, 460),
+        ("Freeman4", range(1, 285), 1, 283),
+        ("Diving", range(1, 232), 1, 215),
+        ("BlurCar1", range(247, 989), 247, 988),
+        ("BlurCar3", range(3, 360), 3, 359),
+        ("BlurCar4", range(18, 398), 18, 397),
+    ],
+)
+def test_otb_frames_of_sequences_with_an_offset(tmp_path, name, on_disk, first, last):
+    images(tmp_path / name / "img", on_disk)
+    boxes(tmp_path / name / "groundtruth_rect.txt", last - first + 1)
+    (sequence,) = read_dataset("otb", tmp_path)
+    assert (names(sequence)[0], names(sequence)[-1]) == (f"{first:04}.jpg", f"{last:04}.jpg")
+    assert len(sequence.frames) == len(sequence.boxes)
+    assert sequence.boxes[0, 0] == 0
+
+
+def test_otb_tiger1_starts_at_frame_6(tmp_path):
+    images(tmp_path / "Tiger1" / "img", range(1, 355))
+    boxes(tmp_path / "Tiger1" / "groundtruth_rect.txt", 354)
+    (sequence,) = read_dataset("otb", tmp_path)
+    assert names(sequence)[0] == "0006.jpg" and sequence.boxes[0, 0] == 5 and len(sequence.boxes) == 349
+
+
+def test_otb_targets_of_one_folder(tmp_path):
+    for folder in ("Jogging", "Skating2", "Human4"):
+        images(tmp_path / folder / "img", range(1, 3))
+        for target in (1, 2):
+            boxes(tmp_path / folder / f"groundtruth_rect.{target}.txt", 2, first=target)
+    sequences = {item.name: item for item in read_dataset("otb", tmp_path)}
+    assert list(sequences) == ["Human4-2", "Jogging-1", "Jogging-2", "Skating2-1", "Skating2-2"]
+    assert sequences["Jogging-1"].frames == sequences["Jogging-2"].frames
+    assert sequences["Jogging-1"].boxes[0, 0] == 0 and sequences["Jogging-2"].boxes[0, 0] == 1
+
+
+def test_otb_board_has_five_digits_and_kitesurf_png(tmp_path):
+    images(tmp_path / "Board" / "img", range(1, 12), digits=5)
+    images(tmp_path / "KiteSurf" / "img", range(1, 12), suffix=".png")
+    for name in ("Board", "KiteSurf"):
+        boxes(tmp_path / name / "groundtruth_rect.txt", 11)
+    board, kite = read_dataset("otb", tmp_path)
+    assert names(board)[-1] == "00011.jpg" and names(kite)[-1] == "0011.png"
+
+
+def test_uav_parts_share_a_folder(tmp_path):
+    images(tmp_path / "data_seq" / "UAV123" / "bird1", range(1, 800), digits=6)
+    images(tmp_path / "data_seq" / "UAV123" / "car1_s", range(1, 6), digits=6)
+    boxes(tmp_path / "anno" / "UAV123" / "bird1_1.txt", 253)
+    boxes(tmp_path / "anno" / "UAV123" / "bird1_2.txt", 20)
+    (tmp_path / "anno" / "UAV123" / "car1_s.txt").write_text("1,2,3,4\n" + "NaN,NaN,NaN,NaN\n" * 4)
+    (tmp_path / "anno" / "UAV123" / "att").mkdir()
+    sequences = {item.name: item for item in read_dataset("uav123", tmp_path)}
+    assert list(sequences) == ["bird1_1", "bird1_2", "car1_s"]
+    assert names(sequences["bird1_1"])[::252] == ["000001.jpg", "000253.jpg"]
+    assert names(sequences["bird1_2"])[::19] == ["000775.jpg", "000794.jpg"]
+    assert sequences["car1_s"].visible.tolist() == [True, False, False, False, False]
+
+
+def test_uav20l_is_a_list_of_its_own_on_the_same_videos(tmp_path):
+    images(tmp_path / "data_seq" / "UAV123" / "bird1", range(1, 8), digits=6)
+    boxes(tmp_path / "anno" / "UAV20L" / "bird1.txt", 7)
+    (sequence,) = read_dataset("uav20l", tmp_path)
+    assert len(sequence.frames) == 7
+
+
+def test_uav_part_beyond_the_last_image_is_an_error(tmp_path):
+    images(tmp_path / "data_seq" / "UAV123" / "bird1", range(1, 780), digits=6)
+    boxes(tmp_path / "anno" / "UAV123" / "bird1_2.txt", 10)
+    with pytest.raises(SequenceError, match=r"image 780 is missing \(5 of 775\.\.784\)"):
+        read_dataset("uav123", tmp_path)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_lasot_flags(tmp_path, nested):
+    folder = tmp_path / "airplane" / "airplane-1" if nested else tmp_path / "airplane-1"
+    images(folder / "img", range(1, 5), digits=8)
+    boxes(folder / "groundtruth.txt", 4)
+    (folder / "full_occlusion.txt").write_text("0,1,0,0")
+    (folder / "out_of_view.txt").write_text("0,0,1,0\n")
+    (sequence,) = read_dataset("lasot", tmp_path)
+    assert sequence.name == "airplane-1" and sequence.visible.tolist() == [True, False, False, True]
+    (folder / "out_of_view.txt").write_text("0,0,1")
+    with pytest.raises(SequenceError, match=r"out_of_view.txt: 3 labels for 4 images"):
+        read_dataset("lasot", tmp_path)
+    (folder / "out_of_view.txt").unlink()
+    with pytest.raises(SequenceError, match=r"out_of_view.txt: missing"):
+        read_dataset("lasot", tmp_path)
+
+
+def test_lasot_testing_set_chooses(tmp_path):
+    for name in ("cat-1", "cat-2"):
+        folder = tmp_path / "cat" / name
+        images(folder / "img", [1], digits=8)
+        boxes(folder / "groundtruth.txt", 1)
+        for flag in ("full_occlusion.txt", "out_of_view.txt"):
+            (folder / flag).write_text("0")
+    (tmp_path / "testing_set.txt").write_text("cat-2\n")
+    assert [item.name for item in read_dataset("lasot", tmp_path)] == ["cat-2"]
+
+
+def test_got10k_cover_absence_and_order(tmp_path):
+    for name in ("GOT-10k_Val_000001", "GOT-10k_Val_000002"):
+        images(tmp_path / name, range(1, 4), digits=8)
+        boxes(tmp_path / name / "groundtruth.txt", 3)
+        (tmp_path / name / "absence.label").write_text("0\n1\n0\n")
+        (tmp_path / name / "cover.label").write_text("8\n0\n5\n")
+    (tmp_path / "list.txt").write_text("GOT-10k_Val_000002\nGOT-10k_Val_000001\n")
+    second, first = read_dataset("got10k", tmp_path)
+    assert (second.name, first.name) == ("GOT-10k_Val_000002", "GOT-10k_Val_000001")
+    assert first.cover.tolist() == [8, 0, 5] and first.visible.tolist() == [True, False, True] and first.scored
+
+
+def test_got10k_test_split_withholds_boxes(tmp_path):
+    images(tmp_path / "GOT-10k_Test_000001", range(1, 4), digits=8)
+    boxes(tmp_path / "GOT-10k_Test_000001" / "groundtruth.txt", 1)
+    (sequence,) = read_dataset("got10k", tmp_path)
+    assert not sequence.scored and sequence.visible.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("subfolder", ["", "color"])
+def test_vot_polygons(tmp_path, subfolder):
+    images(tmp_path / "bag" / subfolder, range(1, 3), digits=8)
+    (tmp_path / "bag" / "groundtruth.txt").write_text("2,0,4,2,2,4,0,2\n3,0,5,2,3,4,1,2\n")
+    (tmp_path / "list.txt").write_text("bag\n")
+    (sequence,) = read_dataset("vot", tmp_path)
+    assert sequence.polygons.shape == (2, 8)
+    np.testing.assert_array_equal(sequence.boxes, [[0, 0, 4, 4], [1, 0, 4, 4]])
+
+
+def test_vot_masks_are_refused(tmp_path):
+    images(tmp_path / "ants" / "color", [1], digits=8)
+    (tmp_path / "ants" / "groundtruth.txt").write_text("m10,20,5,5,3,4\n")
+    with pytest.raises(SequenceError, match=r"groundtruth.txt:1: expected 4 or 8 numbers, found 'm10"):
+        read_dataset("vot", tmp_path)
+
+
+def write(folder: Path, text: str, count: int = 2) -> Path:
+    images(folder / "img", range(1, count + 1))
+    (folder / "groundtruth_rect.txt").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,3,4\n", r"groundtruth_rect.txt: 1 boxes for 2 images"),
+        ("1,2,3,4\n" * 3, r"groundtruth_rect.txt: 3 boxes for 2 images"),
+        ("1,2,3,4\n1,2,3\n", r"groundtruth_rect.txt:2: expected 4 numbers, found '1,2,3'"),
+        ("1,2,3,4\n1,2,3,x\n", r"groundtruth_rect.txt:2: expected 4 numbers, found '1,2,3,x'"),
+        ("1,2,3,4\n\n1,2,3,4\n", r"groundtruth_rect.txt:2: expected 4 numbers, found ''"),
+        ("1,2,3,4\n1,2,inf,4\n", r"groundtruth_rect.txt:2: expected 4 numbers"),
+        ("nan,nan,nan,nan\n1,2,3,4\n", r"groundtruth_rect.txt:1: frame 1 has no box"),
+        ("1,2,0,4\n1,2,3,4\n", r"groundtruth_rect.txt:1: frame 1 has no box"),
+        ("", r"groundtruth_rect.txt: no boxes"),
+    ],
+)
+def test_bad_ground_truth_is_named(tmp_path, text, message):
+    write(tmp_path / "bad", text)
+    with pytest.raises(SequenceError, match=message) as caught:
+        read_dataset("folder", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_ground_truth_is_named(tmp_path):
+    (write(tmp_path / "bad", "") / "groundtruth_rect.txt").write_bytes(b"\xff\xfe\x00\x9d")
+    with pytest.raises(SequenceError, match=r"groundtruth_rect.txt: cannot be read"):
+        read_dataset("folder", tmp_path)
+
+
+def test_missing_parts_are_named(tmp_path):
+    images(tmp_path / "no_truth" / "img", [1])
+    boxes(tmp_path / "no_images" / "groundtruth_rect.txt", 1)
+    boxes(tmp_path / "empty" / "groundtruth_rect.txt", 1)
+    (tmp_path / "empty" / "img").mkdir()
+    write(tmp_path / "good", "1,2,3,4\n1,2,3,4\n")
+    problems = []
+    assert [item.name for item in read_dataset("folder", tmp_path, problems=problems)] == ["good"]
+    empty, no_images, no_truth = map(str, problems)
+    assert "empty/img: no images" in empty
+    assert "no_images/img: No such file or directory; put the images there" in no_images
+    assert "no_truth/groundtruth_rect.txt: missing" in no_truth
+
+
+@pytest.mark.parametrize("dataset", ["folder", "otb", "uav123", "uav20l", "lasot", "got10k", "vot"])
+def test_an_empty_folder_names_the_layout(tmp_path, dataset):
+    with pytest.raises(SequenceError, match=rf"no sequence found; the {dataset} layout is DIR"):
+        read_dataset(dataset, tmp_path)
+    with pytest.raises(SequenceError, match="no such folder"):
+        read_dataset(dataset, tmp_path / "typo")
+
+
+def test_unknown_dataset_names_the_choices(tmp_path):
+    with pytest.raises(SequenceError, match=r"'otbb'; choose one of folder, otb"):
+        read_dataset("otbb", tmp_path)
+
+
+def test_otb_parts_that_are_missing_are_named(tmp_path):
+    images(tmp_path / "Coke" / "img", [1])
+    boxes(tmp_path / "Deer" / "groundtruth_rect.txt", 1)
+    problems = []
+    assert read_dataset("otb", tmp_path, problems=problems) == []
+    assert "Coke/groundtruth_rect.txt: missing" in str(problems[0])
+    assert "Deer/img: No such file" in str(problems[1])
+
+
+def test_otb_range_that_is_not_on_disk_is_an_error(tmp_path):
+    images(tmp_path / "David" / "img", range(1, 472))
+    boxes(tmp_path / "David" / "groundtruth_rect.txt", 471)
+    with pytest.raises(SequenceError, match=r"image 472 is missing \(299 of 300\.\.770\)"):
+        read_dataset("otb", tmp_path)
+
+
+def test_tcolor128_takes_the_frames_its_file_names(tmp_path):
+    images(tmp_path / "Ball_ce1" / "img", range(1, 12))
+    boxes(tmp_path / "Ball_ce1" / "Ball_ce1_gt.txt", 4)
+    (tmp_path / "Ball_ce1" / "Ball_ce1_frames.txt").write_text("5,8\n")
+    (sequence,) = read_dataset("tcolor128", tmp_path)
+    assert sequence.name == "Ball_ce1" and names(sequence) == ["0005.jpg", "0006.jpg", "0007.jpg", "0008.jpg"]
+    (tmp_path / "Ball_ce1" / "Ball_ce1_frames.txt").write_text("5,12\n")
+    with pytest.raises(SequenceError, match="image 12 is missing"):
+        read_dataset("tcolor128", tmp_path)
+
+
+def test_dtb70_is_a_folder_of_folders(tmp_path):
+    images(tmp_path / "Animal1" / "img", range(3), digits=5)
+    boxes(tmp_path / "Animal1" / "groundtruth_rect.txt", 3)
+    (sequence,) = read_dataset("dtb70", tmp_path)
+    assert sequence.name == "Animal1" and len(sequence.frames) == 3
+
+
+def test_avist_flags_hide_the_target(tmp_path):
+    folder = tmp_path / "sequences" / "bear_in_snow"
+    folder.mkdir(parents=True)
+    for number in range(1, 4):
+        (folder / f"img_{number:05}.jpg").touch()
+    boxes(tmp_path / "anno" / "bear_in_snow.txt", 3, " ")
+    for kind, text in (("full_occlusion", "0\n1\n0\n"), ("out_of_view", "0\n0\n0\n")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f"bear_in_snow_{kind}.txt").write_text(text)
+    (sequence,) = read_dataset("avist", tmp_path)
+    assert sequence.visible.tolist() == [True, False, True] and names(sequence)[0] == "img_00001.jpg"
+    (tmp_path / "out_of_view" / "bear_in_snow_out_of_view.txt").write_text("0\n")
+    with pytest.raises(SequenceError, match="1 labels for 3 images"):
+        read_dataset("avist", tmp_path)
+
+
+def oxuva(root: Path) -> Path:
+    """A video with two targets, annotated every third frame; the second is absent in the middle."""
+    folder = root / "images" / "dev" / "vid0025"
+    images(folder, range(13), digits=6, suffix=".jpeg")
+    for path in folder.iterdir():
+        assert cv2.imwrite(str(path), np.zeros((60, 80, 3), np.uint8))
+    lines = [f"vid0025,obj0000,5,bear,false,unknown,{frame},present,0.25,0.5,0.1,0.4" for frame in (0, 3, 6, 9)]
+    lines += [f"vid0025,obj0001,20,elephant,unknown,false,{frame},present,0.5,1.0,0.5,1.0" for frame in (3, 12)]
+    lines.insert(5, "vid0025,obj0001,20,elephant,unknown,false,6,absent,-1,-1,-1,-1")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "dev.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_oxuva_knows_which_frames_someone_looked_at(tmp_path):
+    first, second = read_dataset("oxuva", oxuva(tmp_path))
+    assert (first.name, second.name) == ("vid0025_obj0000", "vid0025_obj0001")
+    assert len(first.frames) == 10 and names(second) == [f"{number:06}.jpeg" for number in range(3, 13)]
+    np.testing.assert_allclose(first.boxes[[0, 3, 6, 9]], [[20, 6, 20, 18]] * 4)
+    np.testing.assert_allclose(second.boxes[[0, 9]], [[40, 30, 40, 30]] * 2)
+    assert np.flatnonzero(second.annotated).tolist() == [0, 3, 9] and np.flatnonzero(second.visible).tolist() == [0, 9]
+    assert np.isnan(first.boxes[1]).all() and not first.visible[1] and not first.annotated[1]
+
+
+@pytest.mark.parametrize("line", ["vid0025,obj0000,5,bear", "vid0025,obj0000,5,bear,a,b,1,there,0,1,0,1", "vid,"])
+def test_oxuva_names_a_line_it_cannot_read(tmp_path, line):
+    truth = oxuva(tmp_path) / "annotations" / "dev.csv"
+    truth.write_text(truth.read_text() + line + "\n")
+    problems = []
+    assert read_dataset("oxuva", tmp_path, problems=problems)
+    assert len(problems) == 1 and str(problems[0]).startswith(f"{truth}:8: expected video,object,class")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real sequences of ../shared/data")
+def test_real_sequences_are_read():
+    sequences = read_dataset("folder", SHARED)
+    assert len(sequences) > 1
+    for sequence in sequences:
+        assert len(sequence.frames) == len(sequence.boxes) == len(sequence.visible)
+        height, width = read_image(sequence.frames[0]).shape[:2]
+        x, y, w, h = sequence.boxes[0]
+        assert 0 <= x + w / 2 < width and 0 <= y + h / 2 < height
