@@ -17,13 +17,13 @@ from ops.boxes import xywh_to_corners
 from ops.correlation import correlate
 from ops.least_squares import safe_sqrt, steepest_descent
 from ops.prroi_pool import prroi_pool
-from trackers.nets.resnet import BasicBlock, conv, conv_init
+from trackers.nets.resnet import TAP_STRIDES, BasicBlock, conv, conv_init
 
 Array = jax.Array
 Params = dict
 
 FILTER_SIZE = 4
-STRIDE = 16  # pixels of the crop per cell of the features and of the score map
+STRIDE = TAP_STRIDES["layer3"]  # pixels of the crop per cell of the features and of the score map
 BIN_COUNT = 100
 BIN_SIZE = 0.1  # cells
 MIN_FILTER_REG = 1e-3

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from ops.boxes import xywh_to_corners
 from ops.prroi_pool import prroi_pool
-from trackers.nets.resnet import batch_norm
+from trackers.nets.resnet import TAP_STRIDES, batch_norm
 
 Array = jax.Array
 
-FINE, COARSE = 1 / 8, 1 / 16  # cells per pixel of the crop, of layer2 and layer3
+FINE, COARSE = (1 / TAP_STRIDES[tap] for tap in ("layer2", "layer3"))  # cells per pixel of the crop
 PREDICTION_BINS = (5, 3)
 
 _kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")

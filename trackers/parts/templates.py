@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ops import anchors
 from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
@@ -22,7 +23,7 @@ Array = jax.Array
 Response = Any  # what one template sees in the search crops
 
 EXEMPLAR_SIZE = 127  # pixels of a side of a template's crop, in every published model
-STRIDE = 8  # of every network, in crop pixels
+STRIDE = anchors.STRIDE  # crop pixels per cell, of every network
 REGION = Rule(
     f"{EXEMPLAR_SIZE} and a positive multiple of {STRIDE} more",
     lambda value: value > EXEMPLAR_SIZE and (value - EXEMPLAR_SIZE) % STRIDE == 0,
