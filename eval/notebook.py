@@ -1,20 +1,29 @@
-"""What a notebook needs of the browser: boxes drawn with the mouse, a few seconds of a webcam.
+"""What every notebook needs: a process to work in, clips with known boxes, and the browser's mouse and camera.
 
-On Colab what was drawn comes back by itself; any other Jupyter shows the same picture and asks for the line that
-appears under it. IPython is no dependency: whoever calls this from a notebook has it.
+On Colab the boxes that are drawn come back by themselves; any other Jupyter shows the same picture and asks for the
+line that appears under it. IPython is no dependency: a notebook that calls this has it.
 """
 
 import base64
 import json
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from eval.command import prepare_process
 from eval.online import check_box
+from eval.scoring import metrics
+from eval.sources import synthetic
+from eval.sources.clips import Clip, drawn_clip, read_clip
 from eval.sources.video import VideoError
+from trackers.base import Frame
+from trackers.images import frame
+
+SHORT = "NOTEBOOK_SMOKE"  # environment variable: run the short form of a notebook, which tests it
 
 # Boxes lie on the pixels of the image, however large the browser shows it.
 DRAWER = """
@@ -87,6 +96,48 @@ WEBCAM = """
 """
 
 
+def start() -> bool:
+    """Prepares the process as the commands do; True if the notebook is to run in its short form."""
+    prepare_process()
+    return SHORT in os.environ
+
+
+def clip(sequence: Path | str, count: int, *, seed: int) -> Clip:
+    """The first `count` frames of a folder with `img/` and `groundtruth_rect.txt`; of a drawn clip where it is "".
+
+    SequenceError, one line, for a folder that cannot be read.
+    """
+    path = Path(sequence)
+    return read_clip(path.parent, path.name, count) if sequence else drawn_clip(count, seed, hidden=False)
+
+
+def frames(images: Iterable[np.ndarray]) -> Frame:
+    """T images of one size `[H, W, 3]` uint8 RGB -> one Frame `[T, ...]`, for `trackers.run`."""
+    return Frame(*(np.stack(leaves) for leaves in zip(*map(frame, images))))
+
+
+def overlap(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """`[T]` IoU of x, y, w, h boxes `[T, 4]`; nan where the true box is not known."""
+    return metrics.overlaps(boxes, truth)
+
+
+def draw_sequences(folder: Path | str, count: int, length: int) -> Path:
+    """Draws `count` clips of `length` frames into `folder`, in the layout `folder` of `eval.run`; returns it.
+
+    Everything that makes a clip hard is switched on; a frame without the target has the box nan,nan,nan,nan.
+    """
+    folder = Path(folder)
+    config = synthetic.ClipConfig(num_frames=length, **synthetic.HARD)
+    for seed in range(count):
+        images, truth = folder / f"clip{seed}" / "img", []
+        images.mkdir(parents=True, exist_ok=True)
+        for index, example in enumerate(synthetic.clip(config, seed)):
+            cv2.imwrite(str(images / f"{index + 1:04}.jpg"), example.image[..., ::-1])
+            truth.append(example.box if example.visibility > 0 else [np.nan] * 4)
+        np.savetxt(images.parent / "groundtruth_rect.txt", truth, "%.3f", ",")
+    return folder
+
+
 def draw_boxes(image: np.ndarray, *, ask: Callable[[str], str] = input) -> np.ndarray:
     """`[N, 4]` x, y, w, h (0-based pixels) that the reader draws on `[H, W, 3]` uint8 RGB in the browser.
 
@@ -132,8 +183,8 @@ def record_webcam(folder: Path | str, *, count: int = 75, fps: float = 15.0) -> 
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.jpg"):
         old.unlink()
-    for index, frame in enumerate(json.loads(colab.eval_js(script, timeout_sec=60 + count / fps))):
-        (folder / f"{index:04}.jpg").write_bytes(base64.b64decode(frame))
+    for index, encoded in enumerate(json.loads(colab.eval_js(script, timeout_sec=60 + count / fps))):
+        (folder / f"{index:04}.jpg").write_bytes(base64.b64decode(encoded))
     return folder
 
 

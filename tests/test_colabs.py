@@ -1,18 +1,22 @@
-"""The notebooks of colabs/: they run from top to bottom, open with one click, and hold no outputs."""
+"""The notebooks of colabs/: they run from top to bottom, on the public interface, and hold no outputs."""
 
+import ast
 import re
-import tomllib
+import sys
+from types import SimpleNamespace
 
 import nbclient
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
-from tests.helpers import places
+from eval.notebook import SHORT
+from tests.helpers import notebook_pages, places
+from tests.helpers.notebook_pages import NOTEBOOKS
 
 ROOT = places.REPOSITORY
-NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
-OWNER_AND_NAME = URL.removeprefix("https://github.com/")
+OURS = ("ops", "trackers", "eval", "train")
+ADDRESS = "https://github.com/somebody/jaxtrack"
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -22,17 +26,86 @@ def code_of(notebook):
 
 
 @each
-def test_opens_on_colab_and_installs_from_the_projects_address(path):
+def test_badge_and_install_cell_are_those_of_the_projects_address(path):
     notebook = nbformat.read(path, as_version=4)
-    colab = f"https://colab.research.google.com/github/{OWNER_AND_NAME}/blob/main/{path.relative_to(ROOT)}"
-    assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({colab})" in notebook.cells[0].source
-    install, *others = code_of(notebook)
-    assert re.search(rf'%pip install .*"jaxtrack(\[[a-z,]+\])? @ git\+{re.escape(URL)}"', install.source)
-    for cell in (notebook.cells[0], *notebook.cells[1:]):
-        if cell is not install:
-            rest = cell.source.replace(colab, "")
-            assert "github.com" not in rest and "%pip" not in rest, cell.id
-    assert any("NOTEBOOK_SMOKE" in cell.source for cell in others)
+    title, install = notebook.cells[0].source, code_of(notebook)[0].source
+    assert install == notebook_pages.install_cell(path.stem)
+    assert title == notebook_pages.title_cell(path.stem, title)
+    for cell in notebook.cells:
+        if cell.source not in (title, install):
+            assert "github.com" not in cell.source and "%pip" not in cell.source, cell.id
+    if not notebook_pages.has_address(notebook_pages.URL):
+        assert "OWNER" not in path.read_text() and "badge" not in path.read_text()
+
+
+@each
+def test_with_an_address_it_opens_on_colab_and_installs_from_there(path):
+    title = notebook_pages.title_cell(path.stem, "# Title\n\nText.", ADDRESS)
+    colab = f"https://colab.research.google.com/github/somebody/jaxtrack/blob/main/{path.relative_to(ROOT)}"
+    assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({colab})\n\nText." in title
+    assert notebook_pages.title_cell(path.stem, title, "https://github.com/OWNER/jaxtrack") == "# Title\n\nText."
+    install = notebook_pages.install_cell(path.stem, ADDRESS)
+    assert re.search(rf'%pip install .*"jaxtrack(\[[a-z,]+\])? @ git\+{ADDRESS}"', install)
+
+
+@pytest.mark.parametrize("place", [".", "..", "jaxtrack"])
+@each
+def test_the_install_cell_finds_a_clone(path, place, tmp_path, monkeypatch):
+    ran = run_install(path, tmp_path, monkeypatch, place)
+    extras = "[train,export]" if path.stem == "train_dimp" else ""
+    [(command, paths)] = ran
+    assert f'"{(tmp_path / "here" / place).resolve()}{extras}"' in command and "jax==" in command
+    assert paths[0] == str((tmp_path / "here" / place).resolve())
+
+
+def test_the_install_cell_says_what_is_missing(tmp_path, monkeypatch):
+    if notebook_pages.has_address(notebook_pages.URL):
+        pytest.skip("the project has an address to install from")
+    with pytest.raises(ImportError, match="put the folder of the project, jaxtrack, beside this notebook"):
+        run_install(NOTEBOOKS[0], tmp_path, monkeypatch, None)
+
+
+def run_install(path, tmp_path, monkeypatch, place):
+    """Runs the cell where the library is missing, a clone at `place`: [(arguments of pip, sys.path after it)]."""
+    here = tmp_path / "here"
+    here.mkdir()
+    if place is not None:
+        clone = (here / place).resolve()
+        (clone / "trackers").mkdir(parents=True)
+        (clone / "trackers" / "base.py").write_text("")
+    monkeypatch.chdir(here)
+    code = TransformerManager().transform_cell(notebook_pages.install_cell(path.stem))
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    paths, ran = list(sys.path), []
+    monkeypatch.setattr(sys, "path", paths)
+
+    def magic(name, arguments):
+        assert name == "pip"
+        # IPython fills in {names} of the cell.
+        ran.append((arguments.format(**namespace), paths))
+
+    namespace = {"get_ipython": lambda: SimpleNamespace(run_line_magic=magic)}
+    exec(code, namespace)
+    return ran
+
+
+@each
+def test_stands_on_the_public_interface(path):
+    """At most five imports of our packages, all in one cell."""
+    cells = [cell.source for cell in code_of(nbformat.read(path, as_version=4))[1:]]
+    counts = [len(imports_of_ours(TransformerManager().transform_cell(source))) for source in cells]
+    assert 2 <= sum(counts) <= 5 and sum(count > 0 for count in counts) == 1, counts
+
+
+def imports_of_ours(code):
+    nodes = list(ast.walk(ast.parse(code)))
+    named = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    named += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return [name for name in named if name.split(".")[0] in OURS]
 
 
 @each
@@ -55,7 +128,7 @@ def test_readers_find_the_next_notebook():
 @each
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """In the short form, in an empty folder; the figures are there in the end."""
-    monkeypatch.setenv("NOTEBOOK_SMOKE", "1")
+    monkeypatch.setenv(SHORT, "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()

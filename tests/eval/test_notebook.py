@@ -1,4 +1,4 @@
-"""What notebooks ask of the browser, with the browser's answer made up."""
+"""The helpers of the notebooks; what they ask of the browser has made-up answers."""
 
 import base64
 import json
@@ -11,9 +11,36 @@ import numpy as np
 import pytest
 
 from eval import notebook
-from eval.sources import video
+from eval.sources import synthetic, video
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+
+
+def test_clips_are_drawn_or_read_alike(tmp_path):
+    notebook.draw_sequences(tmp_path / "all", 2, 4)
+    read = notebook.clip(tmp_path / "all" / "clip1", 3, seed=0)
+    assert read.boxes.shape == (3, 4) and read.image(2).shape == (240, 320, 3)
+    expected = list(synthetic.clip(synthetic.ClipConfig(num_frames=4, **synthetic.HARD), 1))[2]
+    np.testing.assert_allclose(read.boxes[2], expected.box, atol=1e-3)
+    assert np.abs(read.image(2).astype(int) - expected.image).mean() < 10  # red and blue in their places
+    drawn = notebook.clip("", 3, seed=5)
+    np.testing.assert_array_equal(drawn.boxes[1], list(synthetic.clip(synthetic.ClipConfig(num_frames=3), 5))[1].box)
+    whole = notebook.frames(drawn.image(t) for t in range(3))
+    np.testing.assert_array_equal(whole.image[2, :240, :320], drawn.image(2))
+    assert whole.extent.tolist() == [[240, 320]] * 3
+
+
+def test_overlap_is_unknown_where_the_box_is():
+    boxes, truth = np.array([[0, 0, 4, 4.0]] * 2), np.array([[2, 0, 4, 4], [np.nan] * 4])
+    np.testing.assert_allclose(notebook.overlap(boxes, truth), [1 / 3, np.nan])
+
+
+def test_the_short_form_is_asked_for_by_the_environment(monkeypatch):
+    monkeypatch.setattr(notebook, "prepare_process", lambda: None)
+    monkeypatch.delenv(notebook.SHORT, raising=False)
+    assert notebook.start() is False
+    monkeypatch.setenv(notebook.SHORT, "1")
+    assert notebook.start() is True
 
 
 @pytest.fixture
