@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import trackers
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads
 from trackers.weights.convert import backbone_model
@@ -107,12 +108,14 @@ def card(path: Path, model: str, info: dict[str, Any]) -> str:
 
 def _backbone_lines(path: Path, model: str, backbone: dict[str, Any]) -> list[str]:
     origin = f", from `{backbone['source']}` (sha256 `{backbone['source_sha256']}`)" if "source" in backbone else ""
+    tracker = next((name for name in trackers.names() if trackers.get(name).model == model), None)
+    of = f"--tracker {tracker}" if tracker else f"--model {model}"
     return [
         f"Not in this file. The parts belong to one whose tensors have the sha256 `{backbone['sha256']}`{origin}.",
         "To join both (another backbone is refused):",
         "",
         "```",
-        f"python -m eval.convert BACKBONE {model}.safetensors --model {model} --heads {path.name}",
+        f"python -m eval.convert BACKBONE {model}.safetensors {of} --heads {path.name}",
         "```",
     ]
 

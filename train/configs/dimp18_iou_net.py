@@ -1,6 +1,6 @@
 """The IoU-Net of DiMP-18 and ATOM alone, on harder samples, going on from trained heads.
 
-    python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --model dimp18 --heads HEADS
+    python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18 --heads HEADS
     python -m train.dimp --config train/configs/dimp18_iou_net.py --weights dimp18.safetensors
 
 HEADS are those of `dimp18_heads`. A sample for the IoU-Net needs two crops, not four: three times as many targets in
