@@ -30,12 +30,12 @@ LOCAL_TO_GLOBAL = LostConfig(enter=0.8, leave=0.95, sizes=(399, 527, 655, 783), 
 class DistractorConfig:
     """Distractor-aware re-ranking (Sec. 3.3). The paper leaves many numbers open: h and alpha hat are unofficial."""
 
-    proposals: Annotated[int, Rule(">= 2", lambda value: value >= 2)] = 8  # kept by non-maximum suppression
-    iou_threshold: Annotated[float, PROBABILITY] = 0.5  # above it, two proposals are one
-    min_score: Annotated[float, ANY] = 0.5  # of a distractor (the paper's h)
-    influence: Annotated[float, NOT_NEGATIVE, Search(0.1, 1.0)] = 0.5  # of the distractors (alpha hat)
-    rate: Annotated[float, SHARE, Search(0.003, 0.3, log=True)] = 0.01  # of learning (eta)
-    # Over frames: with weights beta_t, or each new frame weighs `rate`
+    proposals: Annotated[int, Rule(">= 2", lambda value: value >= 2)] = 8  # number that non-maximum suppression keeps
+    iou_threshold: Annotated[float, PROBABILITY] = 0.5  # IoU above which two proposals are one
+    min_score: Annotated[float, ANY] = 0.5  # least score of a distractor (the paper's h)
+    influence: Annotated[float, NOT_NEGATIVE, Search(0.1, 1.0)] = 0.5  # weight of the distractors (alpha hat)
+    rate: Annotated[float, SHARE, Search(0.003, 0.3, log=True)] = 0.01  # learning rate (eta)
+    # Average over frames: with weights beta_t, or with `rate` for each new frame
     average: Annotated[str, one_of("paper", "exponential")] = "paper"
     weight: Annotated[float, NOT_NEGATIVE] = 1.0  # of the similarity, beside the rank that size, aspect and window give
 

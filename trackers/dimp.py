@@ -54,8 +54,8 @@ class Config:
 
 
 DIMP50 = Config(model="dimp50")
-# Ours, for networks trained on few data: a second opinion on the size, which follows the IoU-Net slowly and rests in
-# doubt, and a second look around
+# Ours, for networks trained on small data sets: a second opinion on the size, which follows the IoU-Net slowly and
+# stays as it is in doubt, and a second look around
 HEADS = Config(
     region=RegionConfig(redetection_rings=1),
     refinement=RefinementConfig(size_rate=0.25, min_score=0.4),

@@ -3,8 +3,8 @@
 Sauer et al., "Tracking Holistic Object Representations", BMVC 2019 (arXiv:1907.12920). Nothing is trained. Every
 `dilation` frames the target as it looks now becomes a template: the short-term memory takes it in place of its oldest
 one, the long-term memory if the volume that its templates span grows (`ops.template_memory`). All templates meet the
-same features of the search region; each response is modulated by what all of them see, and the long-term memory has
-the word where the two disagree.
+same features of the search region; each response is modulated by what all of them see, and the long-term memory
+decides where the two disagree.
 
 The paper is followed. What its released code does otherwise is there by name: `diversity="rolled"`,
 `scores="first_frame"`, `siamfc.Config.grid="thor"`, `siamrpn.Config.scale="whole"`.
@@ -35,14 +35,15 @@ class Config:
     """All numbers of THOR around a host. Six-digit numbers are the authors', found by search on the test sets."""
 
     host: siamfc.Config | siamrpn.Config
-    short_slots: Annotated[int, NOT_NEGATIVE]  # 0: no short-term memory
-    # The first template among them; with 1, and no short-term memory, nothing is learned
+    short_slots: Annotated[int, NOT_NEGATIVE]  # slots of the short-term memory; 0: none
+    # Slots of the long-term memory, the first template's among them; 1, and no short-term memory: nothing is learned
     long_slots: Annotated[int, COUNT]
-    bound: Annotated[str, one_of(*BOUNDS)]  # is a new template still the target?
-    # Similarity as a share of the first template's to itself
+    bound: Annotated[str, one_of(*BOUNDS)]  # test of whether a new template is still the target
+    # Least similarity of a new template, as a share of the first template's to itself
     lower_bound: Annotated[float, PROBABILITY, Search(0.2, 0.95)]
-    iou_threshold: Annotated[float, PROBABILITY, Search(0.5, 1.0)]  # below it, the long-term memory has the word
-    # Of the window on templates where they are compared ("tempering"); 0: none
+    # IoU of the two boxes below which the long-term template decides
+    iou_threshold: Annotated[float, PROBABILITY, Search(0.5, 1.0)]
+    # Alpha of the Tukey window on templates that are compared ("tempering"); 0: no window
     tukey_alpha: Annotated[float, PROBABILITY]
     dilation: Annotated[int, COUNT] = 10  # frames from template to template
     modulate: bool = True
@@ -147,7 +148,7 @@ def comparable(taps: Taps, alpha: float | Array) -> Array:
 def remember(remembered: Remembered, template: Template, vector: Array, config: Config) -> Remembered:
     """Both memories after a new template, which is compared by `vector` `[n]`.
 
-    Where the long-term memory had the word in this frame, the short-term memory has drifted off: it starts anew.
+    Where the long-term memory decided in this frame, the short-term memory has drifted off: it starts anew.
     """
     bank, short, gamma = remembered.templates, remembered.short, 1.0
     if config.short_slots:

@@ -29,14 +29,14 @@ class RefinementConfig:
     step_length: Annotated[float, NOT_NEGATIVE] = 1.0
     step_decay: Annotated[float, NOT_NEGATIVE] = 1.0  # factor on the step length after each step
     random_boxes: Annotated[int, NOT_NEGATIVE] = 9  # proposals beside the current box
-    position_jitter: Annotated[float, NOT_NEGATIVE] = 0.1  # of sqrt(w h), uniform in +-half of it
-    size_jitter: Annotated[float, NOT_NEGATIVE] = 0.5  # of sqrt(w h), uniform in +-half of it
+    position_jitter: Annotated[float, NOT_NEGATIVE] = 0.1  # uniform in +-half of this share of sqrt(w h)
+    size_jitter: Annotated[float, NOT_NEGATIVE] = 0.5  # uniform in +-half of this share of sqrt(w h)
     min_side: Annotated[float, POSITIVE] = 1.0  # crop pixels
     max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0
     top_k: Annotated[int, COUNT] = 3  # boxes averaged
-    # Share of the change of the size (its logarithm) that is taken; 1: the peers
+    # Share of the change of the size (its logarithm) that is taken; 1 in the peers
     size_rate: Annotated[float, FACTOR, Search(0.1, 1.0)] = 1.0
-    # The size rests while the classifier's score is not above it; None: the peers
+    # Classifier's score up to which the size stays as it is; None in the peers
     min_score: Annotated[float | None, ANY] = None
 
 

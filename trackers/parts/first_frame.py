@@ -29,13 +29,13 @@ class AugmentationConfig:
 
     # Side of the patch that transforms act on, crop pixels; even like the crop's
     expanded_size: Annotated[int, EVEN] = 576
-    # Of half a crop (y, x)
+    # Shifts (y, x) of the target, in halves of the crop's side
     shifts: Annotated[tuple[tuple[float, float], ...], ANY] = ((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6))
     flip: bool = True
-    # Sigma (y, x), crop pixels
+    # Sigmas (y, x), crop pixels
     blurs: Annotated[tuple[tuple[float, float], ...], POSITIVE] = ((3.0, 1.0), (1.0, 3.0), (2.0, 2.0))
     rotations: Annotated[tuple[float, ...], ANY] = (10.0, -10.0, 45.0, -45.0)  # degrees
-    # Of the crop: flip, blurs and rotations also move by up to half of it
+    # Random shift of flip, blurs and rotations, uniform in +-half of this share of the crop's side
     random_shift: Annotated[float, NOT_NEGATIVE] = 1 / 3
     dropout_copies: Annotated[int, NOT_NEGATIVE] = 2
     dropout_rate: Annotated[float, FRACTION] = 0.2  # share of the channels

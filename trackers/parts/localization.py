@@ -20,13 +20,15 @@ Array = jax.Array
 class LocalizationConfig:
     """Thresholds; the defaults are those of `atom/default`, `dimp18` and `dimp50`."""
 
-    not_found_threshold: Annotated[float, ANY, Search(0.05, 0.5)] = 0.25  # a lower maximum means LOST
-    # Second peak over first: above, a distractor may have been taken
+    not_found_threshold: Annotated[float, ANY, Search(0.05, 0.5)] = 0.25  # score below which the target is LOST
+    # Second peak over first, above which a distractor may have been taken
     distractor_threshold: Annotated[float, NOT_NEGATIVE] = 0.8
-    # Second peak over first: above, the sample is a hard negative
+    # Second peak over first, above which the sample is a hard negative
     hard_negative_threshold: Annotated[float, NOT_NEGATIVE] = 0.5
-    displacement_scale: Annotated[float, NOT_NEGATIVE] = 0.8  # of half the map: farther than this is far
-    neighborhood_scale: Annotated[float, NOT_NEGATIVE] = 2.2  # of the target: no second peak within it
+    # Distance beyond which a peak is far, in halves of the map
+    displacement_scale: Annotated[float, NOT_NEGATIVE] = 0.8
+    # Neighborhood without a second peak, in sizes of the target
+    neighborhood_scale: Annotated[float, NOT_NEGATIVE] = 2.2
     window_output: bool = False  # the first peak is sought under a cosine window
 
 

@@ -26,12 +26,12 @@ class OnlineConfig:
     """What is learned while tracking, and when: the memory of samples and the schedule of updates."""
 
     memory_size: Annotated[int, COUNT]  # samples
-    # Which sample a new one takes the place of, see `ops.sample_memory.insert`
+    # Sample that a new one replaces, see `ops.sample_memory.insert`
     replacement: Annotated[str, one_of(*sample_memory.REPLACEMENTS)]
     train_skipping: Annotated[int, COUNT]  # frames between scheduled updates
     learning_rate: Annotated[float, SHARE, Search(0.003, 0.05, log=True)] = 0.01  # weight of a new sample
     hard_negative_learning_rate: Annotated[float, SHARE] = 0.02  # the same of a frame with a distractor
-    # Of the samples of frame 1 together, which are then never replaced; None: they are samples like all others
+    # Least weight of the samples of frame 1 together, which are never replaced; None: they are like all others
     init_samples_min_weight: Annotated[float | None, SHARE] = 0.25
 
 

@@ -39,22 +39,22 @@ class ScaleFilterConfig:
     context: Annotated[float, POSITIVE] = 1.4  # side of the pooled region over the box's
     scales: Annotated[int, SCALES] = 17
     scale_step: Annotated[float, ABOVE_ONE] = 1.03  # from one scale to the next
-    label_sigma: Annotated[float, POSITIVE] = 0.06  # of the label, logarithm
+    label_sigma: Annotated[float, POSITIVE] = 0.06  # sigma of the label, logarithm of the scale
     # Weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
     ridge: Annotated[float, POSITIVE] = 0.1
-    initial_samples: Annotated[int, COUNT] = 4  # of frame 1
-    # Of the box's sides, uniform in +-: where the localization may be off
+    initial_samples: Annotated[int, COUNT] = 4  # number of samples of frame 1
+    # Jitter of the center, uniform in +-this share of the box's sides: localization may be off by it
     center_jitter: Annotated[float, NOT_NEGATIVE] = 0.05
     init_cg_steps: Annotated[int, COUNT] = 30
     cg_steps: Annotated[int, NOT_NEGATIVE] = 5  # of a scheduled update
     train_skipping: Annotated[int, COUNT] = 5  # frames between scheduled updates
     memory_size: Annotated[int, COUNT] = 20
     learning_rate: Annotated[float, SHARE] = 0.025
-    initial_min_weight: Annotated[float, SHARE] = 0.3  # of the samples of frame 1 together
+    initial_min_weight: Annotated[float, SHARE] = 0.3  # weight of the samples of frame 1 together
     # Score of the localization below which the size is kept and nothing is learned
     min_score: Annotated[float, ANY] = 0.4
     gain: Annotated[float, NOT_NEGATIVE] = 0.6  # share of the measured change (its logarithm) that is followed
-    max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # logarithm, per frame, before the gain
+    max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # greatest change per frame (its logarithm), before the gain
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         if not self.taps:

@@ -23,11 +23,11 @@ class RegionConfig:
 
     image_size: Annotated[int, multiple_of(32)] = 288  # side, pixels; backbones and centered score maps ask for it
     search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0  # side over sqrt(target area)
-    # How positions become whole pixels; the last two are the peers'
+    # Rounding of the crop to whole pixels; the last two are the peers'
     rounding: Annotated[str, one_of("continuous", "pytracking", "pytracking_torch14")] = "continuous"
     border: Annotated[str, one_of("replicate", "inside", "inside_major")] = "replicate"
-    min_side: Annotated[float, POSITIVE] = 4.0  # image pixels; only the IoU-Net makes a target smaller
-    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # see `redetection_offset`; 0: the peers
+    min_side: Annotated[float, POSITIVE] = 4.0  # least side of a target without the IoU-Net, image pixels
+    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # see `redetection_offset`; 0 in the peers
 
 
 def search_crops(box: Box, lost_frames: Array, frame: Frame, factors: Array, config: RegionConfig) -> Crop:
@@ -80,7 +80,7 @@ def redetection_offset(lost_frames: Array, rings: int) -> Array:
 
     0 for the first frame and every second one after it (the target often comes back where it left); the frames
     between walk outwards over a grid of half-overlapping crops, `rings` rings of it, again and again. The cost per
-    frame stays that of one crop. 0 rings: always 0, the peers' behaviour.
+    frame stays that of one crop. 0 rings: always 0, as in the peers.
     """
     grid = [(y, x) for y in range(-rings, rings + 1) for x in range(-rings, rings + 1) if (y, x) != (0, 0)]
     if not grid:

@@ -85,9 +85,10 @@ class LostConfig:
     The last of `sizes` serves all later frames.
     """
 
-    enter: Annotated[float, PROBABILITY]  # a lower score: the target is lost, its box stays
-    leave: Annotated[float, PROBABILITY]  # a higher score ends it
-    sizes: Annotated[tuple[int, ...], REGION]  # of the search region in the first, second, .. frame after the loss
+    enter: Annotated[float, PROBABILITY]  # score below which the target is lost and its box stays
+    leave: Annotated[float, PROBABILITY]  # score above which it is found again
+    # Sizes of the search region in the first, second, .. frame after the loss
+    sizes: Annotated[tuple[int, ...], REGION]
     window_influence: Annotated[float, PROBABILITY]  # while lost
 
 
