@@ -53,7 +53,7 @@ def transform_patch(patch: Array, transforms: tuple[Transform, ...], shifts: Arr
     """The middle of the patch under every transform, its content moved by `shifts`.
 
     patch: `[n, n, C]` float. shifts: `[T, 2]` int32 (down, right), see `sample_shifts`. Returns `[T, out, out, C]`.
-    Outside the (transformed) patch its border is replicated; a blur sees zeros there, as the peer's does. Rotations
+    Outside the (transformed) patch its border is replicated; a blur sees zeros there, as pytracking's does. Rotations
     agree with OpenCV's warpAffine up to that function's rounding of coordinates.
     Raises ValueError for an unknown kind.
     """

@@ -1,7 +1,7 @@
 """Boxes. Inside the project a box is `Box(center, size)` in (y, x); x, y, w, h exists only at the edges.
 
-Pixel i has its centre at coordinate i. The edge convention is 0-based with center = xy + (wh - 1) / 2, so that a
-box x = 0, w = 3 is centred on pixel 1.
+Pixel i has its center at coordinate i. The edge convention is 0-based with center = xy + (wh - 1) / 2, so that a
+box x = 0, w = 3 is centered on pixel 1.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def iou(a: Array, b: Array) -> Array:
 
 
 def giou(a: Array, b: Array) -> Array:
-    """Generalised IoU (Rezatofighi et al. 2019, Eq. 2-3) of x, y, w, h boxes, in (-1, 1]."""
+    """Generalized IoU (Rezatofighi et al. 2019, Eq. 2-3) of x, y, w, h boxes, in (-1, 1]."""
     intersection, union, hull = _overlap(a, b)
     overlap = jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
     return overlap - jnp.where(hull > 0, (hull - union) / jnp.where(hull > 0, hull, 1), 0)

@@ -1,4 +1,4 @@
-"""Sampling a resized window out of a padded frame, with exact or with the peers' rounding.
+"""Sampling a resized window out of a padded frame, exactly or with the rounding of a reference implementation.
 
 Every rule reduces to one list of source positions per axis, so the bilinear sampling is separable: blend two
 rows for every output row, then two columns for every output column. Pixels outside the extent are never read.
@@ -64,17 +64,17 @@ def crop(
 
     border: 'replicate' or 'constant' (`fill` `[C]`) give pixels outside the extent a value. 'inside' shrinks
     the window by at most `max_scale_change` and shifts it until it lies inside the image as far as it can,
-    with what is left replicated; 'inside_major' shrinks only until the first of the two axes fits.
+    and replicates the rest; 'inside_major' shrinks only until the first of the two axes fits.
 
     rounding:
     'continuous': crop pixel u samples image y = center + (u - (out - 1) / 2) side / out; read back as asked.
-    'pytracking': the peer's `sample_patch`: center cut to an integer, every n-th pixel kept if the window is
+    'pytracking': pytracking's `sample_patch`: center cut to an integer, every n-th pixel kept if the window is
       n times larger than the output, side rounded, corners at -(side - 1) / 2 and side / 2 + 1 by true
       division (PyTorch >= 1.5), then cut toward zero; the read-back is that of the corners before the cut.
     'pytracking_torch14': the same with divisions that floor (PyTorch <= 1.4, as when the papers were written).
-    'ltr': the peer's crop of training frames: side rounded up, corner rounded half to even, the last row
-      and column of the image never used. The peer resizes uint8 in fixed point: up to 1 grey level off.
-    'pysot', 'dasiamrpn', 'siamfc': the peers' crops of whole pixels: side rounded half to even; its first pixel is
+    'ltr': pytracking's crop of training frames: side rounded up, corner rounded half to even, the last row
+      and column of the image never used. It resizes uint8 in fixed point: up to 1 gray level off.
+    'pysot', 'dasiamrpn', 'siamfc': the projects' crops of whole pixels: side rounded half to even; its first pixel is
       center - (side + 1) / 2 rounded half up, the same rounded half to even, and center - (side - 1) / 2 rounded half
       to even. They resize uint8 in fixed point, too.
     Raises ValueError for unknown names, a missing or superfluous fill, and an inside border with a rounding other than

@@ -37,7 +37,7 @@ def squared_norm(tree: PyTree) -> Array:
 
 
 def safe_sqrt(x: Array) -> Array:
-    """Square root whose derivative at 0 is 0: residual weights of samples that count for nothing."""
+    """Square root whose derivative at 0 is 0: for the weights of samples that do not count."""
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
@@ -69,7 +69,7 @@ def steepest_descent(
       step_length: factor on the optimal step, > 0. DiMP learns its logarithm.
       min_curvature: floor of the denominator, > 0. DiMP's 1e-8 is one of float32: where |J g|^2 falls below it,
         convergence to further digits is slow.
-      detach_length: n > 0: the gradient is cut before each step i > 0 that is a multiple of n; n <= 0: before
+      detach_length: n > 0: the gradient is stopped before each step i > 0 that is a multiple of n; n <= 0: before
         every step; infinity: never.
       iterates: also return every iterate.
       differentiation: see the module. "implicit" returns no iterates.
@@ -102,7 +102,7 @@ def steepest_descent(
     if differentiation != "implicit":
         return solve(params, _mode(differentiation))
     if iterates:
-        raise ValueError('differentiation="implicit" knows the last iterate only')
+        raise ValueError('differentiation="implicit" gives the last iterate only')
     return _implicit_minimizer(residual_fn, params, args, partial(solve, mode="forward"), implicit_steps)
 
 
@@ -113,7 +113,7 @@ def descent_step(
     step_length: float | Array = 1.0,
     min_curvature: float | Array = 1e-8,
 ) -> PyTree:
-    """One step of `steepest_descent`, for a loop of one's own. The residuals are evaluated once."""
+    """One step of `steepest_descent`, for a loop of your own. The residuals are evaluated once."""
     residuals, jacobian = jax.linearize(lambda params: residual_fn(params, *args), params)
     (gradient,) = jax.linear_transpose(jacobian, params)(residuals)
     curvature = jnp.maximum(squared_norm(jacobian(gradient)), min_curvature)
@@ -165,7 +165,7 @@ def conjugate_gradient(
       method: "fletcher_reeves" or "polak_ribiere".
       preconditioner: `(r, *args) -> M r`, M close to the inverse of A; None is the identity.
       initial: the first x; None is 0.
-      state: what an earlier call returned; None starts afresh.
+      state: what an earlier call returned; None starts from scratch.
       forget: direction forgetting factor in [0, 1]: 0 drops `state`, else its rho is divided by the factor,
         so that the old direction counts less.
       tolerance: stop when `<r, M r> <= tolerance^2 <b, M b>`; 0 stops at an exactly zero residual only.
@@ -240,7 +240,7 @@ def gauss_newton(
       method: of `conjugate_gradient`.
       preconditioner: `(r, *args) -> M r` with the `args` of `residual_fn`; None is the identity.
       state: directions of an earlier call (`cg_state(params)` at first), to which the factor `forget` is
-        applied before every Gauss-Newton step; None starts every step afresh.
+        applied before every Gauss-Newton step; None starts every step from scratch.
       forget: see `conjugate_gradient`.
       differentiation, implicit_steps: as in `steepest_descent`. "implicit" returns no state.
 

@@ -9,9 +9,9 @@ Array = jax.Array
 
 
 def nms(boxes: Box, scores: Array, iou_threshold: float | Array, max_boxes: int) -> tuple[Array, Array]:
-    """Greedy suppression: the best box is kept, all that overlap it by more than the threshold go, and so on.
+    """Greedy suppression: the best box is kept, all that overlap it by more than the threshold are dropped, and so on.
 
-    boxes: N of them. scores: `[N]`; among equals the first wins; a box of score -inf or nan is no candidate.
+    boxes: N of them. scores: `[N]`; among equals the first wins; a box of score -inf or nan is not a candidate.
     Returns the indices `[max_boxes]` int32 of what is kept, the best first, and which of them are valid
     `[max_boxes]` bool; the index is 0 where no candidate was left. Work and memory grow as max_boxes N and N.
     """

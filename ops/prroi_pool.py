@@ -56,7 +56,7 @@ def _mean_of_hats(low: Array, high: Array, cells: Array) -> Array:
 
 @_mean_of_hats.defjvp
 def _mean_of_hats_jvp(primals, tangents):
-    # The fundamental theorem of calculus; the usual rule makes a program ten times as long of the clips.
+    # The fundamental theorem of calculus; the usual rule turns the clips into a program ten times as long.
     low, high, cells = primals
     low_tangent, high_tangent, _ = tangents
     mean = _mean_of_hats(low, high, cells)

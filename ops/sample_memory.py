@@ -1,7 +1,7 @@
 """A memory of training samples with a fixed number of slots; an empty slot has weight 0.
 
-The weights follow the peers' recursion: a sample enters with weight `rate`, the older ones decay by 1 - rate, and
-together the samples of frame 1 may be kept from falling below a share.
+The weights follow pytracking's recursion: a sample enters with weight `rate`, the older ones decay by 1 - rate, and
+the samples of frame 1 together can be kept from falling below a share.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from ops.template_memory import exchange_gains
 Array = jax.Array
 
 REPLACEMENTS = ("min_weight", "next_free", "diversity")
-DIVERSITY_RIDGE = 1e-3  # squared length that every sample has of its own: what differs by less is alike
+DIVERSITY_RIDGE = 1e-3  # squared length added to every sample: what differs by less counts as equal
 
 
 class SampleMemory(NamedTuple):
@@ -30,7 +30,7 @@ class SampleMemory(NamedTuple):
 def create(slots: int, initial_samples: Any, *, replacement: str = "min_weight") -> SampleMemory:
     """A memory that holds the samples of frame 1, pytree of `[initial, ...]`, with equal weights.
 
-    replacement: as `insert` will be told; "diversity" asks for a dict of samples with "features".
+    replacement: as for `insert`; "diversity" asks for a dict of samples with "features".
     Raises ValueError if they are more than `slots`.
     """
     leaves = jax.tree.leaves(initial_samples)
@@ -63,11 +63,11 @@ def insert(
     """The memory after `sample` (pytree as in the memory, without the slot axis) entered with weight `rate`.
 
     initial: number of samples of frame 1, in the first slots. min_initial_weight: their common weight never falls
-    below this and they are never replaced; None: they are samples like all others. replacement: the slot is that of
+    below this and they are never replaced; None: they are samples like any other. replacement: the slot is that of
     least weight ('min_weight', ATOM; the first empty one while there is one) or the next one in order while the
     memory is not full ('next_free', DiMP; the least weight afterwards), or, once it is full, the one whose loss leaves
     the directions of all features the greatest volume ('diversity': THOR's criterion, see `ops.template_memory`; the
-    new sample enters either way, and weights go on as they do). write: where False nothing changes; the
+    new sample enters either way, and weights develop as usual). write: where False nothing changes; the
     cost is that of one slot, not of a copy of the memory.
     Raises ValueError for an unknown replacement.
     """
@@ -122,7 +122,7 @@ def _products(rows: Array, others: Array) -> Array:
 def _insert_weight(memory: SampleMemory, slot: Array, rate: Array | float) -> Array:
     """The new sample outweighs the one written last by 1 / (1 - rate); normalizing makes the others decay.
 
-    The peers' first insertion weighs rate (1 - rate), before normalizing, against all older samples together.
+    pytracking's first insertion weighs rate (1 - rate), before normalizing, against all older samples together.
     """
     weights, last_slot = memory.weights, memory.last_slot
     first = (weights / (1 - rate)).at[slot].set(rate)
@@ -132,7 +132,7 @@ def _insert_weight(memory: SampleMemory, slot: Array, rate: Array | float) -> Ar
 
 
 def _raise_initial(weights: Array, initial: int, least: float | Array) -> Array:
-    """The peers' rule: the first samples share exactly `least`, and the sum exceeds 1 until the next insertion."""
+    """pytracking's rule: the first samples share exactly `least`, and the sum exceeds 1 until the next insertion."""
     raised = weights / (least + jnp.sum(weights[initial:]))
     raised = raised.at[:initial].set(least / initial)
     return jnp.where(jnp.sum(weights[:initial]) < least, raised, weights)

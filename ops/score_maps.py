@@ -80,10 +80,10 @@ def tukey_window(size: int, alpha: float | Array) -> Array:
 
 
 def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, centered: bool = True) -> Array:
-    """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, the peer's FFT written out.
+    """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, its FFT written out.
 
     M[u, i] = (1/n) sum of cos(2 pi k t / n) over k = -(n // 2)..n // 2, t = u n / U - i + (n - kernel_size mod 2) / 2.
-    Even n counts the highest frequency twice, as the peer does: then it does not pass through the samples.
+    Even n counts the highest frequency twice, as pytracking does: then it does not pass through the samples.
     centered: zero displacement is at index `out_size // 2`, else at index 0.
     """
     size = scores.shape[0]

@@ -19,6 +19,7 @@ PAGES = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part == "shared" for part in path.relative_to(ROOT).parts)
 )
+CARDS = sorted((ROOT / "trackers" / "weights" / "released").glob("*.md"))
 README, RESULTS = (ROOT / name for name in ("README.md", "RESULTS.md"))
 URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
@@ -91,6 +92,20 @@ def test_the_figures_of_the_front_page_are_those_of_results(column):
     assert set(named) <= set(trackers.names()) and len(named) >= 8
     for name in set(named) - set(shown):
         assert name not in measured, f"{column} of {name} is measured, but not shown"
+
+
+@pytest.mark.parametrize("page", [ROOT / "trackers" / "README.md", *CARDS], ids=lambda page: page.stem)
+def test_the_figures_of_other_pages_are_those_of_results(page):
+    measured = figures(RESULTS.read_text(), "AUC")
+    found = 0
+    for line in page.read_text().splitlines():
+        named = [measured[name] for name in re.findall(r"`([\w.]+)`", line) if name in measured]
+        for value in re.findall(r"AUC 0(\.\d{3})", line):
+            assert value in named, f"{page.name}: {line}"
+            found += 1
+        for guest, value in re.findall(r"(CSRT|MIL|KCF)(?: has|:)? 0(\.\d{3})", line):
+            assert value == measured[f"OpenCV's {guest}"], f"{page.name}: {line}"
+    assert found
 
 
 def test_the_figure_of_csrt_is_that_of_results():
