@@ -1,6 +1,8 @@
 """What holds for the whole test run: exact matrix products, rank promotion is an error, Ctrl-C is heard, programs are
-compiled with little optimization and shared by all processes."""
+compiled with little optimization and shared by all processes, and dropped where nothing more needs them."""
 
+import ctypes
+import gc
 import os
 import signal
 import tempfile
@@ -9,10 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from eval.command import keep_freed_memory
 from tests.helpers.compilation import little_optimization
 
-keep_freed_memory()
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it
@@ -29,6 +29,29 @@ def pytest_configure(config):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_collection_modifyitems(items):
+    """What shares programs runs on one worker, one after the other: a row of the property table, or else a file."""
+    order = {}
+    for item in items:
+        order.setdefault(group(item), len(order))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: order[group(item)])
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Programs of a group are gone with it: kept, those of a whole run take gigabytes."""
+    if nextitem is not None and group(nextitem) != group(item):
+        jax.clear_caches()
+        gc.collect()
+        if hasattr(ctypes.CDLL(None), "malloc_trim"):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def group(item) -> str:
+    row = item.callspec.params.get("name") if item.path.stem == "test_properties" and hasattr(item, "callspec") else ""
+    return f"{item.path.parent.name}.{item.path.stem}.{row}"
 
 
 @pytest.fixture

@@ -125,7 +125,11 @@ def test_readers_find_the_next_notebook():
         assert set(linked) <= names, path
 
 
-@each
+SHORT = ("track_your_video", "write_your_own_tracker")
+RUN = [pytest.param(path, marks=[pytest.mark.full] * (path.stem not in SHORT)) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUN, ids=[path.stem for path in NOTEBOOKS])
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """In the short form, in an empty folder; the figures are there in the end."""
     monkeypatch.setenv(SHORT, "1")

@@ -396,6 +396,7 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "JAX_COMPILATION_CACHE_DIR": folder, "JAX_PLATFORMS": "cpu", **more}
 
 
+@pytest.mark.full
 def test_killed_at_any_moment_and_gone_on_with(registry, data, tmp_path):
     """SIGKILL: what the next run completes is, byte for byte but for the times, what an undisturbed one writes."""
     assert command(data, tmp_path / "whole", "--set", "jitter=2.0") == 0

@@ -274,7 +274,12 @@ def test_a_float_of_the_config_can_be_batched(name):
     assert_same_boxes(at(swapped.box, 0), at(batched.box, 1))
 
 
-@every_tracker
+# of the first three the others have every part
+OTHERS = ["atom_filterbank", *(name + NARROW for name in ("atom_multiscale", "dimp18"))]
+WITH_GRADIENTS = [pytest.param(name, marks=pytest.mark.full) if name in OTHERS else name for name in ROWS]
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
 def test_gradients_of_a_clip_loss_are_finite(name):
     """Through init, crop, features, localization, refinement and one update, to every group of parameters.
 

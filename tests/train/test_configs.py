@@ -24,7 +24,14 @@ IOU_NET_ONLY = {"dimp18_iou_net"}
 WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+LARGE = ("siamrpnpp_mobilenetv2_stage", "siamrpnpp_resnet50", "dimp50")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.full] * path.stem.startswith(LARGE)) for path in CONFIGS],
+    ids=[path.stem for path in CONFIGS],
+)
 def test_a_setting(path):
     config = read_config(path, [])
     check(config)

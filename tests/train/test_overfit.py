@@ -25,6 +25,7 @@ BACKBONE = places.SHARED / "weights" / "resnet18_imagenet_bnfolded_to_layer3.npz
 FRAMES = 60
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not BACKBONE.is_file(), reason="needs the ImageNet ResNet-18 in ../shared/weights")
 def test_dimp18_overfits_one_clip(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "jit", jit_as_for_users)  # here it is running that takes the time

@@ -229,6 +229,7 @@ def held_out(folder: Path) -> None:
     (folder / "a" / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
 
 
+@pytest.mark.full
 def test_a_run_of_siamfc_is_validated_goes_on_and_is_released(tmp_path, data_dir, capsys):
     assert command("siamfc", tmp_path, data_dir, "--set", "loop.steps=2") == 0
     run = tmp_path / "run"
@@ -248,6 +249,7 @@ def test_a_run_of_siamfc_is_validated_goes_on_and_is_released(tmp_path, data_dir
     assert "| parts | backbone, head |" in out.with_suffix(".md").read_text()
 
 
+@pytest.mark.full
 def test_a_run_of_siamrpn(tmp_path, data_dir):
     assert command("siamrpn", tmp_path, data_dir, "--set", "loop.steps=2") == 0
     run = tmp_path / "run"
