@@ -125,8 +125,8 @@ def test_readers_find_the_next_notebook():
         assert set(linked) <= names, path
 
 
-SHORT = ("track_your_video", "write_your_own_tracker")
-RUN = [pytest.param(path, marks=[pytest.mark.full] * (path.stem not in SHORT)) for path in NOTEBOOKS]
+QUICK = ("track_your_video", "write_your_own_tracker")
+RUN = [pytest.param(path, marks=[pytest.mark.full] * (path.stem not in QUICK)) for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", RUN, ids=[path.stem for path in NOTEBOOKS])
