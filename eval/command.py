@@ -82,11 +82,11 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def reports(*errors: type[Exception], interrupted: str = "nothing was written") -> Callable:
+def reports(*errors: type[Exception], interrupted: str = "nothing was written", failed: int = FAILED) -> Callable:
     """Decorator of a command's `main`, which returns its exit status or None for 0.
 
-    One of `errors` becomes one line on stderr and status 1. Ctrl-C becomes the exception's own words, or `interrupted`,
-    which says what is left and what to do, and status 130.
+    One of `errors` becomes one line on stderr and status `failed`. Ctrl-C becomes one line and status 130: the
+    exception's own words, or `interrupted`, which says what is left and what to do.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -95,7 +95,8 @@ def reports(*errors: type[Exception], interrupted: str = "nothing was written") 
             try:
                 return main(*args, **options) or 0
             except errors as error:
-                return fail(error)
+                fail(error)
+                return failed
             except KeyboardInterrupt as stop:
                 print(f"interrupted: {stop}" if str(stop) else f"interrupted; {interrupted}", file=sys.stderr)
                 return INTERRUPTED

@@ -14,7 +14,6 @@ MemTrack's is a checkpoint of TensorFlow, which must be installed to read it: pi
     python -m eval.convert model.ckpt-100000.index memtrack.safetensors --tracker memtrack
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 
 import trackers
+from eval import command
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads, released
 from trackers.weights.convert import backbone_model, from_peer, holds_backbone_alone, reader
@@ -142,14 +142,10 @@ def _heads_file(model: str, choice: str) -> Path:
     return file
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command.reports(ValueError, failed=2)
+def main(arguments: list[str] | None = None) -> None:
     description, _, examples = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        "python -m eval.convert",
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.make_parser("eval.convert", description, examples)
     convertible = [name for name in models.names() if models.get(name).peer or models.get(name).heads]
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, .npz state dict, or .index of TensorFlow")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
@@ -160,22 +156,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
-    try:
-        model = args.model or trackers.get(args.tracker).model
-        if args.tracker and not (args.heads and model):
-            info = convert_for(args.tracker, args.source, args.destination)
-        else:
-            info = convert(args.source, args.destination, model, args.heads and _heads_file(model, args.heads))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    model = args.model or trackers.get(args.tracker).model
+    if args.tracker and not (args.heads and model):
+        info = convert_for(args.tracker, args.source, args.destination)
+    else:
+        info = convert(args.source, args.destination, model, args.heads and _heads_file(model, args.heads))
     print(f"{args.destination}: {model}, {info['tensors']} tensors, {info['parameters']:,} parameters")
     print(f"source: {args.source}, {info['source_tensors']} tensors, sha256 {info['source_sha256']}")
     if "heads" in info:
         print(f"heads: {info['heads']['source']}, sha256 {info['heads']['source_sha256']}")
     print(f"dropped: {len(info['dropped'])} {', '.join(info['dropped'])}".rstrip())
     print(f"sha256 {files.sha256(args.destination)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tracker with state, for live loops: OpenCV's habit of `init(image, box)`, `ok, box = update(image)`."""
+"""A tracker with state, for live loops, with OpenCV's interface: `init(image, box)`, `ok, box = update(image)`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -91,7 +91,7 @@ class OnlineTracker:
         return trackers.frame(image, self._canvas if fits else None)
 
 
-def load_online(name: str, weights: Path | str | None, assignments: Sequence[str]) -> OnlineTracker:
+def load_online(name: str, weights: Path | str | None = None, assignments: Sequence[str] = ()) -> OnlineTracker:
     """A tracker of the registry by `name`, with `weights` (None: its own) and its config changed by `field=value`.
 
     ValueError or OSError, one line, for an unknown name, weights that do not fit, and a bad assignment.

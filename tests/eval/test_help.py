@@ -6,21 +6,9 @@ import sys
 
 import pytest
 
-from tests.helpers import places
+from tests.helpers.commands import commands
 
-ROOT = places.REPOSITORY
 MOST_LINES = 60
-
-
-def commands() -> list[str]:
-    """The modules of `eval` and `train` that a user calls with `python -m`."""
-    found = []
-    for folder in ("eval", "train"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if re.search('^if __name__ == "__main__":', path.read_text(), re.MULTILINE):
-                parts = path.relative_to(ROOT).with_suffix("").parts
-                found.append(".".join(parts).removesuffix(".__main__"))
-    return sorted(set(found) - {"eval.running.guest_main"})  # started by eval.running.guest
 
 
 def test_the_commands_are_found():

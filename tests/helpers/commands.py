@@ -1,0 +1,16 @@
+"""The commands of the project."""
+
+import re
+
+from tests.helpers import places
+
+
+def commands() -> list[str]:
+    """The modules of `eval` and `train` that a user calls with `python -m`."""
+    found = []
+    for folder in ("eval", "train"):
+        for path in (places.REPOSITORY / folder).rglob("*.py"):
+            if re.search('^if __name__ == "__main__":', path.read_text(), re.MULTILINE):
+                parts = path.relative_to(places.REPOSITORY).with_suffix("").parts
+                found.append(".".join(parts).removesuffix(".__main__"))
+    return sorted(set(found) - {"eval.running.guest_main"})  # started by eval.running.guest
