@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -22,24 +21,11 @@ from eval.sources.layouts import read_dataset
 from eval.sources.sequences import read_image
 from tests.helpers import places, trivial_tracker
 from tests.helpers.disk import small_disk
+from tests.helpers.videos import make_video, rows
 from trackers.images import xywh_to_box
 
 REPOSITORY = places.REPOSITORY
 FRAMES = {"a": 6, "b": 4, "c": 5}
-
-
-def make_video(folder: Path, count: int, sizes: dict[int, tuple[int, int]] | None = None) -> None:
-    """A bright pixel that walks over noise, and the box around it; `sizes` changes the size of single frames."""
-    (folder / "img").mkdir(parents=True)
-    noise = np.random.default_rng(count)
-    boxes = []
-    for t in range(count):
-        image = noise.integers(0, 200, (*(sizes or {}).get(t, (40, 56)), 3), np.uint8)
-        y, x = 10 + t, 12 + 2 * t
-        image[y, x] = 255
-        assert cv2.imwrite(str(folder / "img" / f"{t + 1:04}.png"), image)
-        boxes.append([x - 4.25, y - 3, 9.5, 7])
-    np.savetxt(folder / "groundtruth_rect.txt", boxes, fmt="%.4f", delimiter=",")
 
 
 @pytest.fixture
@@ -59,10 +45,6 @@ def registry(monkeypatch):
 
 def command(data: Path, out: Path, *more: str) -> int:
     return run.main(["--tracker", "dot", "--data_dir", str(data), "--out", str(out), *more])
-
-
-def rows(path: Path) -> np.ndarray:
-    return np.loadtxt(path, delimiter=",", ndmin=2)
 
 
 def summary(out: Path) -> dict:

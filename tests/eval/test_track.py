@@ -1,7 +1,6 @@
 """python -m eval.track: the demo, several targets, and every way a run can end."""
 
 import csv
-import dataclasses
 import itertools
 import json
 import os
@@ -24,28 +23,17 @@ from eval.plots import plot_track
 from eval.sources import synthetic, video
 from eval.sources.video import VideoWriter, open_source
 from tests.helpers import bright_spot, places
-from tests.helpers.bright_spot import frame_with_spot
+from tests.helpers.bright_spot import frame_with_spot, spots
 
 ROOT = places.REPOSITORY
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    threshold: float = 150.0
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
     """Every name is the bright spot tracker."""
-    entry = SimpleNamespace(config=Config(), make=lambda config: bright_spot.make(config.threshold))
+    entry = SimpleNamespace(config=bright_spot.Config(), make=lambda config: bright_spot.make(config.threshold))
     monkeypatch.setattr(trackers, "get", lambda name: entry, raising=False)
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: bright_spot.PARAMS, raising=False)
-
-
-def spots(count, height=48, width=64):
-    """Frames with a spot, and enough dim noise that each takes its share of a video file."""
-    noise = np.random.default_rng(0).integers(0, 90, (count, height, width, 3), np.uint8)
-    return [np.maximum(frame_with_spot(height, width, 5 + 3 * t, 10 + t, 9), noise[t]) for t in range(count)]
 
 
 @pytest.fixture
@@ -215,7 +203,7 @@ def test_a_video_that_cannot_be_written_keeps_the_boxes(clip, tmp_path, monkeypa
 
 def test_a_tracker_that_returns_nan_is_stopped(clip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: {"gain": np.float32(np.nan)})
-    blind = SimpleNamespace(config=Config(), make=lambda config: _nan_after_two())
+    blind = SimpleNamespace(config=bright_spot.Config(), make=lambda config: _nan_after_two())
     monkeypatch.setattr(trackers, "get", lambda name: blind)
     assert run("--video", clip, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
     assert len(rows(tmp_path / "clip_boxes.csv")) == 3
@@ -264,16 +252,15 @@ DRIVER = """
     import itertools, sys, time
     import trackers
     from types import SimpleNamespace
-    from tests.eval import test_track
     from tests.helpers import bright_spot
     tracker = bright_spot.make(150.0)
-    entry = SimpleNamespace(config=test_track.Config(), make=lambda config: tracker)
+    entry = SimpleNamespace(config=bright_spot.Config(), make=lambda config: tracker)
     trackers.get = lambda name: entry
     trackers.load_params = lambda name, weights: bright_spot.PARAMS
     from eval import track
     from eval.sources import video
     def endless(source):
-        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(test_track.spots(10)))
+        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(bright_spot.spots(10)))
         return video.Source("endless", frames, 25.0, None)
     video.open_source = endless
     sys.exit(track.main(["--video", "endless", "--box", "5,10,9,9", "--out", sys.argv[1]]))

@@ -1,5 +1,6 @@
 """A tracker simple enough to know its answer: the box sits on the center of mass of the bright pixels."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,11 @@ from ops.boxes import Box
 from trackers.base import FOUND, LOST, Estimate, Tracker
 
 Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Config:
+    threshold: float = 150.0
 
 
 class State(NamedTuple):
@@ -47,3 +53,9 @@ def frame_with_spot(height: int, width: int, x: int, y: int, side: int = 5) -> n
     image = np.full((height, width, 3), 30, np.uint8)
     image[y : y + side, x : x + side] = 255
     return image
+
+
+def spots(count, height=48, width=64):
+    """Frames with a spot, and enough dim noise that each takes its share of a video file."""
+    noise = np.random.default_rng(0).integers(0, 90, (count, height, width, 3), np.uint8)
+    return [np.maximum(frame_with_spot(height, width, 5 + 3 * t, 10 + t, 9), noise[t]) for t in range(count)]

@@ -12,7 +12,7 @@ import pytest
 
 from eval import run
 from eval.running.guest import Guest, GuestError, GuestProcess
-from tests.eval.test_run import make_video, rows
+from tests.helpers.videos import make_video, rows
 
 # What each does is told by the height of the first image: one command, a sequence for every way to fail.
 GUESTS = """

@@ -8,8 +8,8 @@ import pytest
 import trackers
 from eval import run
 from eval.scoring import got10k
-from tests.eval.test_run import make_video, rows
 from tests.helpers import trivial_tracker
+from tests.helpers.videos import make_video, rows
 
 
 def test_the_toolkit_gets_the_boxes_of_eval_run(tmp_path, monkeypatch):

@@ -16,8 +16,8 @@ import trackers
 from eval import run
 from eval.scoring.regions import region_overlaps
 from eval.toolkits import vot as vot_tracker
-from tests.eval.test_run import make_video, rows
 from tests.helpers import places, trivial_tracker
+from tests.helpers.videos import make_video, rows
 
 REPOSITORY = places.REPOSITORY
 

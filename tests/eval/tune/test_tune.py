@@ -17,10 +17,10 @@ from eval.tune import __main__ as tune
 from eval.tune import batch as tune_batch
 from eval.tune import search as tune_search
 from eval.tune.search import Range, Search
-from tests.eval.test_run import make_video
 from tests.helpers import trivial_tracker
 from tests.helpers.small_trackers import params as formula_params
 from tests.helpers.small_trackers import small
+from tests.helpers.videos import make_video
 from trackers import rules
 from trackers.images import xywh_to_box
 from trackers.rules import SettingError
