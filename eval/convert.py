@@ -151,9 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("destination", type=Path, help="safetensors file to write")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tracker", help="the tracker that the file is for; networks and heads are found from it")
-    what.add_argument(
-        "--model", choices=convertible, help="for bare backbones and experts: the networks that the file is for"
-    )
+    models_text = f"for bare backbones and experts: the networks that the file is for, one of {', '.join(convertible)}"
+    what.add_argument("--model", metavar="MODEL", choices=convertible, help=models_text)
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
     model = args.model or trackers.get(args.tracker).model

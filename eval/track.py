@@ -347,15 +347,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     video.silence_opencv()
     prepare_process()
+    entry = trackers.get(arguments.tracker)
+    config = rules.configure(entry.config, arguments.set)
+    params = trackers.load_params(arguments.tracker, arguments.weights)
     if arguments.video is None:
         source, boxes, truth = demo_clip(arguments.seed)
         print(f"demo: {source.name}, {source.count} frames, tracked by {arguments.tracker}")
     else:
         source, truth = video.open_source(arguments.video), None
         boxes = np.array(arguments.box) if arguments.box else None
-    entry = trackers.get(arguments.tracker)
-    config = rules.configure(entry.config, arguments.set)
-    params = trackers.load_params(arguments.tracker, arguments.weights)
     made_from = {
         "tracker": arguments.tracker,
         "config": settings.plain(config),

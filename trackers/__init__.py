@@ -222,7 +222,7 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
     command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
     if weights is None:
         row = models.get(model)
-        maker = f"make it with {command}" if row.peer or row.heads else "train it (trackers/README.md)"
+        maker = f"make it with {command} (trackers/README.md: from what)" if row.peer or row.heads else "train it"
         raise WeightsError(f"{name} needs a weight file of model {model}: {maker} and give it as weights")
     metadata = files.read_metadata(weights)
     found = metadata["model"]
