@@ -35,7 +35,7 @@ Array = jax.Array
 
 @dataclass(frozen=True)
 class Config:
-    """All numbers of ATOM; the defaults are those of the peer's `atom/default`."""
+    """All numbers of ATOM; the defaults are those of pytracking's `atom/default`."""
 
     backbone: Annotated[str, one_of("resnet18", "filter_bank")] = "resnet18"  # or "filter_bank", which needs no weights
     use_iou_net: bool = True
@@ -81,14 +81,14 @@ class Config:
                 yield "scale_filter.taps", text
 
 
-# The peer's `atom/default_vot`
+# pytracking's `atom/default_vot`
 VOT = Config(
     region=RegionConfig(image_size=224, search_area_scale=4.0, min_side=10.0),
     augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),
     online=replace(Config.online, learning_rate=0.0075, init_samples_min_weight=None),
     localization=LocalizationConfig(-1.0, 100.0, 0.3, 0.7, window_output=True),
 )
-# The peer's `atom/multiscale_no_iounet`
+# pytracking's `atom/multiscale_no_iounet`
 MULTISCALE_SEARCH = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
 # Ours: one crop, a filter over scales, and a second look around where the target was lost
 MULTISCALE = Config(
@@ -253,7 +253,7 @@ def filter_residuals(filter, features, labels, weights, filter_reg, alpha):
 def _learn_first(key: Array, samples: Array, labels: Array, config: Config) -> tuple[Array, Array]:
     """Projection `[C, D]` and filter `[k, k, D]` from the samples `[N, n, n, C]` of frame 1, learned together.
 
-    The peer's setting file asks for Polak-Ribiere, but its optimizer of frame 1 runs Fletcher-Reeves.
+    pytracking's setting file asks for Polak-Ribiere, but its optimizer of frame 1 runs Fletcher-Reeves.
     """
     key_projection, key_filter = jax.random.split(key)
     count, channels = samples.shape[0], samples.shape[-1]

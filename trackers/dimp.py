@@ -34,7 +34,7 @@ Array = jax.Array
 
 @dataclass(frozen=True)
 class Config:
-    """All numbers of DiMP; the defaults are those of the peer's `dimp18` and `dimp50`."""
+    """All numbers of DiMP; the defaults are those of pytracking's `dimp18` and `dimp50`."""
 
     model: Annotated[str, models.with_part(DimpClassifier)] = "dimp18"  # the networks, of `trackers.nets.models`
     region: RegionConfig = RegionConfig()
@@ -45,7 +45,7 @@ class Config:
     hard_negative_steps: Annotated[int, NOT_NEGATIVE] = 1
     localization: LocalizationConfig = LocalizationConfig()
     refinement: RefinementConfig = RefinementConfig()
-    scale_filter: ScaleFilterConfig | None = None  # a second opinion on the area, beside the IoU-Net's; None: the peer
+    scale_filter: ScaleFilterConfig | None = None  # a second estimate of the area; None: as in pytracking
     # Share of the change of area (its logarithm) that is the filter's
     scale_filter_share: Annotated[float, PROBABILITY] = 0.5
 
@@ -62,7 +62,7 @@ HEADS = Config(
     scale_filter=ScaleFilterConfig(),
 )
 TINY = replace(HEADS, model="dimp_tiny")
-# The peer's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
+# pytracking's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
 VOT18 = Config(
     region=RegionConfig(image_size=224, search_area_scale=4.0),
     augmentation=replace(ATOM_AUGMENTATION, expanded_size=448),

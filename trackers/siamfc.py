@@ -41,7 +41,7 @@ class Config:
     upsampling: Annotated[int, COUNT] = 16  # of the response
     # Of the upsampled response; THOR's released host: "thor", see `_upsampled`
     grid: Annotated[str, one_of("whole", "thor")] = "whole"
-    rounding: Annotated[str, one_of("continuous", "siamfc")] = "continuous"  # of the crop; the peer's: "siamfc"
+    rounding: Annotated[str, one_of("continuous", "siamfc")] = "continuous"  # of the crop; "siamfc": siamfc-pytorch's
 
 
 FIVE_SCALES = replace(

@@ -41,7 +41,7 @@ class Config:
     small_share: Annotated[float, PROBABILITY] = 0.004
     lost: LostConfig | None = None
     clip_state: bool = True  # the box is kept in the frame; else only what is reported
-    rounding: Annotated[str, one_of("continuous", "pysot", "dasiamrpn")] = "continuous"  # of the crop; two are peers'
+    rounding: Annotated[str, one_of("continuous", "pysot", "dasiamrpn")] = "continuous"  # of the crop
     # Of the decoded boxes; "whole": of a template of whole image pixels, THOR's released host
     scale: Annotated[str, one_of("exact", "whole")] = "exact"
 
@@ -70,7 +70,7 @@ RESNET50_LT = Config(
     clip_state=False,
 )
 MOBILENETV2 = Config("siamrpnpp_mobilenetv2", 255, 8, penalty_k=0.04, window_influence=0.40, size_rate=0.50)
-# of our heads, whose sizes are less sure than the peer's: found by eval.tune on held-out training videos
+# of our heads, whose sizes are less certain than pysot's: found by eval.tune on held-out training videos
 MOBILENETV2_1_0 = replace(
     MOBILENETV2, model="siamrpnpp_mobilenetv2_1.0", penalty_k=0.12, window_influence=0.2, size_rate=0.133
 )
@@ -148,7 +148,7 @@ def make_matcher(config: Config) -> Matcher:
         ranked = penalty * score * (1 - config.window_influence) + window[..., None] * config.window_influence
         boxes = Box(box.center[None, None, None] + found.center / scale, found.size / scale)
         proposals = Proposals(score, ranked, boxes, penalty * score * config.size_rate)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), proposals)  # the peers' order: anchor, y, x
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), proposals)  # pysot's order: anchor, y, x
 
     return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode)
 

@@ -1,7 +1,7 @@
 """The IoU network of ATOM and DiMP (Danelljan et al. 2019, section 3.2): how well does a box fit the target?
 
 The target's appearance is a pair of modulation vectors that scale the channels of the search image's
-features. The peers modulate the feature maps; here the pooled features are modulated, which is the same
+features. pytracking modulates the feature maps; here the pooled features are modulated, which is the same
 (pooling is linear and works channel by channel) and lets one set of features serve every target in the
 crop.
 """
@@ -25,7 +25,7 @@ _kaiming = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 class IoUNet(nn.Module):
     """Predicts the overlap of boxes with a target that one reference crop shows.
 
-    inner: channels of the two modulation vectors and of every layer but one (256 in all peers). Every
+    inner: channels of the two modulation vectors and of every layer but one (256 in pytracking). Every
     method takes one example or any number of leading batch axes, the same for all arguments; `train`
     normalizes with the statistics over all of them. Boxes are x, y, w, h in pixels of the crop. layer2
     `[.., H/8, W/8, C2]` and layer3 `[.., H/16, W/16, C3]` are taps of the backbone.
@@ -75,7 +75,7 @@ class IoUNet(nn.Module):
     ) -> Array:
         """The target's modulation, features of a search crop, boxes `[.., P, 4]` in it -> overlaps `[.., P]`.
 
-        The value is the network's raw output; the peers train it on 2 IoU - 1. Differentiable in the boxes.
+        The value is the network's raw output; it is trained on 2 IoU - 1. Differentiable in the boxes.
         """
         hidden = []
         layers = (self.fc3_rt, self.fc4_rt)
@@ -110,7 +110,7 @@ class _LinearBlock(nn.Module):
 
 
 def _batch_norm(train: bool) -> nn.Module:
-    return batch_norm("bn", train, nn.initializers.uniform(1.0))  # scale from U(0, 1), as the peers
+    return batch_norm("bn", train, nn.initializers.uniform(1.0))  # scale from U(0, 1), as pytracking
 
 
 def _pool(features: Array, boxes: Array, bins: int, spatial_scale: float) -> Array:

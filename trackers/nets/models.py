@@ -115,7 +115,7 @@ def networks(model: str) -> dict[str, nn.Module]:
 
 
 def init_variables(model: str, key: Array) -> Params:
-    """Random float32 parameters of `model`, initialized as its peer is before training.
+    """Random float32 parameters of `model`, initialized as its reference implementation is before training.
 
     One program, compiled with little optimization: it runs once, and a fast random number generator for
     every shape would take far longer to compile. Not for use inside `jit`.

@@ -1,6 +1,6 @@
 """ResNet-18, ResNet-50 (He et al. 2016) and smaller ones as feature extractors, in torchvision's layout, channels last.
 
-Batch normalization uses the stored statistics unless `train`; padding is symmetric as in the peers' networks
+Batch normalization uses the stored statistics unless `train`; padding is symmetric as in torchvision
 (XLA's "SAME" is not, at stride 2). Nothing after `last_layer` is built.
 """
 
@@ -19,7 +19,7 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 TAP_STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16}  # pixels per cell of what trackers use, also of `filter_bank`
 
-# N(0, sqrt(2 / (kh kw out))), the initialization of every convolution of the peers' backbones and classifiers
+# N(0, sqrt(2 / (kh kw out))), how torchvision's backbones and pytracking's classifiers start
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
     depth: 10, 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32). width: channels of the stem, 64 in the
     paper; each layer has twice those of the one before.
     stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1")
-    instead of the 3x3 one (torchvision, and the peers).
+    instead of the 3x3 one (torchvision, and the trackers).
     """
 
     depth: int = 18

@@ -7,7 +7,7 @@ broadcast in `correlate`: K templates with a leading axis of K meet one search r
 with one feature map for every level.
 
 Region proposal heads return raw logits: class scores `[..., S, S, 2, k]` (index 1 is the object) and box offsets
-`[..., S, S, 4, k]` (dx, dy, dw, dh) for k anchors in every cell, in the peers' order of channels.
+`[..., S, S, 4, k]` (dx, dy, dw, dh) for k anchors in every cell, in the order of channels of DaSiamRPN and pysot.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ class Branches(NamedTuple):
 class SiamFCHead(nn.Module):
     """SiamFC's response: the correlation of the features, times `scale`, plus a learned bias.
 
-    scale: fixed in both peers (siamfc-pytorch's `out_scale`, the original's "adjust" layer with learning rate 0).
+    scale: fixed: siamfc-pytorch's `out_scale`, the original's "adjust" layer with learning rate 0.
     The bias is learned in the original and absent, that is 0, in siamfc-pytorch.
     """
 
@@ -94,7 +94,7 @@ class UpChannelRPN(nn.Module):
 
         def kernels(layer):
             maps = layer(z_taps[0])
-            split = maps.reshape(*maps.shape[:-1], -1, self.channels)  # the peers' channels: kernel, then feature
+            split = maps.reshape(*maps.shape[:-1], -1, self.channels)  # DaSiamRPN's channels: kernel, then feature
             return jnp.swapaxes(split, -1, -2)
 
         return Branches(kernels(self.cls_template), kernels(self.loc_template))

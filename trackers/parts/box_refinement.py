@@ -34,9 +34,9 @@ class RefinementConfig:
     min_side: Annotated[float, POSITIVE] = 1.0  # crop pixels
     max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0
     top_k: Annotated[int, COUNT] = 3  # boxes averaged
-    # Share of the change of the size (its logarithm) that is taken; 1 in the peers
+    # Share of the change of the size (its logarithm) that is taken; 1 in pytracking
     size_rate: Annotated[float, FACTOR, Search(0.1, 1.0)] = 1.0
-    # Classifier's score up to which the size stays as it is; None in the peers
+    # Classifier's score up to which the size stays as it is; None in pytracking
     min_score: Annotated[float | None, ANY] = None
 
 
@@ -54,7 +54,7 @@ def ascend(
 ) -> tuple[Array, Array, tuple[Array, Array]]:
     """`steps` ascents `box += step dIoU/dbox * (w, h, w, h)` of each box on its own.
 
-    Returns the boxes `[P, 4]`, the IoUs `[P]` predicted before the last step (the peer's rule), and the history
+    Returns the boxes `[P, 4]`, the IoUs `[P]` predicted before the last step (pytracking's rule), and the history
     `(boxes [steps, P, 4], iou [steps, P])` before each step.
     """
 
@@ -87,7 +87,7 @@ def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementCo
 def to_crop(box: Box, sample_center: Array, sample_scale: Array, crop_size: int, *, pixel_centers: bool) -> Array:
     """Image box -> x, y, w, h in the crop whose center is `sample_center`, `sample_scale` image px per crop px.
 
-    The networks are trained with x = center - w / 2 (`pixel_centers=False`); the peers' trackers hand them
+    The networks are trained with x = center - w / 2 (`pixel_centers=False`); pytracking's trackers hand them
     x = center - (w - 1) / 2, which puts a centered target on an exact cell of the score map.
     """
     center = (box.center - sample_center) / sample_scale + (crop_size - 1) / 2
@@ -99,7 +99,7 @@ def to_crop(box: Box, sample_center: Array, sample_scale: Array, crop_size: int,
 def to_image(xywh: Array, sample_center: Array, sample_scale: Array, crop_size: int) -> Box:
     """x, y, w, h in the crop -> image box, with the networks' own x = center - w / 2.
 
-    After `to_crop(..., pixel_centers=True)` this drifts by half a crop pixel per frame, as the peers do.
+    After `to_crop(..., pixel_centers=True)` this drifts by half a crop pixel per frame, as in pytracking.
     """
     size = xywh[:1:-1]
     center = (xywh[1::-1] + size / 2 - (crop_size - 1) / 2) * sample_scale + sample_center

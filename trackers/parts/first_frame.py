@@ -24,7 +24,7 @@ Array = jax.Array
 class AugmentationConfig:
     """The samples of frame 1, in this order: identity, shifts, flip, blurs, rotations, dropout copies of the identity.
 
-    The defaults are those of the peer's `dimp18` and `dimp50`: 15 samples.
+    The defaults are those of pytracking's `dimp18` and `dimp50`: 15 samples.
     """
 
     # Side of the patch that transforms act on, crop pixels; even like the crop's
@@ -41,7 +41,7 @@ class AugmentationConfig:
     dropout_rate: Annotated[float, FRACTION] = 0.2  # share of the channels
 
 
-# 30 samples: the peer's `atom/default`, `atom/default_vot` and `dimp18_vot18`
+# 30 samples: pytracking's `atom/default`, `atom/default_vot` and `dimp18_vot18`
 ATOM_AUGMENTATION = AugmentationConfig(
     blurs=((2.0, 0.2), (0.2, 2.0), (3.0, 1.0), (1.0, 3.0), (2.0, 2.0)),
     rotations=(5.0, -5.0, 10.0, -10.0, 20.0, -20.0, 30.0, -30.0, 45.0, -45.0, -60.0, 60.0),

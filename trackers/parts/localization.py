@@ -1,6 +1,6 @@
 """From a score map to a displacement and a verdict: the "advanced localization" of ATOM and DiMP.
 
-The rule is the peers': the highest peak wins, unless a second one, far from the first, is about as high; then
+The rule is pytracking's: the highest peak wins, unless a second one, far from the first, is about as high; then
 the distance to where the target was decides.
 """
 

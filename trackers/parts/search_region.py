@@ -14,20 +14,20 @@ from trackers.rules import NOT_NEGATIVE, POSITIVE, Search, multiple_of, one_of
 
 Array = jax.Array
 
-INSIDE_RATIO = 0.2  # share of the target that must stay in the frame (the peers' `target_inside_ratio`)
+INSIDE_RATIO = 0.2  # share of the target that must stay in the frame (pytracking's `target_inside_ratio`)
 
 
 @dataclass(frozen=True)
 class RegionConfig:
-    """The search crop; the defaults are those of the peers' `dimp18` and `dimp50`, which have no `min_side`."""
+    """The search crop; the defaults are those of pytracking's `dimp18` and `dimp50`, which have no `min_side`."""
 
     image_size: Annotated[int, multiple_of(32)] = 288  # side, pixels; backbones and centered score maps ask for it
     search_area_scale: Annotated[float, POSITIVE, Search(3.5, 6.0)] = 5.0  # side over sqrt(target area)
-    # Rounding of the crop to whole pixels; the last two are the peers'
+    # Rounding of the crop to whole pixels; the last two are pytracking's
     rounding: Annotated[str, one_of("continuous", "pytracking", "pytracking_torch14")] = "continuous"
     border: Annotated[str, one_of("replicate", "inside", "inside_major")] = "replicate"
     min_side: Annotated[float, POSITIVE] = 4.0  # least side of a target without the IoU-Net, image pixels
-    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # see `redetection_offset`; 0 in the peers
+    redetection_rings: Annotated[int, NOT_NEGATIVE] = 0  # see `redetection_offset`; 0 in pytracking
 
 
 def search_crops(box: Box, lost_frames: Array, frame: Frame, factors: Array, config: RegionConfig) -> Crop:
@@ -80,7 +80,7 @@ def redetection_offset(lost_frames: Array, rings: int) -> Array:
 
     0 for the first frame and every second one after it (the target often comes back where it left); the frames
     between walk outwards over a grid of half-overlapping crops, `rings` rings of it, again and again. The cost per
-    frame stays that of one crop. 0 rings: always 0, as in the peers.
+    frame stays that of one crop. 0 rings: always 0, as in pytracking.
     """
     grid = [(y, x) for y in range(-rings, rings + 1) for x in range(-rings, rings + 1) if (y, x) != (0, 0)]
     if not grid:

@@ -118,8 +118,8 @@ def compose(
 
     usual: matchers for a target that is in sight, of which `first` picks one for good on frame 1 (`[]` int32; the only
     one by default). while_lost: for the first, second, .. frame after the loss. follow: the next box. report: what is
-    said of it. memory: None chooses what ranks highest. whole_fill: the border's color is cut to whole numbers, as the
-    peers do.
+    said of it. memory: None chooses what ranks highest. whole_fill: the border's color is cut to whole numbers, as in
+    DaSiamRPN and pysot.
     """
     looks = (*usual, *while_lost)
     memory = memory or Memory(lambda *_: (), lambda remembered, propose, *_: (choose(propose()), remembered))

@@ -1,4 +1,4 @@
-"""The one I/O corner of the core: parameter files, and readers of the peers' checkpoints."""
+"""The one I/O corner of the core: parameter files, and readers of reference checkpoints (of "peers")."""
 
 
 class WeightsError(ValueError):
