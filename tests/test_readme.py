@@ -1,6 +1,8 @@
 """The pages: the front page's code runs, its figures are those of RESULTS.md, and no link leads nowhere."""
 
 import ast
+import functools
+import importlib.util
 import re
 import tomllib
 
@@ -134,6 +136,27 @@ def test_no_link_leads_nowhere(page):
         assert linked.exists(), f"{page.name}: {target}"
         if anchor:
             assert anchor in headings(linked.read_text()), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_settings_exist(page):
+    """Each `python -m MODULE`, each file of ours that a command names, each FIELD of a --set for a tracker."""
+    text = page.read_text()
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        if module.split(".")[0] in ("eval", "train", "tests", "trackers", "ops") and "NAME" not in module:
+            assert importlib.util.find_spec(module) is not None, module
+    for path in re.findall(r"\b((?:train|eval|trackers|tests|ops|colabs)/[\w/.]+\.(?:py|ipynb|safetensors))\b", text):
+        assert "NAME" in path or (ROOT / path).is_file(), path
+    for line in text.splitlines():
+        if not re.search(r"train\.|loader\.|:ENTRY", line):
+            named = [name for name in re.findall(r"--tracker ([\w.]+)", line) if name in trackers.names()]
+            configs = [trackers.get(name).config for name in named or trackers.names()]
+            for field in re.findall(r"--set ([a-z][\w.]*)=", line):
+                assert any(has_field(config, field) for config in configs), f"{field}: {line}"
+
+
+def has_field(config, path):
+    return functools.reduce(lambda found, name: getattr(found, name, None), path.split("."), config) is not None
 
 
 def test_the_placeholder_of_the_projects_address_is_shown_nowhere():
