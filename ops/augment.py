@@ -1,4 +1,4 @@
-"""The samples of frame 1: one patch, larger than needed, seen shifted, flipped, blurred, rotated, rescaled.
+"""The samples of frame 1: one patch, larger than needed, shifted, flipped, blurred, rotated, rescaled.
 
 A list of transforms is static data, so a configuration can hold it; where the content lands may be random. Every
 transform but the rotation is separable: an output row (column) is a weighted sum of a few rows of the patch.

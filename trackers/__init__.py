@@ -1,4 +1,4 @@
-"""jaxtrack: trackers as pure functions. The whole public interface, and the list of what there is in the middle.
+"""jaxtrack: trackers as pure functions. The whole public interface, with the table of trackers in the middle.
 
     tracker, params = trackers.load("dimp_tiny")
     init, track = jax.jit(tracker.init), jax.jit(tracker.track)
@@ -155,7 +155,8 @@ def get(name: str) -> Entry:
 def register(name: str, entry: Entry) -> None:
     """Add a tracker under `name`, for `get`, `load` and every command that runs in this process.
 
-    ValueError for a name that is taken or no file name (results lie in a folder called so), and for what is no Entry.
+    ValueError for a name that is taken or is not a file name (a folder of results has it), and for anything that is
+    not an Entry.
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"tracker {name!r}: a name consists of letters, digits, '_', '-' and '.'")

@@ -64,7 +64,7 @@ def run(tracker: Tracker) -> Callable[[Params, Array, Frame, Box], Estimate]:
 
 
 class Targets(NamedTuple):
-    """Several targets of one video in fixed slots; targets join, leave and are re-initialised by a mask."""
+    """Several targets of one video in fixed slots; targets join, leave and are re-initialized by a mask."""
 
     states: State  # [N, ...] one tracker State a slot
     active: Array  # [N] bool
@@ -96,7 +96,7 @@ def many(tracker: Tracker, slots: int) -> Tracker:
 def set_targets(tracker: Tracker) -> Callable[[Params, Array, Frame, Targets, Box, Array, Array], Targets]:
     """`(params, keys [N], frame, targets, boxes [N, ...], start [N] bool, stop [N] bool) -> Targets`.
 
-    Slots in `start` are initialised (again) on their row of `boxes`, slots in `stop` become idle.
+    Slots in `start` are initialized (again) on their row of `boxes`, slots in `stop` become idle.
     """
 
     def change(params, keys, frame, targets, boxes, start, stop):

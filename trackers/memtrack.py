@@ -109,5 +109,5 @@ def make(config: Config) -> Tracker:
 
 
 def make_matcher(config: Config) -> Matcher:
-    """The template contract of `trackers.siamfc`, with this model's networks; it knows of no memory."""
+    """The template contract of `trackers.siamfc`, with this model's networks; it knows nothing of the memory."""
     return siamfc.make_matcher(config.host)

@@ -134,12 +134,12 @@ def substitute(config: Any, values: Mapping[str, Any]) -> Any:
 
 
 def float_fields(config: Any, prefix: str = "") -> dict[str, float]:
-    """`{dotted path: value}` of the fields that hold a float; whole numbers, None and tuples are none."""
+    """`{dotted path: value}` of the fields that hold a float; not whole numbers, None or tuples."""
     return {path: value for path, value in _paths(config, prefix) if isinstance(value, float)}
 
 
 def _paths(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of every field that is no config itself."""
+    """(dotted path, value) of every field that is not a config itself."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -212,7 +212,7 @@ def _leaves(value: Any, hint: Any, rules: tuple[Rule, ...] = ()) -> Iterator[tup
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    """Whole numbers stand for floats; a bool is no number."""
+    """Whole numbers stand for floats; a bool is not a number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _has_type(value, arguments[0])

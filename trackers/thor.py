@@ -148,7 +148,7 @@ def comparable(taps: Taps, alpha: float | Array) -> Array:
 def remember(remembered: Remembered, template: Template, vector: Array, config: Config) -> Remembered:
     """Both memories after a new template, which is compared by `vector` `[n]`.
 
-    Where the long-term memory decided in this frame, the short-term memory has drifted off: it starts anew.
+    Where the long-term memory decided in this frame, the short-term memory has drifted off: it starts over.
     """
     bank, short, gamma = remembered.templates, remembered.short, 1.0
     if config.short_slots:

@@ -132,7 +132,7 @@ def learn_first(key: Array, taps: Taps, box: Box, crop_size: int, config: ScaleF
 
 
 def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
-    """By which factor `[]` the box (crop pixels) should grow: the best scale, a parabola through its neighbours."""
+    """By which factor `[]` the box (crop pixels) should grow: the best scale, a parabola through its neighbors."""
     response = describe(taps, box, crop_size, config) @ state.filter
     best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
     before, at, after = response[best - 1], response[best], response[best + 1]

@@ -79,7 +79,7 @@ def redetection_offset(lost_frames: Array, rings: int) -> Array:
     """Where to look after `lost_frames` [] frames without the target: `[2]` in units of the crop's side.
 
     0 for the first frame and every second one after it (the target often comes back where it left); the frames
-    between walk outwards over a grid of half-overlapping crops, `rings` rings of it, again and again. The cost per
+    between walk outwards over a grid of half-overlapping crops, `rings` rings of it, repeatedly. The cost per
     frame stays that of one crop. 0 rings: always 0, as in pytracking.
     """
     grid = [(y, x) for y in range(-rings, rings + 1) for x in range(-rings, rings + 1) if (y, x) != (0, 0)]
