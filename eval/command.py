@@ -46,14 +46,14 @@ def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
 def add_sequences(
     parser: argparse.ArgumentParser, text: str = "where the sequences are", *, required: bool = True
 ) -> None:
-    """--data_dir, --dataset and --sequences: what `eval.sources.layouts.read_dataset` is told."""
+    """--data_dir, --dataset and --sequences: the arguments of `eval.sources.layouts.read_dataset`."""
     parser.add_argument("--data_dir", type=Path, required=required, help=text)
     parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
     parser.add_argument("--sequences", type=names, metavar="A,B", help="default: all")
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    """What every command is told that tracks a benchmark's sequences."""
+    """The options of every command that tracks a benchmark's sequences."""
     add_tracker_changes(parser)
     add_sequences(parser)
     parser.add_argument("--out", type=Path, required=True, help="results go below it, by tracker")
@@ -143,7 +143,7 @@ def enable_compilation_cache() -> Path:
     """Keep compiled programs on disk, so that only the first run on a machine compiles; returns the folder.
 
     The folder is `$JAX_COMPILATION_CACHE_DIR` or `~/.cache/jaxtrack/xla` (below `$XDG_CACHE_HOME` where set);
-    JAX warns and goes on where it cannot be written. Programs that compile in under half a second are not
+    Where it cannot be written, JAX warns and continues. Programs that compile in under half a second are not
     kept.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

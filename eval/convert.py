@@ -5,7 +5,7 @@
 
 The source is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose other
 parts ("heads") come with this package: what the file holds decides. --heads FILE joins heads of your own training.
---model says it by the networks instead, for what no tracker is: a bare backbone to train on, say.
+--model names the networks instead, for files that are for no tracker, such as a bare backbone to train on.
 
     python -m eval.convert resnet50-0676ba61.pth r50.safetensors --model resnet50
 

@@ -27,7 +27,7 @@ class OnlineTracker:
     Images are `[H, W, 3]` uint8 RGB (OpenCV's cameras give BGR: `image[..., ::-1]`); gray and four-channel
     images are converted. Boxes are x, y, w, h in pixels, 0-based. Images lie on canvases of a few sizes
     (`trackers.images.canvas_size`); `max_size` (height, width) names one canvas for all images up to that size.
-    An image of another size may come at any time: a new canvas costs one compilation, nothing else changes.
+    An image of another size may come at any time: a new canvas costs one compilation and changes nothing else.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def plot_roofline(path: Path | str, rows: dict[str, dict[str, Any]], peaks: dict
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, drawn off screen."""
+    """An empty figure, `width` by `height` inches, drawn off screen."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -6,8 +6,8 @@
 Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
 prints a table. The same command again resumes an interrupted or killed run. Exit status 0; 1 where a sequence had to be
 skipped (each is named) or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
-vot_multistart starts the tracker several times per sequence (eval/running/restarts.py). `--guest` runs somebody else's
-tracker (eval/running/guest.py). At size: `--workers N` threads, `--batch N` sequences in one call
+vot_multistart starts the tracker several times per sequence (eval/running/restarts.py). `--guest` runs a tracker of
+another project (eval/running/guest.py). At size: `--workers N` threads, `--batch N` sequences in one call
 (eval/running/lanes.py), `--shard I/N` or `--distributed` processes on any hosts.
 """
 
@@ -66,7 +66,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="sequences of like image size tracked in one call (worth it on an accelerator)",
+        help="sequences of similar image size tracked in one call (pays on an accelerator)",
     )
     parser.add_argument(
         "--shard",
@@ -180,7 +180,7 @@ def _conclude(report: Report, unreadable: list[SequenceError]) -> int:
     if not report.interrupted:
         return status
     done, left = len(report.summary["sequences"]), len(report.summary["missing"])
-    print(f"interrupted: {done} sequences finished, {left} left; the same command goes on", file=sys.stderr)
+    print(f"interrupted: {done} sequences finished, {left} left; the same command resumes", file=sys.stderr)
     return command.INTERRUPTED
 
 

@@ -4,8 +4,8 @@
     python -m eval.track --video clip.mp4 --box 120,80,40,60 --box 300,90,30,70 --out tracked.webm
 
 The demo draws a synthetic clip, tracks it with the tracker whose weights come with the package, and writes an
-annotated video, the boxes and a plot into demo/. Exit code 0; 1 on an error, which one line names; 130 after Ctrl-C,
-with everything up to then written.
+annotated video, the boxes and a plot into demo/. Exit status 0; 1 after an error, which one line names; 130 after
+Ctrl-C, with everything up to then written.
 """
 
 import argparse
@@ -285,7 +285,7 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
     write_atomically(files.csv, boxes_csv(run))
     write_atomically(files.json, boxes_json(run, made_from))
     measured, count = speed(run), len(run.tracked[0].boxes)
-    print(f"compiled in {measured['compile_s']:.1f} s (not counted below; the next run is spared most of it)")
+    print(f"compiled in {measured['compile_s']:.1f} s (not counted below; the next run reuses most of it)")
     if len(run.tracked) > 1:
         targets = f"{count} target{'s' * (count > 1)}"
         rate = f"{measured['fps']:.1f} fps ({measured['ms_per_frame']:.1f} ms a frame)"

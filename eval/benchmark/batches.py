@@ -2,7 +2,7 @@
 
 Whole passes over the same sequences by the code of `eval.run`, decoding included, compilation and writing left out:
 one after another, several side by side in threads (`--workers`), several in one call (`--batch`). The ways take turns,
-so that a disturbance of the machine meets all alike.
+so that a disturbance of the machine affects all of them.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The networks of the Siamese trackers in PyTorch, with our parameters: what `eval.benchmark --torch` sets ours beside.
 
-As the peers write them, batch normalization and activation as layers of their own; with channels first, as the peers
-have them, or last, which is faster for some. PyTorch is imported only when it is asked for, and timed in a process of
-its own: beside JAX in one process it is slower.
+As in the reference implementations, batch normalization and activation are separate layers; channels come first, as
+there, or last, which is faster for some. PyTorch is imported only when it is asked for, and timed in a separate
+process: beside JAX in one process it is slower.
 """
 
 import multiprocessing

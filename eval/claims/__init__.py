@@ -1,1 +1,1 @@
-"""What the papers claim, measured and drawn on weights at hand."""
+"""What the papers claim, measured and drawn for your weights."""

@@ -3,8 +3,8 @@
     python -m eval.claims.memory --out memory.png
     python -m eval.claims.memory --weights memtrack.safetensors --data_dir SEQUENCES --sequence NAME --out memory.png
 
-Without a sequence a clip is drawn in which the target passes behind something. Exit code 0; 1 on an error, which one
-line names.
+Without a sequence a clip is drawn in which the target passes behind something. Exit status 0; 1 after an error, which
+one line names.
 """
 
 import argparse
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("memory.png"), help="PNG to write (default: memory.png)")
     parser.add_argument("--data_dir", type=Path, help="folder of sequences (layout `folder`)")
     parser.add_argument("--sequence", help="one of them")
-    parser.add_argument("--frames", type=int, default=120, help="at most so many from the first on (default: 120)")
+    parser.add_argument("--frames", type=int, default=120, help="at most, from the first one on (default: 120)")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn clip")
     return parser
 

@@ -1,8 +1,8 @@
-"""Three findings of the papers of the Siamese family, as figures and tables of the weights at hand.
+"""Three findings of the Siamese papers, as figures and tables for your weights.
 
 * `center-bias`: a network with padding learns where targets are in its training crops unless they are moved there
   (Li et al. 2019, section 3.1): the mean response, and the score of a target away from the middle.
-* `levels`: what every level of SiamRPN++ says alone, and all of them together (section 3.2).
+* `levels`: what each level of SiamRPN++ contributes alone, and all of them together (section 3.2).
 * `heads`: the parameters and the time of an up-channel and of a depthwise head (section 3.3).
 
     python -m eval.claims.siamese center-bias --tracker siamrpnpp_mobilenetv2_1.0 --data_dir clips --out bias.png \
@@ -41,7 +41,7 @@ from trackers.parts import templates
 from trackers.rules import SettingError
 
 Params = Any
-RINGS = (0, 16, 32, 48, 64, 80)  # crop pixels: bounds of the distances that are told apart
+RINGS = (0, 16, 32, 48, 64, 80)  # crop pixels: bounds of the rings of distance
 
 
 class Example(NamedTuple):
@@ -55,7 +55,7 @@ class Example(NamedTuple):
 
 
 class CenterBias(NamedTuple):
-    """What a network answers where, when targets are everywhere alike."""
+    """Where a network responds when targets are equally likely everywhere."""
 
     response: np.ndarray  # [S, S] mean of the best anchor's score in each cell
     score: np.ndarray  # [rings] mean score at the target, by its distance from the middle (`RINGS`)
@@ -124,7 +124,7 @@ def levels(params: Params) -> dict[str, dict[str, float]]:
 
 
 def with_level(params: Params, name: str) -> Params:
-    """The parameters of a head that listens to one of its `levels` alone: the others' last layers are 0."""
+    """The parameters of a head that uses only one of its `levels`: the last layers of the others are 0."""
     head = dict(params["head"]["params"])
     for output, shares in levels(params).items():
         for index, (level, share) in enumerate(shares.items()):

@@ -1,4 +1,4 @@
-"""What a device reaches at best, measured, and what a program asks of it: the share of the roofline.
+"""The measured peak of a device and what a program asks of it: the share of the roofline.
 
 No program is faster than its floating point operations at the rate of a large matrix product, nor than the bytes it
 moves at the rate of a large copy (Williams, Waterman and Patterson, "Roofline", CACM 2009). The share is that bound

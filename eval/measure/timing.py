@@ -22,7 +22,7 @@ def compile_timed(
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
     """Seconds of each call, `[repeats]`, after `warm_up` that are not counted.
 
-    All calls take turns, so that a disturbance of the machine meets all alike.
+    All calls take turns, so that a disturbance of the machine affects all of them.
     """
     seconds = {name: [] for name in calls}
     for _ in range(repeats + warm_up):

@@ -5,7 +5,7 @@
 RESULTS are folders of one tracker as `python -m eval.run` writes them, or of any format `eval.formats` reads;
 NAME=FOLDER gives a name. A .json file of scores (name -> {"sequences": {sequence: auc}}) adds rows without boxes.
 Folders of the same tracker and config with different seeds become one row with a standard deviation. Without
---data_dir, the page holds what summary.json says, and no curves. Exit code 0; 1 where a result was skipped or nothing
+--data_dir, the page holds what summary.json says, and no curves. Exit status 0; 1 where a result was skipped or nothing
 can be written.
 """
 

@@ -1,4 +1,4 @@
-"""What takes part in a run: a tracker of ours, or a guest."""
+"""What takes part in a run: one of our trackers, or a guest."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from trackers.rules import SettingError
 
 
 class Entrant(NamedTuple):
-    """What takes part in a run: a tracker of ours, or a guest."""
+    """A tracker or a guest, as a run sees it."""
 
     name: str  # folder of its results
     settings: dict[str, Any]  # JSON-ready: what its results are made from

@@ -36,7 +36,7 @@ def run_sequences(
 
     `made_from` (JSON-ready: tracker, config, seed, weights, ...) is what results must have been made from to
     be kept. `workers` threads track one sequence each; speed is measured with all of them running. `batch` sequences
-    of one canvas are tracked in one call (eval.running.lanes), which leaves `workers` nothing to do. `shard` =
+    of one canvas are tracked in one call (eval.running.lanes), which makes `workers` unnecessary. `shard` =
     (i, n) tracks every n-th sequence from the i-th on. Order and shards do not matter. `jitter`, drawn from `seed`: see
     `first_box`. `wait`, of several processes, returns when the other shards are done too: the first then writes the
     summary, and what it lacks is among its problems. An unreadable sequence and one on which a guest fails become a
@@ -79,7 +79,7 @@ def run_sequences(
     report.summary = summarize(folder, starts, made_from, entrant.versions)
     speed = {**entrant.speed(), "workers": workers, "batch": batch}
     if batch > 1:
-        speed["timed"] += f"; a call tracks {batch} sequences and each has its share of it"
+        speed["timed"] += f"; a call tracks {batch} sequences and its time is divided among them"
     report.summary["speed"] |= speed
     results.write_summary(folder, report, mine, None if wait is None else shard[0])
     return report

@@ -1,4 +1,4 @@
-"""Trackers of others in a benchmark run: any callable with OpenCV's habit, in a process and environment of its own.
+"""Trackers of other projects in a benchmark run: any callable with OpenCV's interface, in a process of its own.
 
     python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
     python -m eval.run --guest mine.tracker:make --data_dir DIR --out OUT

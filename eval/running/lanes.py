@@ -57,7 +57,7 @@ class Progress(NamedTuple):
     """A frame of a sequence has been tracked, or cannot be."""
 
     sequence: Sequence
-    outcome: TrackResult | SequenceError | AloneError | None  # None: it goes on
+    outcome: TrackResult | SequenceError | AloneError | None  # None: not finished yet
 
 
 def group_by_canvas(

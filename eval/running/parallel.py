@@ -47,13 +47,13 @@ def join_processes() -> tuple[int, int]:
     for the others. SettingError where there is no such job.
     """
     try:
-        jax.distributed.initialize(shutdown_timeout_seconds=WEEK)  # whoever is done first waits for the slowest
+        jax.distributed.initialize(shutdown_timeout_seconds=WEEK)  # the first to finish waits for the slowest
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SettingError(f"--distributed: no job of several processes ({reason}); start it with srun, say") from error
+        raise SettingError(f"--distributed: no job of several processes ({reason}); start it with e.g. srun") from error
     return jax.process_index(), jax.process_count()
 
 
 def wait_for_processes() -> None:
-    """Returns when all processes have come here (or to their end); the last that a process does with the others."""
+    """Return when all processes have come here or ended; nothing may be done together after that."""
     jax.distributed.shutdown()

@@ -122,7 +122,7 @@ def track_runs(protocol: str, session: Session, sequence: Sequence) -> list[list
 
 
 def _regions(sequence: Sequence) -> np.ndarray:
-    """`[T, 4 or 8]` true regions; SequenceError where a frame has none, for which a failure cannot be told."""
+    """`[T, 4 or 8]` true regions; SequenceError where a frame has none: a failure could not be detected there."""
     absent = np.flatnonzero(~sequence.visible)
     if len(absent):
         raise SequenceError(
@@ -146,8 +146,8 @@ def run_protocol(
 ) -> Report:
     """Track those of `selected` that are not finished in `folder`, then measure all that are; writes summary.json.
 
-    `workers`, `shard` and `wait` as of `eval.running.folder.run_sequences`; `session` is called with an event that ends
-    it. A sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
+    `workers`, `shard` and `wait` as for `eval.running.folder.run_sequences`; `session` is called with an event that
+    ends it. A sequence that cannot be run becomes a line of `problems`; ResultError where results cannot be written.
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     report, mine = Report(), selected[shard[0] :: shard[1]]

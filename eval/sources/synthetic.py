@@ -1,4 +1,4 @@
-"""Procedural tracking clips: a textured target among look-alikes on a moving scene, with exact boxes.
+"""Procedural tracking clips: a textured target among look-alikes in a moving scene, with exact boxes.
 
 A clip is a `Scene` (everything drawn once: background, sprites, trajectories) and `render(scene, t)`, which
 draws any one frame, in any order; nothing but the scene is held in memory. The same configuration and seed
@@ -333,7 +333,7 @@ def _actor(rng, config: ClipConfig, family: str, style: int, hue: float, size: f
 
 
 def _occluder(rng, config: ClipConfig, target: tuple[Sprite, Track], camera: np.ndarray):
-    """Something standing where the target passes at some time, wide enough to cover about half of it.
+    """An obstacle on the target's path, wide enough to cover about half of the target.
 
     Where the path allows, it is clear of the target in the first frame.
     """

@@ -7,8 +7,8 @@
 Rectangles, one object, one color image a frame, as files. Without --ini it waits for the toolkit. Every initialization
 starts from the same seed, and compiles all it will need, so that the times of frames hold no compilation. The toolkit
 may live in an environment of its own (0.7.4 and 0.9.0 are tried, with attributee 0.1.8, whose 0.1.10 they cannot import
-under Python 3.11; multi-start experiments fail inside 0.8.1 and 0.9.0, whatever the tracker). Exit code 0 when the
-toolkit is done, 1 on an error, which one line names.
+under Python 3.11; multi-start experiments fail inside 0.8.1 and 0.9.0, whatever the tracker). Exit status 0 when the
+toolkit is done, 1 after an error, which one line names.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     command.add_tracker_changes(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ini", action="store_true", help="print the entry for the toolkit's trackers.ini, no more")
+    parser.add_argument("--ini", action="store_true", help="only print the entry for the toolkit's trackers.ini")
     parser.add_argument("--name", help="of the entry (default: the tracker's)")
     return parser.parse_args(argv)
 

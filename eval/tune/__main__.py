@@ -6,10 +6,10 @@
 Never on sequences that the result is to be reported on. The gain is measured by cross-validation: a search that has
 not seen a sequence chooses the setting that is scored on it. The last line printed is the setting chosen on all
 sequences, with that gain and its confidence interval. Writes OUT/tune/<tracker>/trials.json (every setting's AUC on
-every sequence, as soon as it is known) and summary.json; the same command goes on where it was stopped, also with more
+every sequence, as soon as it is known) and summary.json; the same command resumes after an interruption, also with more
 trials or another search. `--search random` tries every setting on every sequence, `halving` drops the worse half on few
-sequences, and `optuna`, which learns from the scores, starts anew in every fold and so costs a multiple. `--benchmark`
-measures settings per minute instead. Exit codes as of eval.run.
+sequences, and `optuna`, which learns from the scores, starts over in every fold and so costs several times as much.
+`--benchmark` measures settings per minute instead. Exit status as for eval.run.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
 def benchmark(
     make: Callable[[Any], Tracker], config: Any, search: Search, params, selected: list[Sequence]
 ) -> dict[str, Any]:
-    """Settings per minute at 1, 2, 4, .. `batch` settings a call, and with a program for each setting, as of eval.run.
+    """Settings per minute at 1, 2, 4, .. `batch` settings a call, and with a program for each setting, as in eval.run.
 
     Every round runs the same `batch` settings on all sequences with each size, sizes in turns, compiled before; and one
     setting with a program of its own, whose compilation is part of its time.
@@ -245,7 +245,7 @@ def benchmark_table(measured: dict[str, Any]) -> str:
 def parse_ranges(config: Any, texts: list[str]) -> tuple[Range, ...]:
     """`field=low:high` or `field=low:high:log` each; none: those at the fields of the config.
 
-    SettingError, one line, for what is no range and where an end of it breaks a rule of the config.
+    SettingError, one line, for a malformed range, and where one of its ends breaks a rule of the config.
     """
     ranges = tuple(map(_parse_range, texts))
     ranges = ranges or tuple(Range(field, *where) for field, where in rules.searches(config).items())
@@ -270,7 +270,7 @@ def _parse_range(text: str) -> Range:
     except ValueError:
         raise SettingError(f"--range {text}: not field=low:high or field=low:high:log") from None
     if scale not in ("", "log") or not found.low < found.high or (found.log and found.low <= 0):
-        raise SettingError(f"--range {text}: needs low < high, above 0 with :log, and no more")
+        raise SettingError(f"--range {text}: needs low < high, and low > 0 with :log")
     return found
 
 
@@ -300,7 +300,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command.reports(SequenceError, ResultError, SettingError, interrupted="the same command goes on")
+@command.reports(SequenceError, ResultError, SettingError, interrupted="the same command resumes")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     problems: list[SequenceError] = []

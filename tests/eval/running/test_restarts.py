@@ -116,7 +116,7 @@ def test_a_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(restarts, "track_runs", spy)
     assert command(data, tmp_path, "vot_reset") == 130
-    assert "interrupted: 1 sequences finished, 1 left; the same command goes on" in capsys.readouterr().err
+    assert "interrupted: 1 sequences finished, 1 left; the same command resumes" in capsys.readouterr().err
     assert summary(tmp_path, "vot_reset")["missing"] == ["jumps"]
     assert command(data, tmp_path, "vot_reset") == 0 and tracked == ["jumps", "jumps"]
     assert command(data, tmp_path, "vot_reset", "--seed", "1") == 1
