@@ -54,7 +54,7 @@ def run_sequences(
         results.write_result(folder, sequence.name, result)
 
     def track_together() -> list[Sequence]:
-        """Those that must be tracked alone."""
+        """The sequences that must be tracked alone."""
         alone = []
         with closing(entrant.together(batch, mine, {item: starts[item] for item in pending})) as frames:
             for sequence, outcome in frames:
@@ -90,11 +90,11 @@ def summarize(
 ) -> dict[str, Any]:
     """Scores and speed of every sequence of `starts` that is finished, and their means over sequences.
 
-    `starts`: the first box of each, which tells its result from one that started elsewhere.
+    `starts`: the first box of each; a result that started from another box does not count.
 
     Scores are those of `metrics.score_sequence`, None where the benchmark withholds the boxes. fps of a
-    sequence is (T - 1) / seconds of tracking; the mean's is over all frames. Initialization is not part of
-    it.
+    sequence is (T - 1) / seconds of tracking; the mean's is over all frames. Initialization does not
+    count.
     """
     rows, tracking = {}, []
     for sequence, box in starts.items():
@@ -134,7 +134,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as lines of text: one a sequence, then the mean."""
+    """The summary as lines of text: one per sequence, then the mean."""
     columns = ("auc", "precision20", "norm_precision", "fps", "frames")
     rows = {**summary["sequences"], f"mean of {len(summary['sequences'])}": summary["mean"]}
     width = max(len(name) for name in rows)

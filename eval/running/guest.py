@@ -36,7 +36,7 @@ class GuestError(ValueError):
 
 @dataclass(frozen=True)
 class Guest:
-    """Whom to start, and how."""
+    """Which tracker to start, and how."""
 
     name: str  # csrt, kcf, mil or MODULE:CALLABLE
     python: Path = Path(sys.executable)  # the interpreter that runs it
@@ -45,7 +45,7 @@ class Guest:
 
 
 class GuestProcess:
-    """One guest, running; a context manager that ends it. Everything raises GuestError.
+    """A running guest; the context manager ends it. All methods raise GuestError.
 
     `stop` ends it at once when set, from any thread.
     """

@@ -1,8 +1,8 @@
 """Several sequences in one call: the lanes of a vmapped tracker, in lock-step.
 
 A lane tracks one sequence after another. All sequences of a group lie on canvases of one size (`group_by_canvas`), so
-that nothing is compiled after a group's first frames. Images are decoded by a thread of each lane and stacked by
-another while the tracker computes.
+that nothing is compiled after a group's first frames. Each lane has a thread that decodes images; another stacks
+them while the tracker computes.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ IMAGES_AHEAD, STEPS_AHEAD = 2, 2  # decoded for each lane, stacked for all of th
 
 
 class Lanes(NamedTuple):
-    """A tracker on N states at once, compiled once per canvas size, on each of which N must stay what it is."""
+    """A tracker on N states at once, compiled once per canvas size; N is fixed for each size."""
 
     init: Callable[..., State]  # the tracker's own, asked for shapes only
     start: CompiledPerCanvas  # (states, lane, params, key, frame, box) -> states: a new sequence in one lane
@@ -43,14 +43,14 @@ class Lanes(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a sequence begins with."""
+    """What a sequence starts from."""
 
     key: jax.Array
     box: np.ndarray  # [4] x, y, w, h
 
 
 class AloneError(Exception):
-    """The sequence must be tracked alone: its canvas is no other's, or an image does not fit that of the first."""
+    """The sequence must be tracked alone: no other sequence has its canvas, or an image does not fit the first's."""
 
 
 class Progress(NamedTuple):
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
 def group_by_canvas(
     sequences: list[Sequence],
 ) -> tuple[dict[tuple[int, int], list[Sequence]], dict[Sequence, SequenceError]]:
-    """Sequences by the canvas of their first image, and those of which that cannot be read.
+    """Sequences by the canvas of their first image, and the error of those whose first image cannot be read.
 
     The longest first, so that the lanes of a group end at about the same time.
     """
@@ -83,8 +83,8 @@ def track_in_lanes(
 ) -> Iterator[Progress]:
     """One pass over each sequence of `starts`, up to `batch` at a time, canvas by canvas; see `track_group`.
 
-    The lanes of a canvas are as many as there are of all `sequences` on it: a run that goes on with what is left of
-    them computes what a whole one does.
+    The number of lanes of a canvas depends on all `sequences` on it, so that a resumed run computes what an
+    uninterrupted one does.
     """
     groups, unreadable = group_by_canvas(sequences)
     yield from (Progress(sequence, error) for sequence, error in unreadable.items() if sequence in starts)
@@ -103,10 +103,10 @@ def track_group(
 
     A frame's time is its share of the call, divided among the lanes that tracked a sequence. An image that cannot be
     read and a box that is not finite end the sequence of that lane alone. What a lane without a sequence computes is
-    dropped; its state runs on without meaning, since freezing it would copy every memory on every frame.
+    dropped; its state keeps changing without meaning, since freezing it would copy every memory on every frame.
     """
     results: dict[Sequence, TrackResult] = {}
-    ended: set[Sequence] = set()  # for the thread that stacks: of these it need bring no more
+    ended: set[Sequence] = set()  # the thread that stacks need not bring more of these
     states = None
     with closing(read_ahead(_steps(list(starts), canvas, count, ended), STEPS_AHEAD)) as steps:
         for frames, rows in steps:
@@ -151,7 +151,7 @@ def _track(lanes: Lanes, params: Params, states: State, frames: Frame):
 def _start(
     lanes: Lanes, count: int, states: State | None, lane: int, params: Params, start: Start, frame: Frame
 ) -> tuple[State, float]:
-    """(states with a new one in `lane`, seconds); where there are none yet, `count` are made that mean nothing."""
+    """(states with a new one in `lane`, seconds); where there are none yet, `count` states of zeros are made first."""
     box, number = jax.device_put((xywh_to_box(start.box), np.int32(lane)))
     if states is None:
         shapes = jax.eval_shape(lanes.init, params, start.key, frame, box)

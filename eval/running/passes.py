@@ -79,7 +79,7 @@ def track_with_guest(
     on_frame: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> TrackResult:
-    """The same by a guest, in a process of its own; SequenceError also where it fails (eval.running.guest)."""
+    """The same by a guest in its own process; SequenceError also where the guest fails (eval.running.guest)."""
     options = dict(start_box=start_box, on_frame=on_frame, stop=stop)
     try:
         with GuestProcess(guest, seed=seed, stop=stop) as process:
@@ -111,8 +111,8 @@ def _one_pass(sequence, prepare, init, track, *, start_box, on_frame, stop) -> T
 
 
 def first_box(sequence: Sequence, jitter: float = 0.0, seed: int = 0) -> np.ndarray:
-    """The box x, y, w, h to start from: the sequence's own, its center moved and its sides changed by up to `jitter`
-    of the sides.
+    """The box x, y, w, h to start from: the sequence's, with its center moved and its sides changed by up to
+    `jitter` of the sides.
 
     Uniform, and the same for every tracker: the numbers depend on `seed` and on the sequence's name alone.
     """
@@ -130,10 +130,10 @@ def decoded(sequence: Sequence) -> Iterator[Frame]:
 
 
 def sequence_seed(seed: int, sequence: Sequence) -> int:
-    """A seed of its own for each sequence, in 32 bits, whatever the order."""
+    """A different seed for each sequence, in 32 bits, independent of the order."""
     return zlib.crc32(f"{seed} {sequence.name}".encode())
 
 
 def sequence_key(key: jax.Array, name: str) -> jax.Array:
-    """A key of its own for each sequence, whatever the order."""
+    """A different key for each sequence, independent of the order."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

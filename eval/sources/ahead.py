@@ -48,7 +48,7 @@ def read_ahead(items: Iterable[Item], depth: int = 8) -> Iterator[Item]:
 
 
 def newest(items: Iterable[Item]) -> Iterator[Item]:
-    """For a live camera: each time the latest item, made by another thread; those that come meanwhile are dropped.
+    """For a live camera: always the latest item, made by another thread; items that come in between are dropped.
 
     So a consumer that is slower than the camera lags by one item, however long it runs. The last item and an exception
     of `items` always come. Closing the iterator ends the thread, at the next item.

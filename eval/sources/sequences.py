@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 
 
 class SequenceError(ValueError):
-    """A sequence cannot be read; the message is one line with the file and what to do."""
+    """A sequence cannot be read; the message is one line with the file and the fix."""
 
 
 @dataclass(frozen=True, eq=False)

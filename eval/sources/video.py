@@ -33,11 +33,11 @@ VERDICT_NAMES = {FOUND: "found", UNCERTAIN: "uncertain", HARD_NEGATIVE: "distrac
 
 
 class VideoError(ValueError):
-    """A video cannot be read or written; the message is one line with the file and the way out."""
+    """A video cannot be read or written; the message is one line with the file and the fix."""
 
 
 class Source(NamedTuple):
-    """A video being read; nothing but the present frame is held."""
+    """A video being read; only the current frame is in memory."""
 
     name: str
     frames: Iterator[np.ndarray]  # [H, W, 3] uint8 RGB; raises VideoError; close() releases the source
@@ -55,8 +55,8 @@ def silence_opencv() -> None:
 def open_source(source: str | Path | int) -> Source:
     """A video file, a folder of images in the order of their numbers, or a camera (a number).
 
-    Frames may differ in size. VideoError at once if there is nothing to read, and while iterating, after all
-    frames that can be read, if the file is damaged or ends before the number of frames it states.
+    Frames may differ in size. VideoError at once if there is nothing to read, and while iterating, after the last
+    readable frame, if the file is damaged or ends before the number of frames it states.
     """
     if isinstance(source, int) or (str(source).isdigit() and not Path(source).exists()):
         return _open_camera(int(source))

@@ -34,7 +34,7 @@ TIMEOUT = 300  # seconds the toolkit waits for an answer: the first holds the co
 
 
 class TraxError(ValueError):
-    """TraX cannot be spoken; the message is one line with the way out."""
+    """TraX cannot be spoken; the message is one line with the fix."""
 
 
 def import_trax() -> ModuleType:
