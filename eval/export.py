@@ -74,7 +74,7 @@ class Flat(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What an exported file holds, ready to be called."""
+    """The functions and the manifest of an exported file."""
 
     init: Callable[..., list[Array]]  # as of `Flat`
     track: Callable[..., tuple]
@@ -188,7 +188,7 @@ def export_tracker(
 
 
 def _signature(exported: jax_export.Exported, arguments: tuple[str, ...], results: tuple[str, ...]) -> dict[str, Any]:
-    """Names, and shapes and dtypes as text, of arguments and results; a list of them for a list of arrays."""
+    """Names, shapes and dtypes of arguments and results, as text; a list of them for a list of arrays."""
 
     def described(names, tree, avals):
         leaves = [f"{leaf.dtype.name}[{', '.join(map(str, leaf.shape))}]" for leaf in avals]
@@ -209,7 +209,7 @@ def _signature(exported: jax_export.Exported, arguments: tuple[str, ...], result
 def load(path: Path | str) -> Exported:
     """The functions, weights and manifest of a file of `export_tracker`, every byte checked by its checksum.
 
-    The functions are meant to be jitted. ResultError, one line that names the file, if it is damaged or no such file.
+    The functions are meant to be jitted. ResultError, one line that names the file, if it is damaged or not exported.
     """
     try:
         file = np.load(path)
@@ -271,7 +271,7 @@ def compare(path: Path, tracker: Tracker, params: Params, canvas: tuple[int, int
 
 
 def _stepper(track: Callable, weights, state, frame: Frame) -> Callable[[], Any]:
-    """A call that tracks one more frame; the donated state runs along."""
+    """A call that tracks one more frame and carries the donated state."""
 
     def step():
         nonlocal state
@@ -289,7 +289,7 @@ def _drawn(canvas: tuple[int, int]) -> tuple[list[Frame], np.ndarray]:
 
 
 def describe(path: Path) -> str:
-    """What is in a file, as text; ResultError as of `load`."""
+    """What is in a file, as text; ResultError as for `load`."""
     exported = load(path)
     manifest = exported.manifest
     size, of_weights = path.stat().st_size, sum(weight.nbytes for weight in exported.weights)
@@ -351,7 +351,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_tracker_changes(parser)
     parser.add_argument("--out", type=Path, help="file to write")
     parser.add_argument(
-        "--size", type=_size, default=(480, 640), metavar="HxW", help="largest image it shall take (default 480x640)"
+        "--size", type=_size, default=(480, 640), metavar="HxW", help="largest image it takes (default 480x640)"
     )
     parser.add_argument("--targets", type=_targets, default=1, metavar="N", help="at a time; 'any': not fixed")
     parser.add_argument("--platforms", type=_platforms, default=PLATFORMS, metavar="A,B", help="default: cpu,cuda,tpu")

@@ -1,1 +1,1 @@
-"""`python -m eval.benchmark` and its siblings: how long trackers and operators take."""
+"""`python -m eval.benchmark` and more: how long trackers and operators take."""

@@ -1,10 +1,10 @@
 """How fast a tracker is: `python -m eval.benchmark --tracker dimp18 --json dimp18.json`.
 
-Measures on procedural frames, with the given weights or random ones (random ones see no target, so that no frame
-learns; what learning costs is a row of its own): compile time and run time apart, the stages of a frame beside the
+Measures on procedural frames, with the given weights or random ones (with random ones no target is found, so that no
+frame updates the model; an update has its own row): compile time and run time apart, the stages of a frame beside the
 roofline, many targets at once, what a second start takes with the compilation cache and, for the Siamese trackers, the
 same networks in PyTorch (`--torch`). Trackers compute in float32; `--dtype` adds the backbone in another type. The
-operators have a command of their own, `eval.benchmark.operators`, and so has training, `train.benchmark`.
+operators have their own command, `eval.benchmark.operators`, and so has training, `train.benchmark`.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def _check_torch(entry: trackers.Entry) -> None:
 
 
 def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
-    """FLOPs of products and convolutions, loop bodies as often as they run; bytes as XLA counts them, bodies once."""
+    """FLOPs of products and convolutions, loop bodies counted each time they run; XLA's count of bytes, bodies once."""
     return roofline.Work(count_flops(function, *args), roofline.work(compiled).bytes)
 
 
@@ -186,7 +186,7 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
 
 @contextmanager
 def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Iterator[dict[str, Part]]:
-    """Rows of features and match of a frame; neither crop nor decode, which a frame of ours has."""
+    """Rows of features and match of a frame; without crop and decode, which our frame includes."""
     crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
     exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
     with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:
@@ -273,7 +273,7 @@ def _params(options) -> base.Params:
 
 
 def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
-    """A call that tracks one more frame; the donated state runs along."""
+    """A call that tracks one more frame and carries the donated state."""
 
     def step():
         nonlocal state
@@ -284,7 +284,7 @@ def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
 
 
 def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
-    """A call that updates once more, always at the same frame number; the donated state runs along."""
+    """A call that updates once more, always at the same frame number, and carries the donated state."""
     number = np.asarray(state.frame_number)
 
     def step():
@@ -296,7 +296,7 @@ def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
 
 
 def _copy(state):
-    """Buffers of its own, to be donated."""
+    """A copy in new buffers, to be donated."""
     return jax.tree.map(jnp.copy, state)
 
 

@@ -40,7 +40,7 @@ Pass = Callable[[], dict[Sequence, TrackResult]]
 def ways(
     tracker: Tracker, params: Params, sequences: list[Sequence], workers: list[int], batches: list[int]
 ) -> dict[str, Pass]:
-    """A pass over all sequences, each way; what it compiles the first time is kept for the next. A pass raises the
+    """A pass over all sequences for each way; what it compiles the first time is kept for the next. A pass raises the
     SequenceError of a sequence that cannot be tracked.
     """
     compiled, lanes = Compiled.of(tracker), {count: Lanes.of(tracker) for count in batches}
@@ -77,11 +77,11 @@ def ways(
 
 
 def measure(passes: dict[str, Pass], rounds: int) -> list[dict[str, Any]]:
-    """A row for each way after a pass of each that is not counted; the first way is what the others are compared with.
+    """A row for each way, after one uncounted pass of each; the others are compared with the first way.
 
-    fps: frames a second of wall-clock, median over the rounds; speedup: median over the rounds of the ratio to the
-    first way of the same round; call_ms: of `track` alone, mean per frame; auc: of its boxes, which differ between the
-    ways by what the order of sums makes of them.
+    fps: frames per second of wall-clock time, median over the rounds; speedup: median over the rounds of the ratio to
+    the first way of the same round; call_ms: of `track` alone, mean per frame; auc: of its boxes, which differ between
+    the ways only by the order of sums.
     """
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     found = {name: one() for name, one in passes.items()}

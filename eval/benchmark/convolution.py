@@ -1,8 +1,8 @@
 """XLA's convolution beside `trackers.nets.convolution`: `python -m eval.benchmark.convolution --json F`.
 
 Forward pass and gradient in image and kernel, in the shapes of SiamFC's AlexNet and of SiamRPN++'s head on search
-regions of 255 pixels, alone and in batches. On anything but a CPU both are the same but for the groups, which are
-convolutions of their own in ours.
+regions of 255 pixels, alone and in batches. Except on a CPU both are the same, apart from groups, which ours
+computes as separate convolutions.
 """
 
 import argparse
@@ -53,7 +53,7 @@ WAYS: dict[str, Callable[..., Array]] = {
 
 
 def measure(layer: Layer, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each way; `gflop` of the forward pass, of which a gradient has twice as many."""
+    """One row for each way; `gflop` is that of the forward pass, and the gradient has twice as many."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch, layer.size, layer.size, layer.channels)), jnp.float32)
     shape = (layer.kernel, layer.kernel, layer.channels // layer.groups, layer.features)

@@ -2,7 +2,7 @@
 
 Forward pass and gradient, for one pair of template and search region and for batches of pairs, in the sizes of
 SiamRPN++ on its ResNet and AlexNet. `ops.correlation.depthwise_correlate` is the first row of each block; the others
-are what else it could be. A gradient is that of the sum of squares in both arguments.
+are alternatives. A gradient is that of the sum of squares in both arguments.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How fast the operators are: `python -m eval.benchmark.operators --json operators.json --plot operators.png`.
 
 Correlation, PrRoI pooling, the IoU-Net and the two solvers, forward and gradient (of the sum of squares, in what is
-learned or searched for), in the shapes of DiMP-18, ATOM and the Siamese trackers. Each row beside a large matrix
-product, a large copy and, where PyTorch is installed, the same operator there, all in turns. FLOPs and bytes are XLA's
+learned or searched for), in the shapes of DiMP-18, ATOM and the Siamese trackers. Each row takes turns with a large
+matrix product, a large copy and, where PyTorch is installed, the same operator there. FLOPs and bytes are XLA's
 count for the compiled program, that of a solver with its steps written out, since XLA counts a loop once.
 """
 
@@ -42,7 +42,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the inputs; the defaults are those of the trackers."""
+    """Sizes of the inputs; the defaults are those of the trackers."""
 
     channels: int = 256
     cells: int = 18  # of a side of layer3 of a search crop of 288 pixels
@@ -55,7 +55,7 @@ class Sizes:
 
 
 class Operator(NamedTuple):
-    """A pure function, what it is given, and its counterpart in PyTorch."""
+    """A pure function, its inputs, and its counterpart in PyTorch."""
 
     name: str
     function: Callable[..., Array]

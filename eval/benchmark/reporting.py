@@ -79,7 +79,7 @@ def write(report: dict[str, Any], table: str, options: argparse.Namespace) -> No
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A report; ResultError, one line, if the file is none."""
+    """A report; ResultError, one line, if the file is not a report."""
     try:
         report = json.loads(path.read_text())
         milliseconds(report)

@@ -1,4 +1,4 @@
-"""The networks of the Siamese trackers in PyTorch, with our parameters: what `eval.benchmark --torch` sets ours beside.
+"""The networks of the Siamese trackers in PyTorch, with our parameters: for `eval.benchmark --torch`.
 
 As in the reference implementations, batch normalization and activation are separate layers; channels come first, as
 there, or last, which is faster for some. PyTorch is imported only when it is asked for, and timed in a separate

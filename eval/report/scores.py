@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 def find_sources(arguments: list[str]) -> list[Source]:
-    """[NAME=]PATH to sources: a folder that holds no results of its own stands for the folders in it."""
+    """[NAME=]PATH to sources: a folder without results stands for the folders in it."""
     sources = []
     for text in arguments:
         name, equals, path = text.partition("=")
@@ -204,7 +204,7 @@ def side_by_side(entry: Entry, sequences: dict[str, Sequence], dataset: str) -> 
 def got10k_scores(runs: formats.Results, sequences: dict[str, Sequence]) -> dict[str, float]:
     """AO, SR50, SR75 where the sequences have covers (GOT-10k), and their class means where they name their classes.
 
-    Nothing where a sequence has not a box for each frame.
+    Nothing where a sequence does not have a box for each frame.
     """
     covered = {name: sequences[name] for name in runs if sequences[name].cover is not None}
     overlaps, classes = {}, {}
@@ -233,8 +233,8 @@ def _object_class(path: Path) -> str:
 
 
 def longterm_scores(runs: formats.Results, sequences: dict[str, Sequence]) -> dict[str, float]:
-    """VOT-LT's best F with its precision and recall, where targets are absent at times and the tracker says how sure
-    it is.
+    """VOT-LT's best F with its precision and recall, where targets are absent at times and the tracker reports a
+    confidence.
 
     Overlaps are IoU of boxes, not of drawn regions.
     """

@@ -9,7 +9,7 @@ RESOLUTION = 100  # number of confidence thresholds
 
 
 class Confident(NamedTuple):
-    """A sequence of T frames with what a tracker said of them."""
+    """A sequence of T frames with what a tracker reported."""
 
     overlaps: np.ndarray  # [T] with the truth; 0 where the target is absent or nothing was reported
     confidence: np.ndarray  # [T], larger: surer; nan where nothing was reported
@@ -39,7 +39,7 @@ def confidence_thresholds(scores: np.ndarray, resolution: int = RESOLUTION) -> n
 def precision_recall(sequences: Sequence[Confident], resolution: int = RESOLUTION) -> PrecisionRecall:
     """VOT-LT over sequences: curves of each with common thresholds, averaged, then F (Lukezic et al., Eq. 1 to 3).
 
-    ValueError for a sequence without the target, whose recall means nothing.
+    ValueError for a sequence without the target, whose recall is not defined.
     """
     thresholds = confidence_thresholds(np.concatenate([sequence.confidence for sequence in sequences]), resolution)
     precision, recall = np.zeros(len(thresholds)), np.zeros(len(thresholds))

@@ -1,4 +1,4 @@
-"""VOT from 2020 on: a tracker is started at anchors and never again; accuracy, robustness and EAO, for boxes.
+"""VOT from 2020 on: a tracker is started at anchors and never restarted; accuracy, robustness and EAO, for boxes.
 
 From an anchor it runs to the end, or backward to frame 1. It has failed where the overlap stays at most 0.1 for 10
 frames in a row in which the target is there (votchallenge/toolkit 56f0053, vot/analysis/multistart.py).
@@ -22,7 +22,7 @@ class Start(NamedTuple):
 
 
 def place_anchors(visible: np.ndarray) -> list[int]:
-    """Anchors of a sequence that brings none: signed 1-based frames, negative: run backward (the dataset's format).
+    """Anchors of a sequence without its own: signed 1-based frames, negative: run backward (the dataset's format).
 
     One each SPACING frames and one on the last, moved to the nearest frame where the target is there (`visible`,
     `[T]`); the direction is that with more frames to go (VOT2020 results paper, section 2).

@@ -1,4 +1,4 @@
-"""VOT 2013 to 2019: a tracker that loses its target is started again; accuracy, robustness and EAO.
+"""VOT 2013 to 2019: a tracker that loses its target is restarted; accuracy, robustness and EAO.
 
 A run is a list with one entry a frame: INITIALIZED, FAILED, SKIPPED, or a region (x, y, w, h or corners). The two
 programs (votchallenge/toolkit 56f0053 "vot", STVIR/pysot d04028f "pysot") differ by up to 5e-3 on the same run: they

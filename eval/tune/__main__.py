@@ -3,7 +3,7 @@
     python -m eval.tune --tracker siamfc --weights siamfc.safetensors --data_dir SEQUENCES --out tuning \\
         --range window_influence=0.05:0.6 --range scale_step=1.01:1.1:log --search halving --trials 32
 
-Never on sequences that the result is to be reported on. The gain is measured by cross-validation: a search that has
+Never tune on sequences that the result is reported on. The gain is measured by cross-validation: a search that has
 not seen a sequence chooses the setting that is scored on it. The last line printed is the setting chosen on all
 sequences, with that gain and its confidence interval. Writes OUT/tune/<tracker>/trials.json (every setting's AUC on
 every sequence, as soon as it is known) and summary.json; the same command resumes after an interruption, also with more
@@ -55,7 +55,7 @@ class Scores:
     table: dict[Setting, dict[str, float]] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Take what the file holds, but for sequences of other lengths; ResultError where it is not of this program."""
+        """Take what the file holds, but for sequences of other lengths; ResultError where another program wrote it."""
         try:
             stored = json.loads(self.path.read_text())
             changed = {name for name, count in self.frames.items() if stored["frames"].get(name) != count}
@@ -83,9 +83,9 @@ def evaluator(
     batch: int,
     on_run: Callable[[int], Any] = lambda runs: None,
 ) -> tune_search.Evaluate:
-    """Scores of settings on sequences: known ones from `scores`, others tracked `batch` at a time and added to it.
+    """Scores of settings on sequences: known ones from `scores`, the others tracked `batch` at a time and added.
 
-    track: boxes `[K, T, 4]` of K settings. on_run: told the number of settings that were run on a sequence.
+    track: boxes `[K, T, 4]` of K settings. on_run: called with the number of settings that were run on a sequence.
     """
     by_name = {sequence.name: sequence for sequence in selected}
 
@@ -322,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run_search(arguments, make, config, search: Search, params, selected: list[Sequence], folder: Path) -> None:
-    """The search: its files, its progress and its printed end."""
+    """The search, with its files, its progress and its printed result."""
     prepare_process()
     withheld = [sequence.name for sequence in selected if not sequence.scored]
     if withheld:
@@ -361,7 +361,7 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
 
 
 def _run_benchmark(make, config, search: Search, params, selected: list[Sequence], folder: Path) -> None:
-    """The benchmark, without the compilation cache: what is measured would be in it the second time."""
+    """The benchmark, without the compilation cache, which would hold what is measured the second time."""
     jax.config.update("jax_enable_compilation_cache", False)
     measured = benchmark(make, config, search, params, selected)
     print(benchmark_table(measured))

@@ -30,7 +30,7 @@ def batched(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...]
     """The tracker with K settings at once, itself a `Tracker`; leaves of its state and its estimates have a leading K.
 
     Its parameters are `(params, values [K, F])`, the values of the dotted `fields` of `config`. What does not depend on
-    the values (most of `init`, as a rule) is computed once for all.
+    the values (usually most of `init`) is computed once for all.
     """
 
     def one(values) -> Tracker:
@@ -48,7 +48,7 @@ def batched(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...]
 
 
 def check_floats(config: Any, fields: tuple[str, ...]) -> None:
-    """SettingError, one line with the choices, for a dotted field that the config has not, or that is no float."""
+    """SettingError, one line with the choices, for a dotted field that does not exist or is not a float."""
     floats = rules.float_fields(config)
     for field in fields:
         if field not in floats:
@@ -59,7 +59,7 @@ def check_floats(config: Any, fields: tuple[str, ...]) -> None:
 def check_arguments(make: Callable[[Any], Tracker], config: Any, fields: tuple[str, ...], params: Params) -> None:
     """SettingError, one line with the choices, for a float that cannot be an argument of the compiled program.
 
-    That is one that numpy or Python reads while the tracker is traced.
+    Such a float is read by numpy or Python while the tracker is traced.
     """
     floats = rules.float_fields(config)
     if _traces(make, config, fields, params):

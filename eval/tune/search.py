@@ -1,7 +1,7 @@
 """Which settings to try: random search, successive halving and Optuna, and how much of a gain is real.
 
-Nothing here tracks. `Evaluate` gives the scores, and remembers them, so that searches that overlap cost little; a
-search sees no other sequences than those it is given.
+Nothing here tracks. `Evaluate` gives the scores and remembers them, so that searches that overlap cost little; a
+search sees only the sequences it is given.
 """
 
 import zlib
@@ -29,7 +29,7 @@ class Range(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What all searches are given."""
+    """The arguments of every search."""
 
     default: Setting  # always a candidate
     ranges: tuple[Range, ...]
@@ -104,7 +104,7 @@ def cross_validate(search: Search, driver: Callable, evaluate: Evaluate, names: 
 
 
 def random_settings(search: Search) -> list[Setting]:
-    """`trials` settings; those of fewer trials are the first of those of more."""
+    """`trials` settings; with fewer trials, the first of the same settings."""
     draws = np.random.default_rng(search.seed).random((search.trials, len(search.ranges)))
     return [tuple(_rounded(each, _at(each, share)) for each, share in zip(search.ranges, row)) for row in draws]
 
@@ -120,10 +120,10 @@ def _rounded(where: Range, value: float) -> float:
 
 
 def shuffled(names: list[str], seed: int) -> list[str]:
-    """In an order of the seed that is the same for every selection of them."""
+    """In an order given by the seed, the same for every selection of them."""
     return sorted(names, key=lambda name: (zlib.crc32(f"{seed} {name}".encode()), name))
 
 
 def _best(chosen: list[Setting], evaluate: Evaluate, names: list[str]) -> Setting:
-    """The one with the highest mean; the first of equals, so that the default is only left for a gain."""
+    """The setting with the highest mean; the first among equals, so that only a gain replaces the default."""
     return chosen[int(np.argmax(evaluate(chosen, names).mean(1)))]
