@@ -148,13 +148,13 @@ def _run(
 def _check(arguments: argparse.Namespace) -> None:
     """SettingError for options that do not go together."""
     if arguments.guest and (arguments.weights or arguments.set):
-        raise SettingError("--weights and --set are for --tracker; a guest brings its own")
+        raise SettingError("--weights and --set are for --tracker; a guest has its own")
     if arguments.guest and arguments.batch > 1:
         raise SettingError("--batch is for --tracker; use --workers for a guest")
     if arguments.batch > 1 and arguments.workers > 1:
-        raise SettingError("--batch tracks all its sequences in one call; leave --workers away")
+        raise SettingError("--batch tracks all its sequences in one call; leave out --workers")
     if arguments.distributed and arguments.shard != (0, 1):
-        raise SettingError("--distributed gives each process its shard; leave --shard away")
+        raise SettingError("--distributed gives each process its shard; leave out --shard")
     if arguments.protocol != "ope" and arguments.batch > 1:
         raise SettingError(f"--protocol {arguments.protocol} has no --batch; use --workers")
     if arguments.protocol != "ope" and arguments.jitter:

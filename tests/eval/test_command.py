@@ -1,5 +1,6 @@
-"""What every command does first: the folder of compiled programs, and memory that stays in the process."""
+"""What commands share: option types, one-line errors, the cache of compiled programs, memory that stays."""
 
+import argparse
 import platform
 import subprocess
 import sys
@@ -7,7 +8,54 @@ import sys
 import jax
 import pytest
 
-from eval.command import enable_compilation_cache
+from eval.command import (
+    enable_compilation_cache,
+    make_parser,
+    names,
+    print_skipped,
+    reports,
+    whole_number,
+    whole_numbers,
+)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "x", "²"])
+def test_a_whole_number_of_at_least_one(text):
+    assert whole_number(1)("17") == 17
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a whole number >= 1"):
+        whole_number(1)(text)
+
+
+def test_lists_are_separated_by_commas():
+    assert whole_numbers("1,4,16") == [1, 4, 16] and names("a, b") == ["a", "b"]
+    with pytest.raises(argparse.ArgumentTypeError):
+        whole_numbers("1,")
+
+
+def test_a_command_that_fails_prints_one_line_and_returns_its_status(capsys):
+    @reports(ValueError, OSError, interrupted="run it again")
+    def main(error):
+        if error is not None:
+            raise error
+
+    assert main(None) == 0 and capsys.readouterr() == ("", "")
+    for error, line in ((ValueError("a:\n  b"), "a: b"), (OSError(), "OSError()")):
+        assert main(error) == 1 and capsys.readouterr().err == f"error: {line}\n"
+    assert main(KeyboardInterrupt()) == 130 and capsys.readouterr().err == "interrupted; run it again\n"
+    assert main(KeyboardInterrupt("step 3")) == 130 and capsys.readouterr().err == "interrupted: step 3\n"
+    with pytest.raises(KeyError):  # a fault of ours keeps its traceback
+        main(KeyError("x"))
+
+
+def test_what_was_skipped_is_printed_and_makes_the_status(capsys):
+    assert print_skipped([]) == 0
+    assert print_skipped(["a", ValueError("b")]) == 1
+    assert capsys.readouterr().err == "skipped: a\nskipped: b\n"
+
+
+def test_the_example_ends_the_help():
+    text = make_parser("eval.run", "Run.", "python -m eval.run").format_help()
+    assert text.startswith("usage: python -m eval.run ") and text.endswith("example: python -m eval.run\n")
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):

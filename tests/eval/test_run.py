@@ -180,7 +180,7 @@ def test_a_batch_changes_nothing_but_the_speed(registry, data, tmp_path, capsys,
     assert files(tmp_path / "two") == whole
     capsys.readouterr()
     assert command(data, tmp_path / "two", *options, "--batch", "2", "--workers", "2") == 1
-    assert "leave --workers away" in capsys.readouterr().err
+    assert "leave out --workers" in capsys.readouterr().err
 
 
 def test_jittered_starts_depend_on_the_seed_and_the_sequence_alone(registry, data, tmp_path, capsys):
@@ -271,7 +271,7 @@ def test_a_box_that_is_not_finite_is_reported(registry, data, tmp_path, capsys, 
         (("--sequences", "a,z"), "no sequence z; there are a, b, c"),
         (("--data_dir", "/nowhere"), "/nowhere: no such folder"),
         (("--distributed",), "no job of several processes"),
-        (("--distributed", "--shard", "0/2"), "leave --shard away"),
+        (("--distributed", "--shard", "0/2"), "leave out --shard"),
     ],
 )
 def test_mistakes_in_the_command_are_one_line(registry, data, tmp_path, capsys, more, message):

@@ -1,0 +1,10 @@
+"""Calls that take turns."""
+
+from eval.measure import timing
+
+
+def test_calls_take_turns_after_warming_up(monkeypatch):
+    clock = iter(float(t) for t in [0, 1, 1, 4] * 2 + [0, 2, 2, 8, 8, 10, 10, 40])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    seconds = timing.interleaved({"a": lambda: None, "b": lambda: None}, 2, warm_up=2)
+    assert seconds["a"].tolist() == [2, 2] and seconds["b"].tolist() == [6, 30]
