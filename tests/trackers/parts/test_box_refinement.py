@@ -1,0 +1,80 @@
+"""Refinement of a box on an overlap that is known: that of the box with a target."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ops import boxes
+from ops.boxes import Box
+from trackers.parts import box_refinement
+from trackers.parts.box_refinement import RefinementConfig
+
+CONFIG = RefinementConfig()
+TARGET = jnp.array([40.0, 50.0, 60.0, 30.0])  # x, y, w, h in a crop
+
+
+def overlap(candidates):
+    """A smooth stand-in for the network with its maximum, 1, at the target."""
+    distance = (candidates - TARGET[None]) / jnp.tile(TARGET[2:], 2)[None]
+    return 1 / (1 + jnp.sum(distance**2, -1))
+
+
+def test_proposals_are_the_box_itself_and_others_within_the_jitter():
+    found = np.asarray(box_refinement.proposals(jax.random.key(0), TARGET, replace(CONFIG, random_boxes=500)))
+    np.testing.assert_array_equal(found[0], TARGET)
+    side = np.sqrt(60 * 30)
+    centers = found[:, :2] + found[:, 2:] / 2
+    moved = np.abs(centers[1:] - centers[0]).max()
+    assert 0.9 * 0.05 * side < moved <= 0.05 * side  # position_jitter 0.1, to either side
+    assert found[:, 2:].min() >= 10  # a third of the shorter side
+    assert 0.9 * 0.25 * side < (found[1:, 2] - 60).max() <= 0.25 * side
+
+
+def test_ascent_finds_the_target_and_says_what_it_saw_before_the_last_step():
+    start = TARGET[None] + jnp.array([[6.0, -4.0, 5.0, 3.0], [-5.0, 5.0, -8.0, 4.0]])
+    config = replace(CONFIG, steps=40, step_length=15.0)
+    last, iou, (history, predicted) = jax.jit(partial(box_refinement.ascend, overlap, config=config))(start)
+    np.testing.assert_allclose(last, jnp.stack([TARGET] * 2), atol=0.05)
+    np.testing.assert_array_equal(history[0], start)
+    np.testing.assert_allclose(iou, overlap(history[-1]), rtol=1e-6)
+    assert (np.diff(predicted, axis=0) >= -1e-6).all()
+    decayed = replace(config, step_decay=0.0)  # one step, then none
+    np.testing.assert_allclose(box_refinement.ascend(overlap, start, decayed)[0], history[1], rtol=1e-6)
+
+
+def test_the_best_admissible_boxes_are_averaged():
+    found = jnp.array([[0, 0, 10, 10], [2, 2, 12, 12], [4, 4, 14, 14], [90, 90, 10, 10], [0, 0, 70, 10]], jnp.float32)
+    iou = jnp.array([0.5, 0.7, 0.6, 0.1, 0.9])  # the last is too wide
+    fallback = jnp.full(4, 7.0)
+    best, admissible = box_refinement.average_best(found, iou, fallback, CONFIG)
+    np.testing.assert_allclose(best, found[:3].mean(0), rtol=1e-6)
+    assert admissible
+    best, admissible = box_refinement.average_best(found[-1:], iou[-1:], fallback, CONFIG)
+    np.testing.assert_array_equal(best, fallback)
+    assert not admissible
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (3.5, -2.0)])
+def test_the_crop_and_back(shift):
+    box, center = Box(jnp.array([60.0, 80.0]), jnp.array([30.0, 50.0])), jnp.array([60.0, 80.0]) + jnp.array(shift)
+    inside = box_refinement.to_crop(box, center, 2.0, 288, pixel_centers=False)
+    back = box_refinement.to_image(inside, center, 2.0, 288)
+    np.testing.assert_allclose([*back.center, *back.size], [*box.center, *box.size], rtol=1e-6)
+    peers = box_refinement.to_crop(box, center, 2.0, 288, pixel_centers=True)
+    np.testing.assert_allclose(peers - inside, [0.5, 0.5, 0, 0], atol=1e-5)
+    corners = boxes.xywh_to_corners(inside)
+    np.testing.assert_allclose(corners[2:] - corners[:2], inside[2:], rtol=1e-6)
+
+
+def test_the_size_rests_in_doubt_and_follows_slowly():
+    old, new = jnp.array([20.0, 40.0]), jnp.array([80.0, 10.0])
+    steady = partial(box_refinement.steady_size, old, new)
+    np.testing.assert_array_equal(steady(0.1, CONFIG), new)
+    np.testing.assert_allclose(steady(0.1, replace(CONFIG, size_rate=0.5)), [40.0, 20.0], rtol=1e-6)
+    careful = replace(CONFIG, min_score=0.4)
+    np.testing.assert_array_equal(steady(0.3, careful), old)
+    np.testing.assert_array_equal(steady(0.5, careful), new)

@@ -1,0 +1,47 @@
+"""What the Siamese trackers share: the size of a template's crop, the choice among proposals, how a size follows."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ops.boxes import Box
+from trackers.base import Frame
+from trackers.parts import templates
+from trackers.parts.templates import Proposals
+
+
+def test_the_context_is_a_half_of_both_sides():
+    np.testing.assert_allclose(templates.context_side(jnp.array([40.0, 60.0])), np.sqrt((40 + 50) * (60 + 50)))
+    many = templates.context_side(jnp.array([[10.0, 10.0], [20.0, 20.0]]))
+    np.testing.assert_allclose(many, [20, 40])
+
+
+def test_the_highest_rank_is_chosen_whatever_its_score():
+    shape = (2, 3, 3)
+    score, ranked = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    score[0, 0, 0], ranked[1, 2, 1] = 0.9, 0.5
+    centers = np.arange(2 * 3 * 3 * 2, dtype=np.float32).reshape(*shape, 2)
+    rate = np.full(shape, 0.25, np.float32)
+    found = templates.choose(
+        Proposals(*map(jnp.asarray, (score, ranked)), Box(centers, centers + 1), jnp.asarray(rate))
+    )
+    assert int(found.index) == 9 + 7 and found.score == 0 and found.rate == 0.25
+    np.testing.assert_array_equal(found.box.center, centers[1, 2, 1])
+    np.testing.assert_array_equal(found.box.size, centers[1, 2, 1] + 1)
+
+
+def test_the_size_follows_by_its_rate_and_the_center_at_once():
+    old = Box(jnp.array([10.0, 20.0]), jnp.array([40.0, 60.0]))
+    new = Box(jnp.array([15.0, 18.0]), jnp.array([80.0, 30.0]))
+    found = templates.damped(old, templates.Choice(jnp.int32(0), jnp.float32(1), new, jnp.float32(0.25)))
+    np.testing.assert_array_equal(found.center, new.center)
+    np.testing.assert_allclose(found.size, [50.0, 52.5])
+
+
+def test_a_crop_beyond_the_frame_has_the_color_given(rng):
+    image = jnp.asarray(rng.integers(0, 256, (40, 40, 3)), jnp.uint8)
+    frame = Frame(image, jnp.array([30, 40], jnp.int32))
+    fill = jnp.array([10.0, 20.0, 30.0])
+    found = templates.square_crop(frame, jnp.array([14.5, 19.5]), 60.0, 60, fill, "continuous").image
+    np.testing.assert_allclose(found[:14], jnp.broadcast_to(fill, (14, 60, 3)), atol=1e-3)
+    np.testing.assert_allclose(found[-14:], jnp.broadcast_to(fill, (14, 60, 3)), atol=1e-3)
+    np.testing.assert_allclose(found[15:45, 10:50], image[:30], atol=1e-3)
