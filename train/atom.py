@@ -7,13 +7,14 @@ learned in the video; only the IoU-Net is trained, on the features of a backbone
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 
+from trackers.nets import models
 from trackers.nets.iou_net import IoUNet
 from train import command
-from train.forward import applying, backbone_taps, predicted_overlaps
+from train.forward import DTYPES, STATISTICS, applying, backbone_taps, predicted_overlaps
 from train.losses import overlap_regression
 
 Array = jax.Array
@@ -24,10 +25,9 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    PARTS: ClassVar[tuple[type, ...]] = (IoUNet,)  # what is trained has one of these
-    model: str = "atom"  # of `trackers.nets.models`
-    backbone_statistics: str = "batch"  # of its batch normalization, though its weights stay; or "stored"
-    backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32
+    model: Annotated[str, models.with_part(IoUNet)] = "atom"  # of `trackers.nets.models`
+    backbone_statistics: Annotated[str, STATISTICS] = "batch"  # its weights stay all the same
+    backbone_dtype: Annotated[str, DTYPES] = "float32"
 
 
 def loss(

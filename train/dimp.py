@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from ops.correlation import correlate
 from trackers.nets import models
 from trackers.nets.dimp_classifier import DimpClassifier, optimize_filter
+from trackers.rules import ANY, NOT_NEGATIVE
 from train import command
-from train.forward import applying, backbone_taps, predicted_overlaps
+from train.forward import DTYPES, STATISTICS, applying, backbone_taps, predicted_overlaps
 from train.losses import hinge_regression, overlap_regression
 
 Array = jax.Array
@@ -29,14 +30,13 @@ Params = Any
 class LossConfig:
     """The published numbers of DiMP-18 and DiMP-50."""
 
-    PARTS: ClassVar[tuple[type, ...]] = (DimpClassifier,)  # what is trained has one of these
-    model: str = "dimp18"  # of `trackers.nets.models`
-    filter_steps: int = 5  # of the optimizer; the start and every iterate are scored
-    classification_weight: float = 100.0  # of the loss of each of them
-    overlap_weight: float = 1.0
-    hinge_threshold: float = 0.05
-    backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen
-    backbone_dtype: str = "float32"  # its convolutions compute in; or "bfloat16", with all that is learned in float32
+    model: Annotated[str, models.with_part(DimpClassifier)] = "dimp18"  # of `trackers.nets.models`
+    filter_steps: Annotated[int, NOT_NEGATIVE] = 5  # of the optimizer; the start and every iterate are scored
+    classification_weight: Annotated[float, NOT_NEGATIVE] = 100.0  # of the loss of each of them
+    overlap_weight: Annotated[float, NOT_NEGATIVE] = 1.0
+    hinge_threshold: Annotated[float, ANY] = 0.05
+    backbone_statistics: Annotated[str, STATISTICS] = "batch"
+    backbone_dtype: Annotated[str, DTYPES] = "float32"
 
 
 def loss(

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from trackers.nets import models, resnet
+from trackers.rules import one_of
 
 Array = jax.Array
 Params = Any
 Taps = tuple[Array, Array]  # layer2 [F, B, ...] and layer3 [F, B, ...]
+STATISTICS = one_of("batch", "stored")  # of the backbone's batch normalization; "stored" where it is frozen
+DTYPES = one_of("float32", "bfloat16")  # of the backbone's convolutions; all that is learned stays in float32
 
 
 def applying(model: str, params: Params) -> tuple[Callable[..., Any], Params]:

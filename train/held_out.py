@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import jax
@@ -12,9 +12,10 @@ import numpy as np
 import trackers
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
-from eval.sources.layouts import read_dataset
+from eval.sources.layouts import LAYOUTS, read_dataset
 from eval.sources.sequences import Sequence, read_image
 from eval.sources.video import draw_boxes
+from trackers.rules import ANY, COUNT, one_of
 
 Params = Any
 STRIP_FRAMES, STRIP_HEIGHT = 6, 120  # of the overlays of one sequence
@@ -24,10 +25,10 @@ STRIP_FRAMES, STRIP_HEIGHT = 6, 120  # of the overlays of one sequence
 class ValidationConfig:
     """Which sequences, and when."""
 
-    data_dir: str = ""  # folder of the sequences; "": nothing is tracked
-    layout: str = "folder"  # as of `python -m eval.run --dataset`
-    every: int = 500  # steps
-    sequences: int = 10  # the first so many, in the order of their names
+    data_dir: Annotated[str, ANY] = ""  # folder of the sequences; "": nothing is tracked
+    layout: Annotated[str, one_of(*LAYOUTS)] = "folder"  # as of `python -m eval.run --dataset`
+    every: Annotated[int, COUNT] = 500  # steps
+    sequences: Annotated[int, COUNT] = 10  # the first so many, in the order of their names
 
 
 def make(tracker: str, config: ValidationConfig) -> Callable[[Params], tuple[dict[str, float], np.ndarray]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,27 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from trackers.rules import COUNT, FACTOR, FRACTION, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Rule, one_of
 from trackers.weights import files
 from train import checkpoint
 
 Array = jax.Array
 PyTree = Any
 FROZEN = "frozen"  # the group of parameters that no pattern matches
+RATE = Rule("> 0, a learning rate", POSITIVE.holds)
 CHECKPOINTS = "checkpoints"  # in the folder of a run
 Loss = Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, dict[str, Array]]]]
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+PATTERN = Rule("a regular expression", _compiles)
 
 
 class TrainingError(RuntimeError):
@@ -54,28 +67,33 @@ class OptimizerConfig:
     parameter goes back by rate times velocity.
     """
 
-    groups: tuple[tuple[str, float], ...]  # (pattern, learning rate)
-    kind: str = "adam"  # or "sgd"
-    momentum: float = 0.9  # of "sgd"
-    weight_decay: float = 0.0  # of "sgd", of every parameter that is not frozen; after `clip`
-    decay_every: int = 0  # steps between the drops of all learning rates; 0: constant
-    decay: float = 0.2  # factor of a drop
-    warmup: int = 0  # steps of growth, before the first drop is counted
-    warmup_from: float = 0.0  # share of the rates at its start; 0: linear growth, else geometric, as often as the drops
-    clip: float | None = None  # largest global norm of the gradient
-    accumulate: int = 1  # batches per update
-    average: float | None = None  # decay of an exponential moving average of the parameters
+    groups: tuple[tuple[Annotated[str, PATTERN], Annotated[float, RATE]], ...]
+    kind: Annotated[str, one_of("adam", "sgd")] = "adam"  # or "sgd"
+    momentum: Annotated[float, FRACTION] = 0.9  # of "sgd"
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0  # of "sgd", of every parameter that is not frozen; after `clip`
+    decay_every: Annotated[int, NOT_NEGATIVE] = 0  # steps between the drops of all learning rates; 0: constant
+    decay: Annotated[float, FACTOR] = 0.2  # factor of a drop
+    warmup: Annotated[int, NOT_NEGATIVE] = 0  # steps of growth, before the first drop is counted
+    # Share of the rates at its start; 0: linear growth, else geometric, as often as the drops
+    warmup_from: Annotated[float, PROBABILITY] = 0.0
+    clip: Annotated[float | None, POSITIVE] = None  # largest global norm of the gradient
+    accumulate: Annotated[int, COUNT] = 1  # batches per update
+    average: Annotated[float | None, SHARE] = None  # decay of an exponential moving average of the parameters
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        if self.kind == "adam" and self.weight_decay:
+            yield "weight_decay", 'zero for "adam"'
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """How long, and what is written when."""
 
-    steps: int
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 500
-    keep: int = 3  # checkpoints
+    steps: Annotated[int, COUNT]
+    seed: Annotated[int, NOT_NEGATIVE] = 0
+    log_every: Annotated[int, COUNT] = 20
+    save_every: Annotated[int, COUNT] = 500
+    keep: Annotated[int, COUNT] = 3  # checkpoints
 
 
 class TrainState(NamedTuple):

@@ -8,7 +8,7 @@ back through all steps of the memory.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from ops.score_maps import overlap_label
 from trackers.nets import models
 from trackers.nets.memory import MemoryController
+from trackers.rules import COUNT, FRACTION, NOT_NEGATIVE
 from trackers.siamfc import STRIDE
 from train import command
-from train.forward import applying
+from train.forward import STATISTICS, applying
 from train.losses import balanced_logistic
 
 Array = jax.Array
@@ -29,14 +30,16 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    PARTS: ClassVar[tuple[type, ...]] = (MemoryController,)  # what is trained has one of these
-    model: str = "memtrack"  # of `trackers.nets.models`
-    overlap: float = 0.7  # IoU; a cell is the target's where its box, moved there, overlaps with itself by more
-    dropout: float = 0.2  # of the LSTM's new input
-    l2: float = 1e-4  # times half the sum of squares of all parameters, also of biases and batch normalization
-    chunk: int = 16  # frames of a clip that go through the backbone together, and are normalized as one batch; the
-    # activations of so many are held at a time, however long the clip
-    backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen
+    model: Annotated[str, models.with_part(MemoryController)] = "memtrack"  # of `trackers.nets.models`
+    # IoU; a cell is the target's where its box, moved there, overlaps with itself by more
+    overlap: Annotated[float, FRACTION] = 0.7
+    dropout: Annotated[float, FRACTION] = 0.2  # of the LSTM's new input
+    # Times half the sum of squares of all parameters, also of biases and batch normalization
+    l2: Annotated[float, NOT_NEGATIVE] = 1e-4
+    # Frames of a clip that go through the backbone together, and are normalized as one batch; the activations of so
+    # many are held at a time, however long the clip
+    chunk: Annotated[int, COUNT] = 16
+    backbone_statistics: Annotated[str, STATISTICS] = "batch"
 
 
 def loss(

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from eval import settings
+from trackers import rules
 from trackers.nets import models
 from trackers.nets.alexnet import memtrack_from_siamfc
 from trackers.nets.dimp_classifier import identity_start
 from trackers.rules import SettingError
 from trackers.weights import WeightsError, files
 from train import checkpoint, datasets, held_out, loop, tensorboard
-from train.config import Config, DatasetConfig, check, samples_of
+from train.config import Config, DatasetConfig, samples_of
 from train.datasets import SYNTHETIC, TrackingDataset
 from train.held_out import ValidationConfig
 from train.samples import loader
@@ -45,7 +46,7 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     With validation, `out/best.safetensors` holds the parameters that had the highest AUC, and `info["validation"]` of
     that file the scores. loss: `(params, prepared batch) -> (value, (params, parts))`.
     """
-    check(config)
+    rules.validate(config)
     made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
     refuse_other_run(out, made_of)
     batches = open_batches(config, data_dir)

@@ -8,15 +8,17 @@ low elsewhere.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from ops.score_maps import disk_label
+from trackers.nets import models
 from trackers.nets.rpn import SiamFCHead
+from trackers.rules import POSITIVE
 from train import command
-from train.forward import applying, paired_output
+from train.forward import STATISTICS, applying, paired_output
 from train.losses import balanced_logistic
 
 Array = jax.Array
@@ -27,10 +29,10 @@ Params = Any
 class LossConfig:
     """The published numbers."""
 
-    PARTS: ClassVar[tuple[type, ...]] = (SiamFCHead,)  # what is trained has one of these
-    model: str = "siamfc"  # of `trackers.nets.models`
-    radius: float = 2.0  # cells of the response (16 pixels): nearer ones to the middle are the target's
-    backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen
+    model: Annotated[str, models.with_part(SiamFCHead)] = "siamfc"  # of `trackers.nets.models`
+    # Cells of the response (16 pixels): nearer ones to the middle are the target's
+    radius: Annotated[float, POSITIVE] = 2.0
+    backbone_statistics: Annotated[str, STATISTICS] = "batch"
 
 
 def loss(

@@ -8,13 +8,15 @@ search crop are classified, and the offsets of those that overlap the target are
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 
+from trackers.nets import models
 from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
+from trackers.rules import NOT_NEGATIVE
 from train import command
-from train.forward import applying, paired_output
+from train.forward import STATISTICS, applying, paired_output
 from train.losses import anchor_classification, delta_regression
 
 Array = jax.Array
@@ -25,12 +27,12 @@ Params = Any
 class LossConfig:
     """pysot's numbers."""
 
-    PARTS: ClassVar[tuple[type, ...]] = (UpChannelRPN, DepthwiseRPN)  # what is trained has one of these
-    model: str = "siamrpnpp_resnet50"  # of `trackers.nets.models`
-    cls_weight: float = 1.0
-    loc_weight: float = 1.2
-    smoothing: float = 0.0  # of the offsets' errors, see `losses.delta_regression`; 0: absolute errors
-    backbone_statistics: str = "batch"  # of its batch normalization; "stored" where the backbone is frozen
+    model: Annotated[str, models.with_part(UpChannelRPN, DepthwiseRPN)] = "siamrpnpp_resnet50"
+    cls_weight: Annotated[float, NOT_NEGATIVE] = 1.0
+    loc_weight: Annotated[float, NOT_NEGATIVE] = 1.2
+    # Of the offsets' errors, see `losses.delta_regression`; 0: absolute errors
+    smoothing: Annotated[float, NOT_NEGATIVE] = 0.0
+    backbone_statistics: Annotated[str, STATISTICS] = "batch"
 
 
 def loss(

@@ -7,12 +7,13 @@ give the same clip, pixel for pixel, on one version of OpenCV.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 
 from eval.sources.artwork import FAMILIES, Sprite, draw_background, draw_occluder, draw_target
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY
 
 GRAIN_SLIDE = 48  # the sensor noise of a clip is one larger picture, looked at through a jumping window
 
@@ -21,22 +22,24 @@ GRAIN_SLIDE = 48  # the sensor noise of a clip is one larger picture, looked at 
 class ClipConfig:
     """What happens in a clip. Lengths are image pixels, times are frames."""
 
-    height: int = 240
-    width: int = 320
-    num_frames: int = 120
-    target_size: tuple[float, float] = (34.0, 60.0)  # range of sqrt(box area), before scale change
-    speed: float = 2.0  # of target and distractors, per frame
-    scale_change: float = 1.4  # >= 1; the target's size stays within [1 / scale_change, scale_change]
-    distractors: int = 1  # others of the target's family; they pass behind the target
-    occluders: int = 1  # things of the scene that the target passes behind
-    camera_pan: float = 0.8  # speed of the background
-    deformation: float = 0.0  # amplitude of two travelling bends, as a share of the target's side
-    rotation: float = 0.0  # largest in-plane angle, degrees
-    illumination: float = 0.0  # largest relative change of brightness
-    motion_blur: float = 0.0  # share of the frame interval during which the shutter is open
-    camera_shake: float = 0.0  # standard deviation of a jitter of the whole picture
+    height: Annotated[int, COUNT] = 240
+    width: Annotated[int, COUNT] = 320
+    num_frames: Annotated[int, COUNT] = 120
+    target_size: Annotated[tuple[float, float], POSITIVE] = (34.0, 60.0)  # range of sqrt(box area), before scale change
+    speed: Annotated[float, NOT_NEGATIVE] = 2.0  # of target and distractors, per frame
+    # >= 1; the target's size stays within [1 / scale_change, scale_change]
+    scale_change: Annotated[float, POSITIVE] = 1.4
+    distractors: Annotated[int, NOT_NEGATIVE] = 1  # others of the target's family; they pass behind the target
+    occluders: Annotated[int, NOT_NEGATIVE] = 1  # things of the scene that the target passes behind
+    camera_pan: Annotated[float, NOT_NEGATIVE] = 0.8  # speed of the background
+    # Amplitude of two travelling bends, as a share of the target's side
+    deformation: Annotated[float, NOT_NEGATIVE] = 0.0
+    rotation: Annotated[float, NOT_NEGATIVE] = 0.0  # largest in-plane angle, degrees
+    illumination: Annotated[float, NOT_NEGATIVE] = 0.0  # largest relative change of brightness
+    motion_blur: Annotated[float, PROBABILITY] = 0.0  # share of the frame interval during which the shutter is open
+    camera_shake: Annotated[float, NOT_NEGATIVE] = 0.0  # standard deviation of a jitter of the whole picture
     exit_reentry: bool = False  # the target leaves the picture once and comes back
-    noise: float = 2.0  # standard deviation of the sensor noise, gray levels
+    noise: Annotated[float, NOT_NEGATIVE] = 2.0  # standard deviation of the sensor noise, gray levels
 
     def __post_init__(self):
         shape = (self.num_frames, self.height, self.width)

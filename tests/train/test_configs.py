@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.rules import unruled
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
-from train import configs, loop
-from train.config import check, read_config
+from trackers.rules import validate
+from train import atom, configs, dimp, loop, memtrack, siamfc, siamrpn
+from train.config import CLIPS, FRAMES, PAIRS, Config, read_config
 from train.samples import clips, pairs
 
 FOLDER = Path(configs.__file__).parent
@@ -24,6 +26,20 @@ IOU_NET_ONLY = {"dimp18_iou_net"}
 WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has
 
 
+KINDS = [module.LossConfig for module in (atom, dimp, memtrack, siamfc, siamrpn)]
+KINDS += [kind for samples in (FRAMES, PAIRS, CLIPS) for kind in (samples.loader, samples.prepare)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_every_field_has_a_rule(kind):
+    assert unruled(kind) == []
+
+
+def test_every_field_of_a_run_has_a_rule():
+    """What `loss`, of any type, holds is checked above."""
+    assert unruled(Config) == ["loss"]
+
+
 LARGE = ("siamrpnpp_mobilenetv2_stage", "siamrpnpp_resnet50", "dimp50")
 
 
@@ -34,7 +50,7 @@ LARGE = ("siamrpnpp_mobilenetv2_stage", "siamrpnpp_resnet50", "dimp50")
 )
 def test_a_setting(path):
     config = read_config(path, [])
-    check(config)
+    validate(config)
     params = models.expected_variables(config.loss.model)
     learned = loop.trained(params, config.optimizer)
     left_out = {"classifier"} if path.stem in IOU_NET_ONLY else {"head"} if path.stem in WITHOUT_BIAS else set()

@@ -18,12 +18,11 @@ from tests.helpers.drawn_targets import dataset, seen_box
 from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
 from trackers import rules
 from trackers.nets import siamese
-from trackers.rules import SettingError
+from trackers.rules import SettingError, validate
 from trackers.weights import files
 from train import command as train_command
 from train import loop, losses, memtrack, release
 from train.benchmark import clip as clip_benchmark
-from train.config import check
 from train.configs import memtrack_smoke
 from train.samples import clips as clip_data
 from train.samples import loader, samplers
@@ -327,13 +326,13 @@ def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  
         "loss.dropout=1.0: must be in [0, 1)",
         "loss.overlap=1.0: must be in [0, 1)",
         "loader.search.size=192: must be 127 and a positive multiple of 8 more",
-        "loader.search.interpolations=('none',): must be of nearest, linear",
-        "loss.model=siamfc: must be one of memtrack",
+        "loader.search.interpolations=('none',): must be one of nearest, linear",
+        "loss.model=siamfc: must be a model with a MemoryController",
     ],
 )
 def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
     config = rules.override(memtrack_smoke.get_config(), [assignment])
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        check(config)
+        validate(config)
     assert message in str(caught.value)

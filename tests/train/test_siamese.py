@@ -21,11 +21,11 @@ from trackers.nets import models, siamese
 from trackers.nets.alexnet import AlexNet
 from trackers.nets.alexnet import siamfc as siamfc_backbone
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
-from trackers.rules import SettingError
+from trackers.rules import SettingError, validate
 from trackers.weights import files
 from train import command as train_command
 from train import dimp, loop, losses, release, siamfc, siamrpn
-from train.config import Config, check, read_config
+from train.config import Config, read_config
 from train.configs import siamfc_smoke, siamrpn_smoke, siamrpnpp_mobilenetv2_heads
 from train.samples import frames
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
@@ -281,25 +281,25 @@ SIAMFC, SIAMRPN = siamfc_smoke.get_config, siamrpn_smoke.get_config
     ("config", "message"),
     [
         (lambda: replace(SIAMFC(), loss=siamrpn.LossConfig(ALEXNET)), "prepare.targets=None: must be given for"),
-        (lambda: replace(SIAMRPN(), loss=siamfc.LossConfig()), "prepare.targets=AnchorTargetConfig: must be None for"),
+        (lambda: replace(SIAMRPN(), loss=siamfc.LossConfig()), "prepare.targets: must be None for"),
         (
             lambda: replace(SIAMFC(), loss=dimp.LossConfig()),
-            "loader=PairLoaderConfig: must be a FrameLoaderConfig for dimp18",
+            "loader: must be a FrameLoaderConfig for dimp18",
         ),
-        (lambda: replace(SIAMFC(), loss=dimp.LossConfig(model="siamfc")), "loss.model=siamfc: must be one of dimp18"),
+        (lambda: replace(SIAMFC(), loss=dimp.LossConfig(model="siamfc")), "loss.model=siamfc: must be a model"),
         (
             lambda: Config((), SIAMFC().optimizer, SIAMFC().loop, siamfc.LossConfig()),
-            "loader=FrameLoaderConfig: must be a PairLoaderConfig for siamfc",
+            "loader: must be a PairLoaderConfig for siamfc",
         ),
         (
             lambda: replace(SIAMFC(), prepare=frames.PREPARE_DIMP),
-            "prepare=FramePrepareConfig: must be a PairPrepareConfig for siamfc",
+            "prepare: must be a PairPrepareConfig for siamfc",
         ),
     ],
 )
 def test_what_does_not_fit_together(config, message):
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        check(config())
+        validate(config())
     assert message in str(caught.value)
 
 
@@ -308,13 +308,13 @@ def test_what_does_not_fit_together(config, message):
     [
         "prepare.targets.search_size=255: must be loader.search.size=191",
         "prepare.targets.score_size=25: must be 9, the side of the score map",
-        "loss.model=siamfc: must be one of siamrpn, siamrpn_big",
+        "loss.model=siamfc: must be a model with a UpChannelRPN or DepthwiseRPN",
         "loss.model=siamrpnpp_resnet50: prepare.targets.score_size=9: must be 17",
         "loss.cls_weight=-1.0: must be >= 0",
         "loader.search.size=192: must be 127 and a positive multiple of 8 more",
-        "loader.template.size=128: must be one of 127",
+        "loader.template.size=128: must be 127",
         "loader.search.stretch=1.0: must be in [0, 1)",
-        "loader.search.interpolations=('linear', 'none'): must be of nearest, linear",
+        "loader.search.interpolations=('linear', 'none'): must be one of nearest, linear",
         "loader.negative=1.5: must be in [0, 1]",
         "prepare.blur_sizes=(4, 15): must be odd",
         "prepare.blur_sizes=(15, 5): must be (least, greatest)",
@@ -325,5 +325,5 @@ def test_settings_out_of_range(wrong):
     assignment, _, message = wrong.partition(": ")
     config = read_config(CONFIGS / "siamrpn_smoke.py", [assignment])
     with pytest.raises(SettingError, match=r"^[^\n]*$") as caught:
-        check(config)
+        validate(config)
     assert message in str(caught.value)

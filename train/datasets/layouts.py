@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 from xml.etree import ElementTree
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 
 from eval.sources import layouts, synthetic
 from eval.sources.sequences import SequenceError
+from trackers.rules import COUNT, NOT_NEGATIVE, Rule
 from train.datasets.records import Clip, ClipLoader, Target
 
 Find = Callable[[Path, str], dict[str, ClipLoader]]
@@ -22,13 +24,16 @@ Find = Callable[[Path, str], dict[str, ClipLoader]]
 MIN_VISIBILITY = 0.25  # share of a drawn target that must be seen for its frame to be of use
 
 
+QUALITY = Rule("in [1, 100]", lambda value: 1 <= value <= 100)
+
+
 @dataclass(frozen=True)
 class SyntheticConfig:
     """What `synthetic_tracking` draws."""
 
-    num_clips: int = 64
-    seed: int = 0  # each split has clips of its own
-    quality: int = 90  # of the JPEG files
+    num_clips: Annotated[int, COUNT] = 64
+    seed: Annotated[int, NOT_NEGATIVE] = 0  # each split has clips of its own
+    quality: Annotated[int, QUALITY] = 90  # of the JPEG files
     clip: synthetic.ClipConfig = field(default_factory=lambda: synthetic.ClipConfig(num_frames=100, **synthetic.HARD))
 
 

@@ -4,13 +4,14 @@ Of one search crop, to be vmapped. Boxes are x, y, w, h in pixels of the crop, t
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ops.anchors import RATIOS, SCALES, STRIDE, anchors, encode
 from ops.boxes import Box, iou
+from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY
 
 Array = jax.Array
 
@@ -19,17 +20,18 @@ Array = jax.Array
 class AnchorTargetConfig:
     """The anchors and how they are chosen; the defaults are SiamRPN++'s."""
 
-    search_size: int = 255  # pixels of a side of the search crop
-    score_size: int = 25  # cells of a side of the score map
-    stride: int = STRIDE
-    scales: tuple[float, ...] = SCALES
-    ratios: tuple[float, ...] = RATIOS
-    positive_iou: float = 0.6  # an anchor that overlaps by more is positive
-    negative_iou: float = 0.3  # one that overlaps by less is negative, the others are ignored
-    max_positives: int = 16  # of a crop, chosen at random
-    max_anchors: int = 64  # of a crop, both kinds; negatives do not take the place of missing positives
-    window: int = 7  # cells of a side: negatives of a negative pair are near its target, ...
-    window_negatives: int = 16  # ... at most so many
+    search_size: Annotated[int, COUNT] = 255  # pixels of a side of the search crop
+    score_size: Annotated[int, COUNT] = 25  # cells of a side of the score map
+    stride: Annotated[int, COUNT] = STRIDE
+    scales: Annotated[tuple[float, ...], POSITIVE] = SCALES
+    ratios: Annotated[tuple[float, ...], POSITIVE] = RATIOS
+    positive_iou: Annotated[float, PROBABILITY] = 0.6  # an anchor that overlaps by more is positive
+    negative_iou: Annotated[float, PROBABILITY] = 0.3  # one that overlaps by less is negative, the others are ignored
+    max_positives: Annotated[int, COUNT] = 16  # of a crop, chosen at random
+    # Of a crop, both kinds; negatives do not take the place of missing positives
+    max_anchors: Annotated[int, COUNT] = 64
+    window: Annotated[int, COUNT] = 7  # cells of a side: negatives of a negative pair are near its target, ...
+    window_negatives: Annotated[int, NOT_NEGATIVE] = 16  # ... at most so many
 
 
 class AnchorTargets(NamedTuple):

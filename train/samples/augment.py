@@ -5,9 +5,12 @@ Images are float32 RGB, 0..255. Boxes are x, y, w, h in pixels of their image, t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+
+from trackers.rules import NOT_NEGATIVE, POSITIVE, PROBABILITY
 
 Array = jax.Array
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B
@@ -18,25 +21,26 @@ BLUR_RADIUS = 4  # pixels: two of the largest standard deviation
 class ColorConfig:
     """How the colors of images are changed; the defaults leave them as they are."""
 
-    grayscale_probability: float = 0.0  # of a sample: all its images are gray or none
-    brightness: tuple[float, float] = (1.0, 1.0)  # factor, drawn for each image; so are the following
-    contrast: tuple[float, float] = (1.0, 1.0)  # factor of the distance to the image's mean
-    saturation: tuple[float, float] = (1.0, 1.0)  # factor of the distance to gray
+    grayscale_probability: Annotated[float, PROBABILITY] = 0.0  # of a sample: all its images are gray or none
+    # Factor, drawn for each image; so are the following
+    brightness: Annotated[tuple[float, float], NOT_NEGATIVE] = (1.0, 1.0)
+    contrast: Annotated[tuple[float, float], NOT_NEGATIVE] = (1.0, 1.0)  # factor of the distance to the image's mean
+    saturation: Annotated[tuple[float, float], NOT_NEGATIVE] = (1.0, 1.0)  # factor of the distance to gray
 
 
 @dataclass(frozen=True)
 class OcclusionConfig:
     """A rectangle, cut out of an image of another sample, that hides a part of the target."""
 
-    probability: float = 0.0  # of an image
-    sides: tuple[float, float] = (0.2, 0.9)  # range of the rectangle's sides, of the target's
+    probability: Annotated[float, PROBABILITY] = 0.0  # of an image
+    sides: Annotated[tuple[float, float], POSITIVE] = (0.2, 0.9)  # range of the rectangle's sides, of the target's
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """What is done to all kinds of samples."""
 
-    flip_probability: float = 0.0  # of a sample: all its images are mirrored or none
+    flip_probability: Annotated[float, PROBABILITY] = 0.0  # of a sample: all its images are mirrored or none
     colors: ColorConfig = ColorConfig()
     occlusion: OcclusionConfig = OcclusionConfig()
 

@@ -7,16 +7,17 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trackers.rules import COUNT, FRACTION, NOT_NEGATIVE, PROBABILITY
 from train.samples import samplers
 from train.samples.augment import PrepareConfig, change_colors, mirror, occlude_targets
 from train.samples.loader import LoaderConfig, random_part, read_image
@@ -38,9 +39,14 @@ class SlipConfig:
     beside the target, in one direction and distance.
     """
 
-    probability: float = 0.0  # of a clip
-    shift: tuple[float, float] = (16.0, 48.0)  # range of the distance, in pixels of a template's crop
-    stretch: float = 0.3  # the template's scale is off by a factor of 1 - stretch to 1 + stretch
+    probability: Annotated[float, PROBABILITY] = 0.0  # of a clip
+    # Range of the distance, in pixels of a template's crop
+    shift: Annotated[tuple[float, float], NOT_NEGATIVE] = (16.0, 48.0)
+    stretch: Annotated[float, FRACTION] = 0.3  # the template's scale is off by a factor of 1 - stretch to 1 + stretch
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        if self.shift[0] > self.shift[1]:
+            yield "shift", "(least, greatest)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,10 @@ class ClipLoaderConfig(LoaderConfig):
 
     template: PairCropConfig = TEMPLATE  # that of the first frame is not moved
     search: PairCropConfig = SEARCH
-    exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
-    context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
+    # Pixels of a crop that a target with its context has, in templates and searches
+    exemplar_size: Annotated[int, COUNT] = 127
+    # Of width + height, added to each side; the root of the product is the exemplar's side
+    context: Annotated[float, NOT_NEGATIVE] = 0.5
     slips: SlipConfig = SlipConfig()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, exp, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import jax
@@ -19,6 +19,8 @@ import numpy as np
 
 from ops.boxes import iou
 from ops.score_maps import gaussian_label, label_center
+from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
+from trackers.rules import COUNT, FACTOR, FRACTION, NOT_NEGATIVE, POSITIVE, PROBABILITY, multiple_of, one_of
 from train.samples import samplers
 from train.samples.augment import (
     ColorConfig,
@@ -43,8 +45,9 @@ DIMP_COLORS = ColorConfig(grayscale_probability=0.05, brightness=(0.8, 1.2))
 class Jitter:
     """How far the box that a crop is made around may be from the target."""
 
-    center: float  # range of the offset of each coordinate, in roots of the jittered box's area
-    scale: float  # standard deviation of the logarithm of each side
+    # Range of the offset of each coordinate, in roots of the jittered box's area
+    center: Annotated[float, NOT_NEGATIVE]
+    scale: Annotated[float, NOT_NEGATIVE]  # standard deviation of the logarithm of each side
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class CropConfig:
     border of the image; "shifted" (later versions, PrDiMP) moves the window into the image as far as it fits.
     """
 
-    search_scale: float = 5.0  # side of the window in roots of the jittered box's area
-    size: int = 288  # pixels of a side of the crop
-    rule: str = "replicate"
+    search_scale: Annotated[float, POSITIVE] = 5.0  # side of the window in roots of the jittered box's area
+    size: Annotated[int, multiple_of(STRIDE)] = 288  # pixels of a side of the crop
+    rule: Annotated[str, one_of(*CROP_RULES)] = "replicate"
     train_jitter: Jitter = Jitter(center=3.0, scale=0.25)
     test_jitter: Jitter = Jitter(center=4.5, scale=0.5)
-    stretch: float = 0.0  # standard deviation of the logarithm of the window's aspect; a photograph then looks like
+    # Standard deviation of the logarithm of the window's aspect; a photograph then looks like several frames of a
+    # target that changes its shape
+    stretch: Annotated[float, NOT_NEGATIVE] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +79,24 @@ class FrameLoaderConfig(LoaderConfig):
 class ProposalConfig:
     """Random boxes around the target that the IoU-Net is trained on; the defaults are DiMP's."""
 
-    count: int = 8  # of a test frame
-    min_iou: float = 0.1  # a proposal overlaps by more
-    sigmas: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.3)  # one is drawn; in roots of the target's area
-    max_tries: int = 100
-    decay: float = 0.9  # of sigma, after every try that overlaps too little
-    small_side: tuple[float, float] = (0.15, 0.5)  # a side of 1 px or less becomes this part of the target's, at random
+    count: Annotated[int, COUNT] = 8  # of a test frame
+    min_iou: Annotated[float, FRACTION] = 0.1  # a proposal overlaps by more
+    # One is drawn; in roots of the target's area
+    sigmas: Annotated[tuple[float, ...], POSITIVE] = (0.01, 0.05, 0.1, 0.2, 0.3)
+    max_tries: Annotated[int, COUNT] = 100
+    decay: Annotated[float, FACTOR] = 0.9  # of sigma, after every try that overlaps too little
+    # A side of 1 px or less becomes this part of the target's, at random
+    small_side: Annotated[tuple[float, float], POSITIVE] = (0.15, 0.5)
 
 
 @dataclass(frozen=True)
 class LabelConfig:
     """Classification labels of test frames; the defaults are DiMP's."""
 
-    feature_size: int = 18  # cells of a side of the feature map
-    kernel_size: int = 4  # of the filter; an even one has one row and column of scores more
-    sigma: float = 0.05  # of the feature map's side
+    feature_size: Annotated[int, COUNT] = 18  # cells of a side of the feature map
+    # Of the filter; an even one has one row and column of scores more
+    kernel_size: Annotated[int, one_of(FILTER_SIZE)] = 4
+    sigma: Annotated[float, POSITIVE] = 0.05  # of the feature map's side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +104,8 @@ class FramePrepareConfig(PrepareConfig):
     """What happens on the device; the defaults are DiMP's. Only test images are occluded."""
 
     colors: ColorConfig = DIMP_COLORS
-    blur_probability: float = 0.0  # of an image
-    blur_sigma: tuple[float, float] = (0.5, 2.0)  # pixels of the crop
+    blur_probability: Annotated[float, PROBABILITY] = 0.0  # of an image
+    blur_sigma: Annotated[tuple[float, float], POSITIVE] = (0.5, 2.0)  # pixels of the crop
     proposals: ProposalConfig = ProposalConfig()
     labels: LabelConfig | None = LabelConfig()  # None: no labels
 

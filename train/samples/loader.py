@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
 
+from trackers.rules import COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, PROBABILITY
 from train.samples import samplers
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class PartConfig:
     People draw boxes around faces and wheels, too; few classes of whole objects teach an IoU-Net those objects.
     """
 
-    probability: float = 0.0  # of a photograph's sample
-    sides: tuple[float, float] = (0.25, 0.8)  # range of the part's sides, of the object's
-    min_side: float = 12.0  # pixels of the photograph; the whole object where the part would be smaller
+    probability: Annotated[float, PROBABILITY] = 0.0  # of a photograph's sample
+    sides: Annotated[tuple[float, float], FACTOR] = (0.25, 0.8)  # range of the part's sides, of the object's
+    # Pixels of the photograph; the whole object where the part would be smaller
+    min_side: Annotated[float, POSITIVE] = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,12 @@ class LoaderConfig:
     """What is loaded, and by how many."""
 
     sampling: samplers.FrameSampling
-    batch_size: int  # samples of a batch, all processes together
+    batch_size: Annotated[int, COUNT]  # samples of a batch, all processes together
     parts: PartConfig = PartConfig()
-    seed: int = 0
-    workers: int = 0  # worker processes; 0: threads of this one
-    threads: int = 1  # batches that each process (or this one) makes at the same time
-    buffer: int = 2  # finished batches that each process (or this one) keeps ready
+    seed: Annotated[int, NOT_NEGATIVE] = 0
+    workers: Annotated[int, NOT_NEGATIVE] = 0  # worker processes; 0: threads of this one
+    threads: Annotated[int, COUNT] = 1  # batches that each process (or this one) makes at the same time
+    buffer: Annotated[int, COUNT] = 2  # finished batches that each process (or this one) keeps ready
 
 
 class FrameError(ValueError):

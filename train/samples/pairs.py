@@ -8,17 +8,18 @@ the crop shows the target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trackers.rules import COUNT, FRACTION, NOT_NEGATIVE, ODD, PROBABILITY, one_of
 from train.samples import samplers
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
 from train.samples.augment import PrepareConfig, change_colors, cross_blur, mirror, occlude_targets
@@ -46,11 +47,17 @@ COLOR_DIRECTIONS = (
 class PairCropConfig:
     """A crop, and how far it may be from being centered on the target and of its scale."""
 
-    size: int  # pixels of a side
-    shift: float  # pixels of the crop before it is stretched: the target is moved by up to so many, uniformly
-    stretch: float  # the window's sides are multiplied by 1 +- up to this, uniformly
+    size: Annotated[int, COUNT]  # pixels of a side
+    # Pixels of the crop before it is stretched: the target is moved by up to so many, uniformly
+    shift: Annotated[float, NOT_NEGATIVE]
+    stretch: Annotated[float, FRACTION]  # the window's sides are multiplied by 1 +- up to this, uniformly
     joint: bool = False  # both sides by the same factor
-    interpolations: tuple[str, ...] = ("linear",)  # one is drawn: "nearest", "linear", "cubic", "lanczos"
+    # One is drawn: "nearest", "linear", "cubic", "lanczos"
+    interpolations: Annotated[tuple[str, ...], one_of(*INTERPOLATIONS)] = ("linear",)
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        if not self.interpolations:
+            yield "interpolations", "one name or more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +66,28 @@ class PairLoaderConfig(LoaderConfig):
 
     template: PairCropConfig = PairCropConfig(size=127, shift=4.0, stretch=0.05)
     search: PairCropConfig = PairCropConfig(size=255, shift=64.0, stretch=0.18)
-    exemplar_size: int = 127  # pixels of a crop that a target with its context has, in templates and searches
-    context: float = 0.5  # of width + height, added to each side; the root of the product is the exemplar's side
-    negative: float = 0.2  # probability that the template is of another sequence
-    max_draws: int = 100  # until a pair fits `sampling.frames.relative_sides` and, if negative, has two sequences
+    # Pixels of a crop that a target with its context has, in templates and searches
+    exemplar_size: Annotated[int, COUNT] = 127
+    # Of width + height, added to each side; the root of the product is the exemplar's side
+    context: Annotated[float, NOT_NEGATIVE] = 0.5
+    negative: Annotated[float, PROBABILITY] = 0.2  # probability that the template is of another sequence
+    # Until a pair fits `sampling.frames.relative_sides` and, if negative, has two sequences
+    max_draws: Annotated[int, COUNT] = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairPrepareConfig(PrepareConfig):
     """What happens on the device; the defaults are SiamRPN++'s (pysot, ResNet-50). Templates are never occluded."""
 
-    color_shift: float = 1.0  # the colors of an image are shifted along `COLOR_DIRECTIONS` by so many of these, normal
-    blur_probability: float = 0.2  # of a search image
-    blur_sizes: tuple[int, int] = (5, 45)  # pixels: least and greatest side of its cross, both odd
+    # The colors of an image are shifted along `COLOR_DIRECTIONS` by so many of these, normal
+    color_shift: Annotated[float, NOT_NEGATIVE] = 1.0
+    blur_probability: Annotated[float, PROBABILITY] = 0.2  # of a search image
+    blur_sizes: Annotated[tuple[int, int], ODD] = (5, 45)  # pixels: least and greatest side of its cross, both odd
     targets: AnchorTargetConfig | None = field(default_factory=AnchorTargetConfig)  # None: no anchors
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        if self.blur_sizes[0] > self.blur_sizes[1]:
+            yield "blur_sizes", "(least, greatest)"
 
 
 SIAMRPN = PairLoaderConfig(sampling=samplers.SIAMRPN, batch_size=28)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
+
+from trackers.rules import COUNT, NOT_NEGATIVE, one_of
 
 if TYPE_CHECKING:
     from train.datasets import SequenceTable, TrackingDataset
@@ -25,10 +27,11 @@ class FrameFilter:
     That one also reads how much of the target is covered, of which tables keep only whether it is visible.
     """
 
-    min_area: float = 20.0  # square pixels
-    sides: tuple[float, float] = (20.0, 500.0)  # pixels
-    aspect: tuple[float, float] = (0.25, 4.0)  # width over height
-    relative_sides: tuple[float, float] = (0.01, 0.5)  # of the image's, so only who reads the image can tell
+    min_area: Annotated[float, NOT_NEGATIVE] = 20.0  # square pixels
+    sides: Annotated[tuple[float, float], NOT_NEGATIVE] = (20.0, 500.0)  # pixels
+    aspect: Annotated[tuple[float, float], NOT_NEGATIVE] = (0.25, 4.0)  # width over height
+    # Of the image's, so only who reads the image can tell
+    relative_sides: Annotated[tuple[float, float], NOT_NEGATIVE] = (0.01, 0.5)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ class FrameSampling:
     so that step t of a clip goes from frame t to frame t + 1.
     """
 
-    mode: str = "causal"
-    train_frames: int = 3
-    test_frames: int = 3
-    max_gap: int = 30  # frames
-    gap_growth: int = 5  # frames, after every try that found no visible frame
-    min_length: int = 20  # frames of a video
-    visibility: int = 2  # a video has more visible frames than this times the frames of a sample
+    mode: Annotated[str, one_of(*MODES)] = "causal"
+    train_frames: Annotated[int, COUNT] = 3
+    test_frames: Annotated[int, COUNT] = 3
+    max_gap: Annotated[int, COUNT] = 30  # frames
+    gap_growth: Annotated[int, COUNT] = 5  # frames, after every try that found no visible frame
+    min_length: Annotated[int, COUNT] = 20  # frames of a video
+    # A video has more visible frames than this times the frames of a sample
+    visibility: Annotated[int, NOT_NEGATIVE] = 2
     frames: FrameFilter | None = None  # what it leaves out counts as not visible; None: all visible frames are used
 
 
