@@ -5,7 +5,6 @@
         --parts classifier iou_net --backbone r18.safetensors --measured "AUC 0.61 on ..." --note "Not trained on ..."
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 import trackers
+from eval.command import make_parser, reports
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads
 from trackers.weights.convert import backbone_model
@@ -134,14 +134,11 @@ def _origin(source: Path, trained: Params, backbone: Path) -> dict[str, str]:
     return {name: info.get(name, value) for name, value in named.items()}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reports(WeightsError)
+def main(arguments: list[str] | None = None) -> None:
+    """Write the file and its card; the exit status."""
     description, _, examples = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        "python -m train.release",
-        description=description,
-        epilog=f"Examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("train.release", description, examples)
     parser.add_argument("source", type=Path, help="weights.safetensors of a run, or the run's folder")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write; the card goes beside it")
     parser.add_argument("--parts", nargs="+", metavar="PART", help="e.g. classifier iou_net (default: all)")
@@ -150,23 +147,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--measured", action="append", metavar="TEXT", help="a result, for the card")
     parser.add_argument("--note", action="append", metavar="TEXT", help="e.g. what it was not trained on, for the card")
     args = parser.parse_args(arguments)
-    try:
-        info = release(
-            args.source,
-            args.out,
-            args.parts,
-            args.backbone,
-            command=args.command,
-            measured=args.measured,
-            notes=args.note,
-        )
-    except WeightsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    info = release(
+        args.source,
+        args.out,
+        args.parts,
+        args.backbone,
+        command=args.command,
+        measured=args.measured,
+        notes=args.note,
+    )
     print(f"{args.out}: {', '.join(info['parts'])}, {info['parameters']:,} parameters")
     print(f"card: {args.out.with_suffix('.md')}")
     print(f"sha256 {files.sha256(args.out)}")
-    return 0
 
 
 if __name__ == "__main__":

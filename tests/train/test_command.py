@@ -10,7 +10,6 @@ import textwrap
 from contextlib import closing
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 import trackers
 from tests.helpers.disk import small_disk
+from tests.helpers.held_out import write_sequences
 from trackers.nets import models
 from trackers.rules import SettingError, validate
 from trackers.weights import files
@@ -86,7 +86,7 @@ def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
     assert info["steps"] == 2 and info["config"]["loss"]["filter_steps"] == 2
     assert list((run / "tensorboard").iterdir())
 
-    held_out(tmp_path / "held_out")
+    write_sequences(tmp_path / "held_out", (60, 80), (48, 96))
     every += ["--set", f"validation.data_dir={tmp_path / 'held_out'}", "--set", "validation.every=1"]
     assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=3") == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -112,16 +112,6 @@ def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
     assert f"{other} (weights_sha256 is None, now {files.sha256(run / 'weights.safetensors')})" in errors[2]
     (run / "config.json").unlink()  # a run of before there was one
     assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=3") == 0
-
-
-def held_out(folder: Path) -> None:
-    """Two sequences of three frames in the layout `folder`."""
-    for name, size in (("a", (60, 80)), ("b", (48, 96))):
-        (folder / name / "img").mkdir(parents=True)
-        for frame in range(3):
-            image = np.random.default_rng(frame).integers(0, 255, (*size, 3), np.uint8)
-            assert cv2.imwrite(str(folder / name / "img" / f"{frame + 1:04}.png"), image)
-        (folder / name / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
 
 
 def test_the_best_parameters_are_kept(config, tmp_path, data_dir, monkeypatch):

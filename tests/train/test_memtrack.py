@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import trackers
 from ops.score_maps import overlap_label
 from tests.helpers.drawn_targets import dataset, seen_box
+from tests.helpers.held_out import write_sequences
 from tests.helpers.narrow_memtrack import NARROW, narrow, start  # noqa: F401, a fixture
 from trackers import rules
 from trackers.nets import siamese
@@ -300,13 +300,8 @@ def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  
         return train_command.main("memtrack", memtrack.loss, memtrack.LossConfig, arguments)
 
     assert command("--set", "loop.steps=2") == 0, capsys.readouterr().err
-    held_out = tmp_path / "held_out" / "a"
-    (held_out / "img").mkdir(parents=True)
-    for frame in range(3):
-        image = np.random.default_rng(frame).integers(0, 255, (60, 80, 3), np.uint8)
-        assert cv2.imwrite(str(held_out / "img" / f"{frame + 1:04}.png"), image)
-    (held_out / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
-    assert command("--set", f"validation.data_dir={held_out.parent}", "--set", "loop.steps=3") == 0
+    held_out = write_sequences(tmp_path / "held_out", (60, 80))
+    assert command("--set", f"validation.data_dir={held_out}", "--set", "loop.steps=3") == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 3]
     assert 0 <= lines[-1]["validation/auc"] <= 1

@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import trackers
+from tests.helpers.held_out import write_sequences
 from tests.helpers.narrow import ThreeLevels, plain_convolution
 from trackers.nets import models, siamese
 from trackers.nets.alexnet import AlexNet
@@ -220,21 +220,12 @@ def command(name: str, tmp_path: Path, data_dir: Path, *more: str) -> int:
     return train_command.main(name, module.loss, module.LossConfig, [*arguments, "--set", "loop.log_every=1", *more])
 
 
-def held_out(folder: Path) -> None:
-    """A sequence of three frames in the layout `folder`."""
-    (folder / "a" / "img").mkdir(parents=True)
-    for frame in range(3):
-        image = np.random.default_rng(frame).integers(0, 255, (60, 80, 3), np.uint8)
-        assert cv2.imwrite(str(folder / "a" / "img" / f"{frame + 1:04}.png"), image)
-    (folder / "a" / "groundtruth_rect.txt").write_text("20,10,16,20\n" * 3)
-
-
 @pytest.mark.full
 def test_a_run_of_siamfc_is_validated_goes_on_and_is_released(tmp_path, data_dir, capsys):
     assert command("siamfc", tmp_path, data_dir, "--set", "loop.steps=2") == 0
     run = tmp_path / "run"
     assert set(trackers.load_params("siamfc", run / "weights.safetensors")) == {"backbone", "head"}
-    held_out(tmp_path / "held_out")
+    write_sequences(tmp_path / "held_out", (60, 80))
     validation = ["--set", f"validation.data_dir={tmp_path / 'held_out'}", "--set", "loop.steps=3"]
     assert command("siamfc", tmp_path, data_dir, *validation) == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

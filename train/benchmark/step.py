@@ -3,6 +3,7 @@ loss with its optimizer unrolled in three ways (see `optimizer`), and the loop a
 """
 
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved
 from trackers.rules import SettingError
-from train import atom, dimp, loop, memtrack, siamfc, siamrpn
+from train import dimp, loop
 from train.benchmark.optimizer import VARIANTS
 from train.config import Config, samples_of
 from train.run import initial_params, open_batches, open_dataset
@@ -65,11 +66,11 @@ def run(config: Config, data_dir: Path, options: StepOptions) -> dict[str, Any]:
 
 
 def _loss_of(config: Config) -> Callable:
-    """`(params, batch, loss_config)` that the config is for."""
-    for module in (atom, dimp, siamfc, siamrpn, memtrack):
-        if isinstance(config.loss, module.LossConfig):
-            return module.loss
-    raise SettingError(f"its loss, a {type(config.loss).__name__}, is of no command of train")
+    """`(params, batch, loss_config)` that the config is for: `loss` of the module that its LossConfig is from."""
+    try:
+        return sys.modules[type(config.loss).__module__].loss
+    except AttributeError as error:
+        raise SettingError(f"its loss, a {type(config.loss).__name__}, is of no command of train") from error
 
 
 def crops_of(batch: dict[str, Array]) -> int:

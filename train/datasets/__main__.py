@@ -4,21 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from eval.command import fail, make_parser, reports
 from trackers import rules
 from train.datasets import LAYOUTS, SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
 from train.datasets.records import folder_of
 
-INTERRUPTED = 130
-
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     layouts = "".join(f"  {name:12} {layout}\n" for name, (_, layout) in LAYOUTS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m train.datasets",
-        description="Prepare a data set for training: one record per frame, and a table of the boxes.",
-        epilog="example: python -m train.datasets got10k --source GOT-10k --data_dir data\n\n"
+    parser = make_parser(
+        "train.datasets",
+        "Prepare a data set for training: one record per frame, and a table of the boxes.",
+        "python -m train.datasets got10k --source GOT-10k --data_dir data\n\n"
         f"layouts of --source:\n{layouts}  {SYNTHETIC} draws its clips and needs no source",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = [*LAYOUTS, SYNTHETIC]
     parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
@@ -39,7 +37,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@reports(ValueError, OSError, interrupted="nothing was prepared, the same command starts again")
 def main(argv: list[str] | None = None) -> int:
+    """Prepare the data set; the exit status."""
     arguments = parse_arguments(argv)
     problems: list[str] | None = [] if arguments.skip_faulty else None
     folder = folder_of(arguments.name, arguments.data_dir, arguments.split)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.data_dir,
             arguments.split,
             chosen=chosen,
-            synthetic=rules.override(SyntheticConfig(), arguments.set),
+            synthetic=rules.configure(SyntheticConfig(), arguments.set),
             problems=problems,
             decode=arguments.decode,
             overwrite=arguments.overwrite,
@@ -63,11 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except DatasetError as error:
         for fault in error.faults[1:]:
             print(f"fault: {fault}", file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return fail(error)
     for problem in problems or ():
         print(f"left out: {problem}", file=sys.stderr)
     print(f"{folder}: {'was prepared already' if was_there else 'prepared'}; {counts(dataset)}")
@@ -81,8 +77,4 @@ def counts(dataset: TrackingDataset) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted; nothing was prepared, the same command starts again", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(main())
