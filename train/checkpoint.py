@@ -69,7 +69,7 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
     except Exception as error:  # whatever the storage layers raise for a full disk or a folder that is gone
         raise CheckpointError(
             f"{manager.directory}: a checkpoint cannot be written ({_one_line(error)}); free space there, and the same "
-            "command goes on from the checkpoint before"
+            "command resumes from the checkpoint before"
         ) from error
 
 
@@ -84,7 +84,7 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> tuple[int, PyTree, 
 
     like: arrays (or `jax.ShapeDtypeStruct`s with shardings) with the structure, shapes and placement of the state.
     A damaged checkpoint is named in a warning and set aside as damaged-<step>, and the one before is taken: a run that
-    goes on from there must be able to write that step again. CheckpointError if none can be read; all stay in place.
+    resumes from there must be able to write that step again. CheckpointError if none can be read; all stay in place.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     damaged = []

@@ -1,4 +1,4 @@
-"""How well do the parameters track right now? Held-out sequences, tracked while training goes on."""
+"""How well do the parameters track right now? Held-out sequences, tracked during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

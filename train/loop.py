@@ -1,7 +1,7 @@
 """The one training loop: a loss, batches, an optimizer by parameter group, logs, checkpoints, resume.
 
-Everything that is random follows from the seed and the step, and the order of the data from the iterator's state, so
-that a run which was killed and goes on ends with the same bits as one that was not.
+Everything that is random follows from the seed and the step, and the order of the data from the iterator's state: a
+run resumes bit-exactly after an interruption.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ PATTERN = Rule("a regular expression", _compiles)
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line with what to look at."""
+    """Training cannot continue; the message is one line with what to look at."""
 
 
 class Batches(Protocol):
@@ -229,8 +229,8 @@ def fit(
 ) -> PyTree:
     """Trains up to `config.steps` steps and returns the parameters (their average where one is kept).
 
-    Goes on from the newest checkpoint in `folder`, if there is one, and tells `on_start` its step (0: none); what the
-    log says of later steps is dropped, as it comes again. batches: of this process, `[frames, B, ...]` each,
+    Resumes from the newest checkpoint in `folder`, if there is one, and tells `on_start` its step (0: none); what the
+    log says of later steps is dropped, since they are logged again. batches: of this process, `[frames, B, ...]` each,
     and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
     steps a line goes to `folder/log.jsonl` and to `on_log`, every `validate_every` steps and at the end one with what
     `validate` says of the parameters that would be returned (all in the first process).
@@ -291,7 +291,7 @@ def fit(
             if (number + 1) % config.save_every == 0 or last or stop.is_set():
                 checkpoint.save(manager, number + 1, state, batches.get_state())
             if stop.is_set() and not last:
-                raise KeyboardInterrupt(f"stopped after step {number + 1} of {config.steps}; the same command goes on")
+                raise KeyboardInterrupt(f"stopped after step {number + 1} of {config.steps}; the same command resumes")
     return _result(state)
 
 
@@ -321,7 +321,7 @@ def _log(path: Path, values: dict[str, Any]) -> None:
         with path.open("a") as file:
             file.write(json.dumps(values) + "\n")
     except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror}; free space there, and the same command goes on") from error
+        raise TrainingError(f"{path}: {error.strerror}; free space there, and the same command resumes") from error
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -1,4 +1,4 @@
-"""A training run and its folder: from a Config to trained weights, also in several sittings."""
+"""A training run and its folder: from a Config to trained weights."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ Params = Any
 
 WEIGHTS, BEST, SETTINGS = "weights.safetensors", "best.safetensors", "config.json"  # in the folder of a run
 
-# Fields that a run may change when it goes on, or all fields of a part: the course of training does not depend on them.
+# Fields that a resumed run may change, or all fields of a part: the course of training does not depend on them.
 FREE = (
     "loop.steps",
     "loop.log_every",
@@ -41,7 +41,7 @@ FREE = (
 
 
 def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: Path | None = None) -> Params:
-    """Trains, or goes on with the training in `out`, and writes `out/weights.safetensors`; the parameters.
+    """Trains, or resumes the training in `out`, and writes `out/weights.safetensors`; the parameters.
 
     With validation, `out/best.safetensors` holds the parameters that had the highest AUC, and `info["validation"]` of
     that file the scores. loss: `(params, prepared batch) -> (value, (params, parts))`.
@@ -140,7 +140,7 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[tuple[str, A
 def initial_params(model: str, seed: int, weights: Path | None, identity_classifier: bool = False) -> Params:
     """Random parameters of `model`, the parts that a weight file has taken from there.
 
-    weights: a file of the same model (to go on training it), of a backbone alone or, for MemTrack, of SiamFC, whose
+    weights: a file of the same model (to train it further), of a backbone alone or, for MemTrack, of SiamFC, whose
     backbone it can start from. WeightsError, one line, if a part does not fit.
     """
     params = models.init_variables(model, jax.random.key(seed))

@@ -122,6 +122,6 @@ def test_a_few_steps_lower_every_part_of_the_loss():
     for _ in range(8):
         params, state, parts = step(params, state)
         history.append(parts)
-    # The best of the steps: with one batch and this rate the loss swings, differently on each kind of processor.
+    # The best of the steps: with one batch and this rate the loss varies, differently on each kind of processor.
     assert min(parts["overlap"] for parts in history) < 0.5 * history[0]["overlap"]
     assert min(parts["classification"][-1] for parts in history) < 0.8 * history[0]["classification"][-1]

@@ -220,7 +220,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_space(steps, unin
         checkpoints = disk / "run" / "checkpoints"
         assert str(caught.value) == (
             f"{checkpoints}: a checkpoint cannot be written (No space left on device); free space there, and the same "
-            "command goes on from the checkpoint before"
+            "command resumes from the checkpoint before"
         )
         assert checkpoint.any_in(checkpoints)
         (disk / "filler").unlink()

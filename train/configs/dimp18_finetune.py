@@ -2,8 +2,8 @@
 
     python -m train.dimp --config train/configs/dimp18_finetune.py --weights dimp18.safetensors
 
-The statistics of the backbone's batch normalization stay as they are: with few data those of a batch are worse, and
-weights converted from a file with folded batch normalization have no others.
+The statistics of the backbone's batch normalization stay as they are: on a small data set those of a batch are worse,
+and weights converted from a file with folded batch normalization have no others.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""MemTrack's memory and head alone, on the backbone of a SiamFC that was trained before: few data, on a CPU.
+"""MemTrack's memory and head alone, on the backbone of a SiamFC that was trained before: a small data set, a CPU.
 
     python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py

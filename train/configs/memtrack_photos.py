@@ -1,4 +1,4 @@
-"""MemTrack from scratch on few data: photographs with boxes and procedural clips, on a CPU.
+"""MemTrack from scratch on a CPU, on a small data set: photographs with boxes and procedural clips.
 
     python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.memtrack --config train/configs/memtrack_photos.py

@@ -1,4 +1,4 @@
-"""SiamFC from scratch on few data: photographs with boxes and procedural clips.
+"""SiamFC from scratch on a small data set: photographs with boxes and procedural clips.
 
     python -m train.datasets csv --source PHOTOS --data_dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py

@@ -1,4 +1,4 @@
-"""SiamRPN++'s neck and head on a frozen ImageNet MobileNetV2 of width 1.0; few data, moderate batches.
+"""SiamRPN++'s neck and head on a frozen ImageNet MobileNetV2 of width 1.0: a small data set, moderate batches.
 
 python -m train.datasets csv --source PHOTOS --data_dir data
 python -m eval.convert mobilenetv2.npz mobilenetv2.safetensors --model mobilenetv2

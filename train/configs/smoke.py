@@ -1,6 +1,6 @@
 """What the smoke configs have in common: a few minutes on two CPU cores, on a handful of procedural clips.
 
-They show that everything works, from drawing the clips to weights that track; the trackers they give are poor ones.
+They show that everything works, from drawing the clips to weights that track; they track poorly.
 """
 
 from dataclasses import replace

@@ -69,7 +69,7 @@ def batches(
 
     load: makes a sample, such as `frames.load_sample`, `pairs.load_pair` or `clips.load_clip`; config: of its own type.
     A batch is the dict that it returns with B = batch_size / process_count samples on axis 1: `sample_ids` `[B]`,
-    `train_images` `[F, B, size, size, 3]` and so on. An epoch is a number of batches; the counting goes on after it.
+    `train_images` `[F, B, size, size, 3]` and so on. An epoch is just a number of batches.
     With workers, a script must start under `if __name__ == "__main__"`: it is imported by them. ValueError if the data
     sets cannot be sampled (`samplers.mix`) or B is no whole number.
     """
