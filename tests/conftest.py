@@ -6,12 +6,15 @@ import gc
 import os
 import signal
 import tempfile
+from contextlib import nullcontext
 
 import jax
 import numpy as np
 import pytest
 
+from tests.helpers import places
 from tests.helpers.compilation import little_optimization
+from tests.helpers.narrow import plain_convolution
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,6 +55,15 @@ def pytest_runtest_teardown(item, nextitem):
 def group(item) -> str:
     row = item.callspec.params.get("name") if item.path.stem == "test_properties" and hasattr(item, "callspec") else ""
     return f"{item.path.parent.name}.{item.path.stem}.{row}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def convolution(request):
+    """XLA's own where networks are only passed through; the product's own has its tests in golden/ and nets/."""
+    room, *rest = request.path.relative_to(places.REPOSITORY / "tests").parts
+    plain = room in ("properties", "train", "trackers") and rest[0] != "nets"
+    with plain_convolution() if plain else nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import trackers
-from tests.helpers.narrow import narrow_models, plain_convolution
+from tests.helpers.narrow import narrow_models
 from tests.helpers.scene import (
     FRAMES,
     assert_same_boxes,
@@ -71,9 +71,9 @@ every_tracker = pytest.mark.parametrize("name", ROWS)
 
 @pytest.fixture(autouse=True)
 def networks(request):
-    """Narrow ones for the rows that say so, and XLA's own convolution for all."""
+    """Narrow ones for the rows that say so."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    with plain_convolution(), narrow_models() if name and name.endswith(NARROW) else nullcontext():
+    with narrow_models() if name and name.endswith(NARROW) else nullcontext():
         yield
 
 

@@ -16,11 +16,9 @@ import pytest
 
 import trackers
 from tests.helpers.held_out import write_sequences
-from tests.helpers.narrow import ThreeLevels, plain_convolution
+from tests.helpers.narrow import MODELS, ThreeLevels
 from trackers.nets import models, siamese
-from trackers.nets.alexnet import AlexNet
-from trackers.nets.alexnet import siamfc as siamfc_backbone
-from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead
+from trackers.nets.rpn import DepthwiseRPN, Neck
 from trackers.rules import SettingError, validate
 from trackers.weights import files
 from train import command as train_command
@@ -42,9 +40,8 @@ def no_compilation_cache(monkeypatch):
     monkeypatch.setattr(train_command, "prepare_process", lambda: None)
 
 
-NARROW = {  # the same networks with few channels
-    "siamfc": {"backbone": siamfc_backbone().clone(widths=(8, 8, 8, 8, 8)), "head": SiamFCHead()},
-    ALEXNET: {"backbone": AlexNet((8, 8, 8, 8, 8)), "head": DepthwiseRPN((8,))},
+NARROW = {  # the same parts with few channels
+    **{name: MODELS[name].parts for name in ("siamfc", ALEXNET)},
     MOBILENET: {"backbone": ThreeLevels(), "neck": Neck((8,) * 3), "head": DepthwiseRPN((8,) * 3)},
 }
 
@@ -53,8 +50,6 @@ NARROW = {  # the same networks with few channels
 def narrow(monkeypatch):
     for name, parts in NARROW.items():
         monkeypatch.setitem(models._MODELS, name, replace(models.get(name), parts=parts))
-    with plain_convolution():
-        yield
 
 
 @lru_cache
