@@ -1,9 +1,9 @@
 """The pages: the front page's code runs, its figures are those of RESULTS.md, and no link leads nowhere."""
 
 import ast
-import functools
 import importlib.util
 import re
+import runpy
 import tomllib
 
 import jax
@@ -148,15 +148,28 @@ def test_commands_and_settings_exist(page):
     for path in re.findall(r"\b((?:train|eval|trackers|tests|ops|colabs)/[\w/.]+\.(?:py|ipynb|safetensors))\b", text):
         assert "NAME" in path or (ROOT / path).is_file(), path
     for line in text.splitlines():
-        if not re.search(r"train\.|loader\.|:ENTRY", line):
-            named = [name for name in re.findall(r"--tracker ([\w.]+)", line) if name in trackers.names()]
-            configs = [trackers.get(name).config for name in named or trackers.names()]
-            for field in re.findall(r"--set ([a-z][\w.]*)=", line):
-                assert any(has_field(config, field) for config in configs), f"{field}: {line}"
+        named = [name for name in re.findall(r"--tracker ([\w.]+)", line) if name in trackers.names()]
+        configs = [trackers.get(name).config for name in named or trackers.names()]
+        trained = [runpy.run_path(str(ROOT / path))["get_config"]() for path in set(re.findall(CONFIG_FILE, line))]
+        if page.parent == ROOT / "train" and not trained:
+            trained = [runpy.run_path(str(path))["get_config"]() for path in TRAINING_CONFIGS]
+        for field in re.findall(r"--set ([a-z][\w.]*)=", line) if ":ENTRY" not in line else ():
+            assert any(has_field(config, field) for config in [*configs, *trained]), f"{field}: {line}"
+
+
+CONFIG_FILE = r"train/configs/\w+\.py"
+TRAINING_CONFIGS = [
+    ROOT / "train" / "configs" / f"{name}.py" for name in ("dimp_smoke", "siamrpn_smoke", "memtrack_smoke")
+]
 
 
 def has_field(config, path):
-    return functools.reduce(lambda found, name: getattr(found, name, None), path.split("."), config) is not None
+    """Whether a config has the field at a dotted path."""
+    for name in path.split("."):
+        if not hasattr(config, name):
+            return False
+        config = getattr(config, name)
+    return True
 
 
 def test_the_placeholder_of_the_projects_address_is_shown_nowhere():
