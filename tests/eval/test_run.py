@@ -172,7 +172,7 @@ def test_a_batch_changes_nothing_but_the_speed(registry, data, tmp_path, capsys,
     assert len(whole) == 2 * 5 and files(tmp_path / "two") == whole
     one, two = (summary(tmp_path / name) for name in ("one", "two"))
     assert two["mean"]["auc"] == one["mean"]["auc"] and two["missing"] == []
-    assert two["speed"]["batch"] == 2 and "each has its share" in two["speed"]["timed"]
+    assert two["speed"]["batch"] == 2 and "its time is divided among them" in two["speed"]["timed"]
     assert all((rows(path) > 0).all() for path in (tmp_path / "two").rglob("*_time.txt"))
     for name in ("b", "grows"):
         (tmp_path / "two" / "dot" / f"{name}.txt").unlink()
