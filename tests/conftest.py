@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.helpers import places
+from tests.helpers import oracle, places
 from tests.helpers.compilation import little_optimization
 from tests.helpers.narrow import plain_convolution
 
@@ -44,8 +44,11 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Programs of a group are gone with it: kept, those of a whole run take gigabytes."""
+    """Programs and cached arrays of a group are gone with it: kept, those of a whole run take gigabytes."""
     if nextitem is not None and group(nextitem) != group(item):
+        for value in [*vars(item.module).values(), *vars(oracle).values()]:
+            if hasattr(type(value), "cache_clear"):
+                value.cache_clear()
         jax.clear_caches()
         gc.collect()
         if hasattr(ctypes.CDLL(None), "malloc_trim"):

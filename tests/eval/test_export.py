@@ -56,7 +56,7 @@ def drawn():
     return np.stack([frame.image for frame in frames]), frames[0].box.astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["dimp_tiny", "siamfc"])
+@pytest.mark.parametrize("name", ["dimp_tiny", pytest.param("siamfc", marks=pytest.mark.full)])
 def test_a_fresh_process_gives_the_same_boxes(name, drawn, tmp_path):
     tracker, params = small_trackers.tracker(name), small_trackers.params(name)
     images, box = drawn

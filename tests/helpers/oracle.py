@@ -49,7 +49,7 @@ def schema(model: str):
     return formula.load_schema(str(HERE / "schemas" / f"{model}.tsv"))
 
 
-@lru_cache
+@lru_cache(maxsize=1)  # up to 360 MB
 def weights(model: str) -> dict[str, np.ndarray]:
     """The peer's state dict of `model`, every tensor from its formula (torch layout)."""
     return formula.weights(schema(model), salt(), model)

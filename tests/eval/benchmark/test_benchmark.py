@@ -65,6 +65,7 @@ def test_run(tmp_path, capsys, monkeypatch):
     assert "| backbone |" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_row_for_the_backbone_in_another_type(monkeypatch):
     small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
     monkeypatch.setattr(roofline, "yardsticks", lambda: small)

@@ -105,6 +105,7 @@ def test_with_level(rng, weighted):
     assert shares["cls"]["level 1"] == pytest.approx(1 / (1 + np.exp(-1)) if weighted else 0.5)
 
 
+@pytest.mark.full
 def test_levels_command(clips, tmp_path, capsys):
     name = "siamrpnpp_mobilenetv2_1.0"
     weights, out = tmp_path / "weights.safetensors", tmp_path / "figures" / "levels.png"
