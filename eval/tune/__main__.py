@@ -270,7 +270,7 @@ def _parse_range(text: str) -> Range:
     except ValueError:
         raise SettingError(f"--range {text}: not field=low:high or field=low:high:log") from None
     if scale not in ("", "log") or not found.low < found.high or (found.log and found.low <= 0):
-        raise SettingError(f"--range {text}: needs low < high, and low > 0 with :log")
+        raise SettingError(f"--range {text}: needs low < high, low > 0 with :log, and no other scale")
     return found
 
 
