@@ -232,11 +232,11 @@ def test_settings_out_of_range(wrong):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[!_]*.py")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONFIGS.glob("[!_]*.py")} - {"smoke"}))
 def test_settings_that_come_with_the_project(name):
     config = read_config(CONFIGS / f"{name}.py", [])
     validate(config)
-    if not isinstance(config.loader, frames.LoaderConfig):
+    if not isinstance(config.loader, frames.FrameLoaderConfig):
         return
     if config.prepare.labels is None:
         assert isinstance(config.loss, atom.LossConfig)
