@@ -91,7 +91,8 @@ def test_the_figures_of_the_front_page_are_those_of_results(column):
     for name, value in shown.items():
         assert value == measured[name], name
     named = re.findall(r"^\| .*? \| `([\w.]+)` \|", README.read_text(), re.MULTILINE)
-    assert set(named) <= set(trackers.names()) and len(named) >= 8
+    assert set(named) <= set(trackers.names())
+    assert len(named) == len(set(named)) == 8  # a row per paper
     for name in set(named) - set(shown):
         assert name not in measured, f"{column} of {name} is measured, but not shown"
 
@@ -110,9 +111,13 @@ def test_the_figures_of_other_pages_are_those_of_results(page):
     assert found
 
 
-def test_the_figure_of_csrt_is_that_of_results():
-    (shown,) = re.findall(r"CSRT has (\.\d+)", README.read_text())
-    assert shown == figures(RESULTS.read_text(), "AUC")["OpenCV's CSRT"]
+def test_the_figures_in_the_text_are_those_of_results():
+    text, results = README.read_text(), RESULTS.read_text()
+    (csrt,) = re.findall(r"CSRT has (\.\d+)", text)
+    assert csrt == figures(results, "AUC")["OpenCV's CSRT"]
+    pattern = r"^`(\w+)`, the default.*: AUC (\.\d+), ([\d.]+) frames/s"
+    ((tracker, auc, speed),) = re.findall(pattern, text, re.MULTILINE)
+    assert (auc, speed) == (figures(results, "AUC")[tracker], figures(results, "frames/s")[tracker])
 
 
 def headings(text):
