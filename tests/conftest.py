@@ -16,6 +16,8 @@ from tests.helpers import oracle, places
 from tests.helpers.compilation import little_optimization
 from tests.helpers.narrow import plain_convolution
 
+MOST_RESIDENT = 1.6e9  # bytes; two workers and what they start then stay below 6 GB
+
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it
@@ -44,8 +46,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Programs and cached arrays of a group are gone with it: kept, those of a whole run take gigabytes."""
-    if nextitem is not None and group(nextitem) != group(item):
+    """Programs and cached arrays of groups are dropped once they take too much: those of a whole run are gigabytes."""
+    if nextitem is not None and group(nextitem) != group(item) and resident() > MOST_RESIDENT:
         for value in [*vars(item.module).values(), *vars(oracle).values()]:
             if hasattr(type(value), "cache_clear"):
                 value.cache_clear()
@@ -53,6 +55,15 @@ def pytest_runtest_teardown(item, nextitem):
         gc.collect()
         if hasattr(ctypes.CDLL(None), "malloc_trim"):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident() -> float:
+    """Bytes of this process in memory; infinite where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return float("inf")
 
 
 def group(item) -> str:

@@ -125,7 +125,7 @@ def test_readers_find_the_next_notebook():
         assert set(linked) <= names, path
 
 
-QUICK = ("track_your_video", "write_your_own_tracker")
+QUICK = ("track_your_video",)
 RUN = [pytest.param(path, marks=[pytest.mark.full] * (path.stem not in QUICK)) for path in NOTEBOOKS]
 
 

@@ -35,7 +35,10 @@ ITERATES += ["filter_5_then_2_weighted", "losses_weighted", "scores_after_weight
 NETWORK_ARRAYS = [(model, key) for model in SCHEMAS for key in TAPS + IOU + FEATURES * (model != "atom")]
 
 
-@pytest.mark.parametrize(("model", "key"), NETWORK_ARRAYS)
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [pytest.param(*array, marks=[pytest.mark.full] * (array[0] == "dimp50")) for array in NETWORK_ARRAYS],
+)
 def test_golden_networks(model, key):
     oracle.assert_golden(outputs(model)[key], SCHEMAS[model], key, relative=1e-4)
 

@@ -22,6 +22,7 @@ from trackers.weights import WeightsError, files
 from trackers.weights.convert import from_peer
 
 SHARED = places.SHARED / "weights"
+LARGE = ("siamrpn_big", "siamrpnpp_resnet50")
 GOLDEN = {  # model -> the oracle's name
     "siamfc": "siamfc",
     "siamrpn": "SiamRPNvot",
@@ -52,7 +53,7 @@ def stored_keys(model):
     return [key for key in oracle.arrays(GOLDEN[model]) if "__" not in key]
 
 
-@pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.full] * (m == "siamrpn_big")) for m in GOLDEN])
+@pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.full] * (m in LARGE)) for m in GOLDEN])
 def test_golden_siamese_networks(model):
     found = outputs(model)
     assert set(found) == set(stored_keys(model))

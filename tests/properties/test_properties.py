@@ -44,8 +44,10 @@ REAL_ROWS = ["atom_multiscale", "atom", "dimp18", "dimp50", "dimp_tiny", "siamfc
 REAL_ROWS += ["siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
 REAL_ROWS += ["thor_siamfc", "thor_siamrpn", "memtrack"]
 OWN = os.environ.get("TRACKER")
-ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS)]
-ROWS += [pytest.param(name, marks=pytest.mark.full) for name in REAL_ROWS]
+# What these run, the others run as well.
+COVERED = ["atom_multiscale", "dimp18", "siamfc", "thor_siamfc"]
+ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS if name not in COVERED)]
+ROWS += [pytest.param(name, marks=pytest.mark.full) for name in (*(name + NARROW for name in COVERED), *REAL_ROWS)]
 if OWN:
     ROWS = [OWN]
 LAST_BLOCK = {  # of the backbone; below it lies the plain network
@@ -134,7 +136,12 @@ def test_jit_equals_eager(name):
     np.testing.assert_allclose(estimate.score, reference(name).score[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", [OWN] if OWN else trackers.names())
+# The first of those that have networks and code in common stands for the others.
+FIRST = {(entry.model, entry.make): name for name, entry in reversed([(n, trackers.get(n)) for n in trackers.names()])}
+ALL = [name if name in FIRST.values() else pytest.param(name, marks=pytest.mark.full) for name in trackers.names()]
+
+
+@pytest.mark.parametrize("name", [OWN] if OWN else ALL)
 def test_state_is_a_fixed_point(name):
     """Structure, shapes, dtypes and weak types: whoever feeds State back never compiles again."""
     entry = trackers.get(name)
@@ -274,8 +281,8 @@ def test_a_float_of_the_config_can_be_batched(name):
     assert_same_boxes(at(swapped.box, 0), at(batched.box, 1))
 
 
-# of the first three the others have every part
-OTHERS = ["atom_filterbank", *(name + NARROW for name in ("atom_multiscale", "dimp18"))]
+# of the first four the others have every part
+OTHERS = ["atom_filterbank", *(name + NARROW for name in ("atom", "atom_multiscale", "dimp18"))]
 WITH_GRADIENTS = [pytest.param(name, marks=pytest.mark.full) if name in OTHERS else name for name in ROWS]
 
 

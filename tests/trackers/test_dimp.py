@@ -71,7 +71,7 @@ def runner():
     return jax.jit(run)
 
 
-@pytest.mark.parametrize("growth", [GROWTH, 1 / GROWTH])
+@pytest.mark.parametrize("growth", [GROWTH, pytest.param(1 / GROWTH, marks=pytest.mark.full)])
 def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     frames, box = clip(growth)
     estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)

@@ -109,6 +109,7 @@ def test_equal_scales_give_what_one_scale_gives():
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.full
 def test_jit_equals_eager():
     images, xywh = scene()
     tracker, frames = memtrack.make(CONFIG), frames_of(images)

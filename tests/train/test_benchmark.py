@@ -77,6 +77,7 @@ def config(tmp_path):
     return path
 
 
+@pytest.mark.full
 def test_a_training_step(config, tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(optimizer.VARIANTS, "scan, checkpoint")
     path = tmp_path / "step.json"

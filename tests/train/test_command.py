@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 import trackers
 from tests.helpers.disk import small_disk
 from tests.helpers.held_out import write_sequences
+from tests.helpers.narrow import narrow_models
 from trackers.nets import models
 from trackers.rules import SettingError, validate
 from trackers.weights import files
@@ -73,7 +74,13 @@ def command(config: Path, tmp_path: Path, data_dir: Path, *more: str) -> int:
     return train_command.main("dimp", dimp.loss, dimp.LossConfig, arguments)
 
 
-def test_a_run_its_files_and_going_on(config, tmp_path, data_dir, capsys):
+@pytest.fixture(params=["narrow", pytest.param("real", marks=pytest.mark.full)])
+def networks(request):
+    with narrow_models() if request.param == "narrow" else nullcontext():
+        yield
+
+
+def test_a_run_its_files_and_going_on(networks, config, tmp_path, data_dir, capsys):
     every = ["--set", "loop.log_every=1", "--set", "loss.filter_steps=2"]
     assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=2") == 0
     run = tmp_path / "run"

@@ -47,6 +47,7 @@ def x64():
         yield
 
 
+@pytest.mark.full
 def test_the_whole_gradient_against_finite_differences(x64):
     """Float64, along random directions in each part: backbone, classifier, the optimizer's own numbers, IoU-Net."""
     params, batch = parameters(jnp.float64), example(jnp.float64)
@@ -92,6 +93,7 @@ def test_the_loss_of_atom_is_that_of_its_part_of_dimp():
     assert value == parts["overlap"] and jax.tree.structure(after) == jax.tree.structure(params)
 
 
+@pytest.mark.full
 def test_statistics_of_the_batch_or_the_stored_ones():
     params, batch = parameters(jnp.float32), example(jnp.float32)
     frozen = replace(dimp.LossConfig(), backbone_statistics="stored")
@@ -105,6 +107,7 @@ def test_statistics_of_the_batch_or_the_stored_ones():
             assert all(jax.tree.leaves(moved["params"])) and not all(jax.tree.leaves(moved["batch_stats"]))
 
 
+@pytest.mark.full
 def test_a_few_steps_lower_every_part_of_the_loss():
     params, batch = parameters(jnp.float32), example(jnp.float32)
     config = dimp.LossConfig(filter_steps=2, backbone_statistics="stored")

@@ -23,6 +23,7 @@ def loss(params, batch, dtype):
     return sum(jnp.mean((tap - 0.5) ** 2) for tap in taps), (params, {})
 
 
+@pytest.mark.full
 def test_bfloat16_computes_and_float32_remembers():
     params = {"backbone": models.init_variables("dimp_tiny", jax.random.key(0))["backbone"]}
     state, batch, results = loop.init_state(params, OPTIMIZER), example(jnp.float32), {}

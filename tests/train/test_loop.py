@@ -128,7 +128,11 @@ def test_sgd_is_torchs():
         np.testing.assert_allclose(tree["a"]["params"]["w"], parameter, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kill", [("step", 3), ("step", 13), ("saving", 5), ("saving", 20), ("saving", 40)])
+MORE_KILLS = ("step", 3), ("saving", 5), ("saving", 40)
+KILLS = [("step", 13), ("saving", 20), *(pytest.param(k, marks=pytest.mark.full) for k in MORE_KILLS)]
+
+
+@pytest.mark.parametrize("kill", KILLS)
 def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, tmp_path, kill):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.helpers.small_training", str(tmp_path), kill[0], str(kill[1])]

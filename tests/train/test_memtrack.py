@@ -54,6 +54,7 @@ def cast(tree, dtype):
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
+@pytest.mark.full
 def test_the_gradient_through_a_clip_of_sixteen_frames_against_finite_differences(narrow, x64):  # noqa: F811
     """Float64, along a random direction in each part, with dropout and in chunks of four frames."""
     params, batch = cast(start(), jnp.float64), cast(example(16, 1), jnp.float64)
@@ -113,6 +114,7 @@ def test_the_loss_is_that_of_tracking_step_by_step(narrow):  # noqa: F811
     assert not np.array_equal(after["head"]["batch_stats"]["norm"]["mean"], [0.0])
 
 
+@pytest.mark.full
 def test_a_fixed_batch_can_be_learned(narrow):  # noqa: F811
     """The loss falls, every parameter moves, and so do the running statistics."""
     optimizer = loop.OptimizerConfig(groups=((".", 1e-2),), clip=20.0)
@@ -132,6 +134,7 @@ def test_a_fixed_batch_can_be_learned(narrow):  # noqa: F811
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.full
 def test_memory_of_training_grows_by_the_stored_state_a_frame(narrow):  # noqa: F811
     """What one more frame costs is what the scan keeps of it: far less than a frame's activations."""
     result = clip_benchmark.run(

@@ -87,7 +87,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SOME = ["siamfc", pytest.param(ALEXNET, marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_the_gradient_against_finite_differences(name, narrow, x64):
     """Float64, along a random direction in each part."""
     loss, config, cells = CASES[name]
@@ -115,7 +118,7 @@ def test_the_gradient_against_finite_differences(name, narrow, x64):
         np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME)
 def test_a_fixed_batch_can_be_learned(name, narrow):
     """The loss falls, every parameter moves, and the running statistics follow templates and search crops."""
     loss, config, cells = CASES[name]
@@ -154,6 +157,7 @@ def test_stored_statistics_give_what_the_tracker_sees(narrow):
     jax.tree.map(np.testing.assert_array_equal, after, params)
 
 
+@pytest.mark.full
 def test_a_frozen_backbone_stays_as_it_is_to_the_bit(narrow):
     """The setting of the released kind: two steps of neck and head on a MobileNetV2."""
     config = siamrpnpp_mobilenetv2_heads.get_config()

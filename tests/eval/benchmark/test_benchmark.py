@@ -46,6 +46,7 @@ def test_mistakes_are_one_line(options, capsys):
     assert message.startswith("error: ") and message.count("\n") == 1
 
 
+@pytest.mark.full
 def test_run(tmp_path, capsys, monkeypatch):
     small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
     monkeypatch.setattr(roofline, "yardsticks", lambda: small)

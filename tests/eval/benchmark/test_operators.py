@@ -24,6 +24,7 @@ def small_yardsticks(monkeypatch):
     monkeypatch.setattr(roofline, "matrix_product", lambda dtype: roofline.Yardstick(lambda: jnp.ones(8), 64.0))
 
 
+@pytest.mark.full
 def test_a_run_has_every_row_and_pytorch_computes_the_same():
     options = argparse.Namespace(only=[], dtype="float32", repeats=1)
     report = operators.run(options, SMALL)

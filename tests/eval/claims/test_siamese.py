@@ -117,6 +117,7 @@ def test_levels_command(clips, tmp_path, capsys):
     assert image.shape[1] > 800 and image.std() > 20
 
 
+@pytest.mark.full
 def test_heads_command(tmp_path, capsys):
     out = tmp_path / "heads.json"
     assert siamese.main(["heads", "--out", str(out)]) == 0

@@ -61,6 +61,7 @@ def counted(tracker: Tracker) -> tuple[Tracker, Counter]:
     return Tracker(init, track), traces
 
 
+@pytest.mark.full
 def test_dimp_in_two_lanes_does_what_it_does_alone(tmp_path):
     """Three clips of other lengths, so that a lane takes a second one while the other is in the middle of its own.
 

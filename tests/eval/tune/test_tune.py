@@ -89,6 +89,7 @@ def test_settings_in_one_call_are_those_of_eval_run_with_set(registry, data, tmp
     assert np.abs(together["a"][0] - together["a"][1]).max() > 1
 
 
+@pytest.mark.full
 def test_settings_of_a_real_tracker_in_one_call(tmp_path):
     """SiamFC with random weights: a sum in another order moves the peak of a flat map by thousandths of a pixel."""
     make_video(tmp_path / "data" / "v", 3)

@@ -50,7 +50,11 @@ def close(actual, expected):
     assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
 
 
-@pytest.fixture(params=[*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; unfolded" for name in UNFOLDED)])
+WAYS = [*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; unfolded" for name in UNFOLDED)]
+ONE_OF_EACH = ("one image", "one image; tiles", "strided; unfolded")
+
+
+@pytest.fixture(params=WAYS)
 def case(request, monkeypatch):
     name, _, way = request.param.partition("; ")
     monkeypatch.setattr(convolution, "UNFOLDED_CHANNELS", 4 if way == "unfolded" else 0)
@@ -84,6 +88,11 @@ def test_values_and_derivatives(case):
         close(actual, wanted)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [way if way in ONE_OF_EACH else pytest.param(way, marks=pytest.mark.full) for way in WAYS],
+    indirect=True,
+)
 def test_many_targets(case):
     """Under one and two `vmap`s, and derivatives of and under them."""
     ours, expected, images, kernel = case
