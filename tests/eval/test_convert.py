@@ -31,6 +31,7 @@ def test_a_reference_checkpoint_is_converted_whole(tracker, schema, tmp_path, ca
     trackers.load_params(tracker, out)
 
 
+@pytest.mark.full
 def test_a_backbone_alone_is_joined_with_the_released_heads_and_no_other_fits(tmp_path, capsys):
     """Theirs would be: this one is not the backbone that they were trained on."""
     state = {name: value for name, value in oracle.weights("dimp18").items() if name.startswith(BACKBONE)}

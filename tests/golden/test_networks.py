@@ -32,6 +32,7 @@ IOU += ["ascent_boxes", "ascent_iou"]
 FEATURES = ["clf_train", "clf_test", "filter_0"]
 ITERATES = ["filter_1", "filter_5", "losses_0to5", "scores_filter_0", "scores_filter_1", "scores_filter_5"]
 ITERATES += ["filter_5_then_2_weighted", "losses_weighted", "scores_after_weighted"]
+DIMP50 = pytest.param("dimp50", marks=pytest.mark.full)
 NETWORK_ARRAYS = [(model, key) for model in SCHEMAS for key in TAPS + IOU + FEATURES * (model != "atom")]
 
 
@@ -43,7 +44,7 @@ def test_golden_networks(model, key):
     oracle.assert_golden(outputs(model)[key], SCHEMAS[model], key, relative=1e-4)
 
 
-@pytest.mark.parametrize("model", ["dimp18", "dimp50"])
+@pytest.mark.parametrize("model", ["dimp18", DIMP50])
 @pytest.mark.parametrize("key", ITERATES)
 def test_golden_optimizer(model, key):
     tolerance = max(1e-4, 10 * oracle.float32_deviation(SCHEMAS[model], key))

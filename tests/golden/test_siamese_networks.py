@@ -228,7 +228,10 @@ def test_templates_with_a_leading_axis_equal_vmap_and_a_loop(kind):
         assert loop[0].shape[-2:] == (2, 2) and loop[1].shape[-2:] == (4, 2)
 
 
-@pytest.mark.parametrize("model", ["siamfc", "siamrpn", "siamrpnpp_mobilenetv2_1.0", "siamrpnpp_resnet50"])
+R50 = pytest.param("siamrpnpp_resnet50", marks=pytest.mark.full)
+
+
+@pytest.mark.parametrize("model", ["siamfc", "siamrpn", "siamrpnpp_mobilenetv2_1.0", R50])
 def test_every_part_has_train(model):
     """With batch statistics the collection changes for every layer of batch normalization, and nothing else does."""
     parts = models.networks(model)

@@ -45,7 +45,7 @@ REAL_ROWS += ["siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"
 REAL_ROWS += ["thor_siamfc", "thor_siamrpn", "memtrack"]
 OWN = os.environ.get("TRACKER")
 # What these run, the others run as well.
-COVERED = ["atom_multiscale", "dimp18", "siamfc", "thor_siamfc"]
+COVERED = ["atom_multiscale", "atom", "dimp18", "siamfc", "siamrpnpp_mobilenetv2", "thor_siamfc"]
 ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS if name not in COVERED)]
 ROWS += [pytest.param(name, marks=pytest.mark.full) for name in (*(name + NARROW for name in COVERED), *REAL_ROWS)]
 if OWN:
@@ -124,11 +124,11 @@ def test_the_reference_moves_and_learns(name):
 
 
 # Each compiles hundreds of single operations.
-EAGER = [pytest.param(name, marks=pytest.mark.full) for name in ("atom_filterbank", "dimp_tiny" + NARROW)]
-EAGER += [pytest.param(name, marks=pytest.mark.full) for name in ("dimp_tiny", "siamfc", "dasiamrpn_vot")]
+EAGER = [pytest.param(name + NARROW, marks=pytest.mark.full) for name in ("dimp_tiny", "siamfc")]
+EAGER += [pytest.param(name, marks=pytest.mark.full) for name in ("atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot")]
 
 
-@pytest.mark.parametrize("name", [OWN] if OWN else ["siamfc" + NARROW, "dasiamrpn_vot" + NARROW, *EAGER])
+@pytest.mark.parametrize("name", [OWN] if OWN else ["dasiamrpn_vot" + NARROW, *EAGER])
 def test_jit_equals_eager(name):
     images, xywh = scene()
     estimate = at(follow(tracker(name), params(name), jax.random.key(0), frames_of(images[:2]), box_of(xywh)), 0)
@@ -212,6 +212,7 @@ def test_many_targets_equal_one_at_a_time_whoever_joins_and_leaves(name):
         assert targets.states.frame_number.tolist() == [1, 2]
 
 
+@pytest.mark.full
 def test_run_many_equals_a_loop_of_runs():
     """`run_many` is `run` of `many`, whatever the tracker: one of them is enough."""
     name, (images, xywh) = OWN or "atom_filterbank", scene()
@@ -281,8 +282,8 @@ def test_a_float_of_the_config_can_be_batched(name):
     assert_same_boxes(at(swapped.box, 0), at(batched.box, 1))
 
 
-# of the first four the others have every part
-OTHERS = ["atom_filterbank", *(name + NARROW for name in ("atom", "atom_multiscale", "dimp18"))]
+# of the first three the others have every part
+OTHERS = ["atom_filterbank", *(name + NARROW for name in ("atom_multiscale", "dimp18"))]
 WITH_GRADIENTS = [pytest.param(name, marks=pytest.mark.full) if name in OTHERS else name for name in ROWS]
 
 

@@ -81,6 +81,7 @@ def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     assert (estimates.verdict == base.FOUND).all()
 
 
+@pytest.mark.full
 def test_the_filter_has_its_share_of_the_area_and_no_say_in_place_and_shape():
     """On the first frame, where all see the same: without a share it is the tracker without a filter."""
     frames, box = clip(GROWTH)

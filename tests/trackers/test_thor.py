@@ -127,6 +127,7 @@ def overlaps(config):
     return np.asarray(iou(to_xywh(estimates.box), jnp.asarray(boxes[1:], jnp.float32))), state, estimates
 
 
+@pytest.mark.full
 def test_the_memory_follows_a_target_that_turns_and_turns_back():
     """The first template alone goes to the twin once the target shows its other side."""
     with_memory, state, _ = overlaps(CONFIG)

@@ -47,6 +47,7 @@ def test_bfloat16_computes_and_float32_remembers():
     np.testing.assert_allclose(np.median(np.abs(moved(rounded, "params"))), 1e-3, rtol=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("module", [dimp, atom])
 def test_the_losses_take_the_backbone_and_nothing_else_in_bfloat16(module):
     params, batch = models.expected_variables("dimp_tiny"), example(jnp.float32)

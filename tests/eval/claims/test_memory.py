@@ -44,6 +44,7 @@ def test_frames_to_show():
     assert memory.frames_to_show(trace(3, confidence[:3]), np.ones(3)) == [1, 2]
 
 
+@pytest.mark.full
 def test_pictures(weights, tmp_path, capsys):
     """Of a drawn clip whose target is hidden for a while, then of a sequence on disk."""
     out = tmp_path / "new" / "drawn.png"

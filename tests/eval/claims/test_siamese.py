@@ -68,6 +68,7 @@ def bright_matcher(window):
     return make
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("biased", [False, True])
 def test_center_bias(clips, monkeypatch, biased):
     """A score that is the same everywhere is measured as such, and one that falls from the middle as falling."""
@@ -87,6 +88,7 @@ def test_center_bias(clips, monkeypatch, biased):
         assert abs(middle - corner) < 0.15
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("weighted", [False, True])
 def test_with_level(rng, weighted):
     """The levels' own scores, in their shares, make the whole head's."""

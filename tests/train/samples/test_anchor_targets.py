@@ -92,7 +92,7 @@ def test_a_target_outside_of_the_map_leaves_nothing():
     assert (found.labels == -1).all()
 
 
-@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("negative", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_all_candidates_are_equally_likely(negative):
     """A box with more positives than are kept; over many keys, every candidate's share is that of all."""
     box = jnp.array([99.0, 99, 60, 60])
