@@ -37,14 +37,14 @@ from trackers import base
 from trackers.nets import models
 
 EXTENT = (220, 300)
-# Every path through the code of the trackers, on narrow networks; the full tier has the real ones.
+# On narrow networks; the full tier has the real ones.
 NARROW_ROWS = ["atom_multiscale", "atom", "dimp18", "dimp_tiny"]
 NARROW_ROWS += ["siamfc", "dasiamrpn_vot", "siamrpnpp_mobilenetv2", "thor_siamfc", "thor_siamrpn", "memtrack"]
 REAL_ROWS = ["atom_multiscale", "atom", "dimp18", "dimp50", "dimp_tiny", "siamfc", "siamrpn", "dasiamrpn_vot"]
 REAL_ROWS += ["siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"]
 REAL_ROWS += ["thor_siamfc", "thor_siamrpn", "memtrack"]
 OWN = os.environ.get("TRACKER")
-# What these run, the others run as well.
+# What is particular to these, others run as well.
 COVERED = ["atom_multiscale", "atom", "dimp18", "siamfc", "siamrpnpp_mobilenetv2", "thor_siamfc"]
 ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS if name not in COVERED)]
 ROWS += [pytest.param(name, marks=pytest.mark.full) for name in (*(name + NARROW for name in COVERED), *REAL_ROWS)]
@@ -125,7 +125,8 @@ def test_the_reference_moves_and_learns(name):
 
 # Each compiles hundreds of single operations.
 EAGER = [pytest.param(name + NARROW, marks=pytest.mark.full) for name in ("dimp_tiny", "siamfc")]
-EAGER += [pytest.param(name, marks=pytest.mark.full) for name in ("atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot")]
+REAL = ("atom_filterbank", "dimp_tiny", "siamfc", "dasiamrpn_vot")
+EAGER += [pytest.param(name, marks=pytest.mark.full) for name in REAL]
 
 
 @pytest.mark.parametrize("name", [OWN] if OWN else ["dasiamrpn_vot" + NARROW, *EAGER])
