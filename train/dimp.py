@@ -51,7 +51,7 @@ def loss(
     apply, params = applying(config.model, params)
 
     def features(images):
-        """The peers run training and test frames apart, each with the statistics of its own batch."""
+        """As in pytracking, training and test frames run apart, each with the statistics of its own batch."""
         taps = backbone_taps(apply, images, config.backbone_statistics == "batch", config.backbone_dtype)
         classification = apply("classifier", taps[1], method="extract")
         return jax.tree.map(lambda leaf: leaf.reshape(*images.shape[:2], *leaf.shape[1:]), (classification, taps))

@@ -68,8 +68,8 @@ def paired_output(
     """What the head of a Siamese model says of B pairs, see `trackers.nets.rpn`; the leading axis of each leaf is B.
 
     templates: `[B, 127, 127, 3]`, searches: `[B, H, W, 3]`, RGB 0..255. Both run through the networks apart, each with
-    the statistics of its own batch, as in the peers, so that the running ones move twice. Neck and head always use
-    those of the batch, the backbone with `backbone_train`.
+    the statistics of its own batch, as in pysot and siamfc-pytorch, so that the running ones move twice. Neck and head
+    always use those of the batch, the backbone with `backbone_train`.
     """
     z_taps = apply("backbone", templates, train=backbone_train)
     x_taps = apply("backbone", searches, train=backbone_train)

@@ -7,7 +7,7 @@ Array = jax.Array
 
 
 def hinge_regression(scores: Array, labels: Array, threshold: float) -> Array:
-    """DiMP's loss of a score map (Bhat et al. 2019, Eq. 6, as the peer trains it), the mean over all elements `[]`.
+    """DiMP's loss of a score map (Bhat et al. 2019, Eq. 6, as pytracking trains it), the mean over all elements `[]`.
 
     Where the label is below `threshold` (background), scores above 0 cost their square; elsewhere the squared
     difference counts. scores, labels: of one shape, labels in 0..1.

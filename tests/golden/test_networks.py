@@ -1,7 +1,7 @@
-"""The networks of ATOM and DiMP on formula weights, through the converter, next to the peers' own outputs.
+"""The networks of ATOM and DiMP on formula weights, through the converter, next to the references' own outputs.
 
 Networks are compared at 1e-4 relative L2 norm in float32; iterates of the filter optimizer at 1e-4 (or ten
-times the peer's own float32 deviation) in float32 and at 1e-5 in float64.
+times the reference's own float32 deviation) in float32 and at 1e-5 in float64.
 """
 
 import json

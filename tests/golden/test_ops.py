@@ -1,4 +1,4 @@
-"""Operators against the peers' numbers. Sizes come from the set, inputs from the formulas."""
+"""Operators against the references' numbers. Sizes come from the set, inputs from the formulas."""
 
 import json
 import re
@@ -92,7 +92,7 @@ jitted_crop = jit_as_for_users(crop, static_argnames=("out_size", "border", "rou
     ],
 )
 def test_golden_sample_patch(border, rounding, suffix, coordinates):
-    """Float images in the peer: what differs is the float32 rounding of positions."""
+    """Float images in the reference: what differs is the float32 rounding of positions."""
     stored = oracle.arrays("preproc")
     image, extent = golden_image()
     out = int(stored["output_sz"])
@@ -111,7 +111,7 @@ def test_golden_sample_patch(border, rounding, suffix, coordinates):
 
 
 def test_golden_ltr_sample_target():
-    """The peer resizes uint8 with rounded 11-bit weights: within 1 grey level of the exact value."""
+    """The reference resizes uint8 with rounded 11-bit weights: within 1 grey level of the exact value."""
     stored, config = oracle.arrays("preproc"), oracle.settings()["preproc"]
     image, extent = golden_image()
     out = int(stored["output_sz"])
@@ -131,7 +131,7 @@ def test_golden_ltr_sample_target():
     ("pysot", "pysot_subwindow"), ("dasiamrpn", "dasiamrpn_subwindow"), ("siamfc", "siamfc_crop"),
 ])  # fmt: skip
 def test_golden_siamese_crops(rounding, key):
-    """Within 1 grey level, as above; the border has the mean color, which the first two peers cut to whole numbers."""
+    """Within 1 grey level, as above; the border has the mean color, which two references cut to whole numbers."""
     stored = oracle.arrays("preproc")
     image, extent = golden_image()
     means = mean_color(image, extent)

@@ -1,7 +1,7 @@
-"""The optimizers of DiMP and ATOM, written with `ops.least_squares`, against numbers of the peer's own code.
+"""The optimizers of DiMP and ATOM, written with `ops.least_squares`, against numbers of the reference's own code.
 
-The peer computed in float32: the stored values themselves are good to about 1e-6, a float64 run agrees with
-them to 1e-5, and a tighter bound would test the peer's rounding.
+The reference computed in float32: the stored values themselves are good to about 1e-6, a float64 run agrees with
+them to 1e-5, and a tighter bound would test the reference's rounding.
 """
 
 import json
@@ -42,7 +42,7 @@ def first_filter(dtype, channels):
 
 
 def dimp_parameters(dtype):
-    """Constructor values of the peer's learned loss: dimp.md, section 4."""
+    """Constructor values of the reference's learned loss: dimp.md, section 4."""
     distance = jnp.arange(BINS, dtype=dtype) * BIN_WIDTH
     gaussian = jnp.exp(-0.5 * (distance / 0.9) ** 2)
     return {

@@ -1,6 +1,6 @@
-"""From the maps of a head to a box: what the peers' trackers made of the same maps, frame after frame.
+"""From the maps of a head to a box: what the references' trackers made of the same maps, frame after frame.
 
-Heads are replaced by formula-defined maps. Boxes are compared at 1e-3 pixels: the peers compute in float64.
+Heads are replaced by formula-defined maps. Boxes are compared at 1e-3 pixels: the references compute in float64.
 """
 
 from dataclasses import replace
@@ -59,7 +59,7 @@ def box(cx, cy, w, h):
 
 
 def maps(name, size, *options):
-    """Logits `[S, S, 2, 5]` and deltas `[S, S, 4, 5]` of the peers' channels-first maps."""
+    """Logits `[S, S, 2, 5]` and deltas `[S, S, 4, 5]` of the references' channels-first maps."""
     found = formula.siamrpn_maps(oracle.salt(), name, size, *options)
     return tuple(jnp.asarray(part[0].reshape(-1, 5, size, size).transpose(2, 3, 0, 1)) for part in found)
 

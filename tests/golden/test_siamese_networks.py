@@ -1,6 +1,6 @@
-"""The networks of the Siamese trackers on formula weights, through the converter, next to the peers' own outputs.
+"""The networks of the Siamese trackers on formula weights, through the converter, next to the references' own outputs.
 
-Compared at 1e-4 relative L2 norm, in float32 with exact products: the peers' own float32 is off by up to 2e-5.
+Compared at 1e-4 relative L2 norm, in float32 with exact products: the references' own float32 is off by up to 2e-5.
 """
 
 import math
@@ -128,7 +128,7 @@ def off(model, key, actual):
 
 @pytest.mark.parametrize("model", ["siamrpn", "siamrpnpp_mobilenetv2"])
 def test_golden_taps_are_off_with_the_colors_of_the_peer(model):
-    """The peers' images are BGR, ours RGB: without the exchange the golden number is missed."""
+    """The references' images are BGR, ours RGB: without the exchange the golden number is missed."""
     key = "feat_z" if model == "siamrpn" else "backbone_z_level2"
     taps = backbone(model)(parameters(model)["backbone"], images(model, "z")[..., ::-1])
     assert off(model, key, channels_first(taps[0])) > 1e-2
@@ -155,7 +155,7 @@ def test_golden_necks_are_off_with_another_crop():
 
 
 def test_golden_scores_are_off_with_the_anchors_outside():
-    """Channel c k + a of the peers is class c of anchor a."""
+    """Channel c k + a of the reference implementations is class c of anchor a."""
     cls = match("siamrpnpp_alexnet")[0]
     swapped = np.moveaxis(np.asarray(cls), -1, -2).reshape(*cls.shape[:-2], -1)
     assert off("siamrpnpp_alexnet", "cls", channels_first(swapped)) > 1e-2

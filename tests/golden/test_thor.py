@@ -1,7 +1,7 @@
-"""THOR's memories, modulation and choice against the peer's own modules, on formula-defined templates and maps.
+"""THOR's memories, modulation and choice against the reference's own modules, on formula-defined templates and maps.
 
-The peer's rules are asked for by name where they differ from the paper's. float64, as the peer ran; the decisions of
-the memories in float32, too.
+The reference's rules are asked for by name where they differ from the paper's. float64, as the reference ran; the
+decisions of the memories in float32, too.
 """
 
 from dataclasses import replace
@@ -50,7 +50,7 @@ def insertion(bound):
 
 
 def insert(short, long, vector, refill, lower_bound, *, bound):
-    """(memories, decision, gamma as the peer's code has it, the paper's) after one template."""
+    """(memories, decision, gamma as the reference's code has it, the paper's) after one template."""
     gamma = exact = jnp.ones((), vector.dtype)
     if short:
         rolled, _, gamma = template_memory.insert_short_term(short["rolled"], vector, diversity="rolled")
@@ -147,7 +147,7 @@ def test_golden_choice_of_the_template(x64):
 
 
 def test_golden_siamrpn_host(x64):
-    """The peer's confidence is the rank of the long-term memory's choice; ours is its score."""
+    """The reference's confidence is the rank of the long-term memory's choice; ours is its score."""
     sizes = oracle.settings()["thor"]
     slots, side = int(stored("rpn_eval_K")), sizes["rpn_map"]
     host = replace(thor.SIAMRPN_VOT_DYNAMIC.host, scale="whole", instance_size=127 + 8 * (side - 1))

@@ -51,12 +51,12 @@ def schema(model: str):
 
 @lru_cache(maxsize=1)  # up to 360 MB
 def weights(model: str) -> dict[str, np.ndarray]:
-    """The peer's state dict of `model`, every tensor from its formula (torch layout)."""
+    """The reference's state dict of `model`, every tensor from its formula (torch layout)."""
     return formula.weights(schema(model), salt(), model)
 
 
 def float32_deviation(name: str, key: str) -> float:
-    """The peer's own float32 deviation of one array (column f32dev of STATS.md), 0 where none is stated."""
+    """The reference's own float32 deviation of one array (column f32dev of STATS.md), 0 where none is stated."""
     stats = golden_dir() / "STATS.md"
     if not stats.is_file():
         return 0.0

@@ -12,7 +12,7 @@ from tests.helpers import oracle
 
 
 def as_peers(box):
-    """center x, center y, w, h in the peers' order: anchor, y, x."""
+    """center x, center y, w, h in the references' order: anchor, y, x."""
     columns = np.concatenate([np.asarray(box.center)[..., ::-1], np.asarray(box.size)[..., ::-1]], -1)
     return np.moveaxis(columns, 2, 0).reshape(-1, 4)
 

@@ -40,7 +40,7 @@ def test_continuous_samples_where_it_says():
 
 @pytest.mark.parametrize("rounding", ["continuous", "pytracking_torch14", "ltr"])
 def test_read_back_is_where_the_pixels_came_from(rounding):
-    """These rules report the window they cut ('pytracking' reports half a pixel more: the peer's rule)."""
+    """These rules report the window they cut ('pytracking' reports half a pixel more: the reference's rule)."""
     center, side = np.float32([19.7, 24.2]), np.full(2, 17.4, np.float32)
     patch = jitted(ramp(40, 50), EXTENT, center, side, OUT, rounding=rounding)
     np.testing.assert_allclose(patch.image[..., :2].mean((0, 1)), patch.center, atol=1e-4)

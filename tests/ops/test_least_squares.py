@@ -184,7 +184,7 @@ def test_direction_forgetting(data):
             state_now, forget
         )
         np.testing.assert_allclose(again, afresh, rtol=1e-12)
-    # One step with factor 1/2: the peer divides rho by the factor, hence beta is halved.
+    # One step with factor 1/2: the reference divides rho by the factor, hence beta is halved.
     z = b - matrix @ half
     beta = (z @ z - state.previous_residual @ z) / (state.rho / 0.5)
     direction = z + max(float(beta), 0) * state.direction

@@ -66,7 +66,7 @@ def test_invariants(inserts, least, replacement):
 
 
 def test_initial_samples_are_raised_to_their_share():
-    """The third insertion at rate 0.7 would leave them less than their share; the peers' formula gives the rest."""
+    """The third insertion at rate 0.7 would leave them too little; the references' formula fills it up."""
     kept, plain = start(), start()
     for i in range(3):
         assert plain.weights[:INITIAL].sum() > 0.25

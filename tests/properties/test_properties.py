@@ -144,7 +144,7 @@ ALL = [name if name in FIRST.values() else pytest.param(name, marks=pytest.mark.
 
 @pytest.mark.parametrize("name", [OWN] if OWN else ALL)
 def test_state_is_a_fixed_point(name):
-    """Structure, shapes, dtypes and weak types: whoever feeds State back never compiles again."""
+    """Structure, shapes, dtypes and weak types: feeding State back never triggers recompilation."""
     entry = trackers.get(name)
     frame, box = jax.eval_shape(lambda: (at(frames_of(scene()[0]), 0), box_of(scene()[1])))
     weights = params(name) if entry.model is None else models.expected_variables(entry.model)

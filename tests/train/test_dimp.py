@@ -1,4 +1,4 @@
-"""DiMP's training loss: its parts against the peer, its gradient against finite differences, that it can be lowered."""
+"""DiMP's training loss: its parts against the reference, its gradient, and that it can be lowered."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Losses of the Siamese trackers against the peers' numbers; where ours differ on purpose, the difference is named."""
+"""Losses of the Siamese trackers against the references' numbers; what differs on purpose is named."""
 
 import re
 from functools import lru_cache
@@ -91,7 +91,7 @@ def stored_batch():
 
 
 def as_channels(gradient):
-    """`[B, S, S, c, k]` -> the peer's `[B, c k, S, S]`."""
+    """`[B, S, S, c, k]` -> the reference's `[B, c k, S, S]`."""
     return np.moveaxis(np.asarray(gradient).reshape(*gradient.shape[:3], -1), -1, 1)
 
 

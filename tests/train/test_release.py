@@ -260,7 +260,7 @@ def test_heads_join_the_imagenet_backbone(dimp18, tmp_path, capsys):
 
 
 def test_heads_of_a_siamese_model_join_their_backbone_and_no_other(tmp_path, capsys):
-    """Of one that no peer has: its backbone alone is public."""
+    """Of one that no reference implementation has: its backbone alone is public."""
     params = random_params(MOBILENET)
     run, out = write_run(tmp_path / "run", MOBILENET, params), tmp_path / "heads.safetensors"
     assert release.main([str(run), "--out", str(out), "--parts", "neck", "head"]) == 0

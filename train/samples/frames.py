@@ -1,7 +1,7 @@
 """Samples of ATOM's and DiMP's training: frames to learn from, and later frames to be tested on.
 
 On the host, crops around a jittered box (`load_sample`). On the device, under jit: colors, proposals for the IoU-Net,
-classification labels (`prepare`). Boxes are x, y, w, h; in crops the center is x + w / 2, as the peers train.
+classification labels (`prepare`). Boxes are x, y, w, h; in crops the center is x + w / 2, as pytracking trains.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def search_crop(
     image: `[H, W, 3]` uint8. box: `[4]` of the target. around: `[4]` of the window's middle and size. aspect: width of
     the window over its height; what is not 1 stretches the target. Returns the crop
     `[size, size, 3]` uint8 and the target's box in it, `[4]` float32. The last row and column of the image are never
-    used, as in the peer. ValueError for an unknown rule.
+    used, as in pytracking. ValueError for an unknown rule.
     """
     if config.rule not in CROP_RULES:
         raise ValueError(f"unknown crop rule {config.rule!r}; choose one of {', '.join(CROP_RULES)}")
@@ -193,7 +193,7 @@ def box_in_crop(box: np.ndarray, around: np.ndarray, factor: float | np.ndarray,
 
     factor: crop pixels per image pixel, of both axes or `[2]` (x, y).
 
-    It is relative to where the middle of the window should be, not to where rounding put it, as in the peer.
+    It is relative to where the middle of the window should be, not to where rounding put it, as in pytracking.
     """
     offset = box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2
     return np.concatenate([(size - 1) / 2 + (offset - box[2:] / 2) * factor, box[2:] * factor])

@@ -1,4 +1,4 @@
-"""Localization against the peers' own `localize_advanced`, and its rules on maps made for them."""
+"""Localization against the references' own `localize_advanced`, and its rules on maps made for them."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_golden_localization(run):
         expected = stored[f"{run}_translation_yx_flag"][case]
         assert FLAG[int(peak.verdict)] == expected[2], case
         if int(peak.verdict) != LOST:
-            # image pixels; the peer forms the product in float32 as well
+            # image pixels; the reference forms the product in float32 as well
             np.testing.assert_allclose(peak.displacement * cell * scale, expected[:2], atol=1e-4, err_msg=str(case))
 
 

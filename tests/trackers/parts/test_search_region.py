@@ -52,7 +52,7 @@ def test_redetection_walks_outwards_and_comes_back():
 
 @pytest.mark.parametrize("pixel_centers, drift", [(False, 0.0), (True, 0.5)])
 def test_into_the_crop_and_back(pixel_centers, drift):
-    """The networks' convention returns where it started; the peers' gains half a crop pixel."""
+    """The networks' convention returns where it started; the references' gains half a crop pixel."""
     box = Box(jnp.array([50.0, 70.0]), jnp.array([20.0, 30.0]))
     center, scale = jnp.array([48.0, 75.0]), jnp.float32(0.5)
     inside = box_refinement.to_crop(box, center, scale, 288, pixel_centers=pixel_centers)

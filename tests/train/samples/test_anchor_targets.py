@@ -1,4 +1,4 @@
-"""Targets of anchors: what is certain against the peer's numbers, what is drawn by its properties."""
+"""Targets of anchors: what is certain against the reference's numbers, what is drawn by its properties."""
 
 from dataclasses import replace
 from functools import partial
@@ -62,7 +62,7 @@ def test_golden_window_of_negative_pairs():
 
 
 def test_positive_pairs_keep_some_of_each_kind():
-    """As the peer's draws: subsets of what may be kept, in the same numbers, with the same weights."""
+    """As the reference's draws: subsets of what may be kept, in the same numbers, with the same weights."""
     stored = oracle.arrays("train_pysot")
     everything = (np.asarray(leaf) for leaf in assign_all(stored_boxes()))
     for row, (box, _, labels, deltas) in enumerate(zip(stored_boxes(), *everything)):

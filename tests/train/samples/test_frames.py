@@ -88,7 +88,7 @@ def test_the_box_is_where_the_crop_shows_the_target(rng, rule):
         crop, (left, top, width, height) = data.search_crop(image, box, around, config)
         rows, columns = np.nonzero(crop[..., 0] > 127)
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        factor = width / w  # the "replicate" rule is half a crop pixel and half an image pixel off, as the peer's
+        factor = width / w  # the "replicate" rule is half a crop pixel and half an image pixel off, as the reference's
         off = 0 if rule == "shifted" else 0.5 + 0.5 * factor
         np.testing.assert_allclose(found, [left, top, left + width, top + height], atol=1 + off)
 
