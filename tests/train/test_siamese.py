@@ -193,8 +193,7 @@ def mini(name: str, folder: Path) -> Path:
         from train.datasets import SYNTHETIC, SyntheticConfig
         from eval.sources.synthetic import ClipConfig
         from train.config import DatasetConfig
-        from train.samples import frames
-from train.samples.anchor_targets import AnchorTargetConfig
+        from train.samples.anchor_targets import AnchorTargetConfig
         from train.configs import {name}_smoke
 
         def get_config():
