@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import trackers
+from tests.helpers.differences import assert_gradient
 from tests.helpers.held_out import write_sequences
 from tests.helpers.narrow import MODELS, ThreeLevels
 from trackers.nets import models, siamese
@@ -101,21 +102,7 @@ def test_the_gradient_against_finite_differences(name, narrow, x64):
     def value(learned):
         return loss(loop.with_trained(params, learned), batch, config)[0]
 
-    both = jax.jit(jax.value_and_grad(value))
-    total, gradient = both(learned)
-    assert np.isfinite(total) and total > 0
-    for part in learned:
-        rng = np.random.default_rng(1)
-        scaled = jax.tree.map(lambda x: rng.normal(size=x.shape) * (np.std(x) or 0.1), learned[part])  # noqa: B023
-        direction = {**jax.tree.map(jnp.zeros_like, learned), part: scaled}
-        step = 1e-6
-        ahead, behind = (
-            both(jax.tree.map(lambda x, d: x + sign * step * d, learned, direction))[0]  # noqa: B023
-            for sign in (1, -1)
-        )
-        along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
-        assert along != 0
-        np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-4)
+    assert_gradient(value, learned)
 
 
 @pytest.mark.parametrize("name", SOME)

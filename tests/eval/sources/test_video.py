@@ -1,8 +1,6 @@
 """Reading and writing videos: what browsers can play, and every way a file can be wrong."""
 
 import os
-import shutil
-import subprocess
 import sys
 
 import cv2
@@ -12,6 +10,7 @@ import pytest
 from eval.sources import video
 from eval.sources.synthetic import ClipConfig, clip
 from eval.sources.video import VideoError, VideoWriter, draw_boxes, open_source, to_rgb
+from tests.helpers.disk import small_disk
 from trackers.base import FOUND, LOST
 
 CONFIG = ClipConfig(height=64, width=96, num_frames=12, target_size=(14.0, 20.0))
@@ -88,28 +87,15 @@ def test_an_error_leaves_nothing_half_written(tmp_path):
     assert os.listdir(tmp_path) == ["clip.webm"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.getuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small file system")
-    command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("suffix", [".webm", ".mp4", ".webp"])
-def test_a_full_disk(small_disk, suffix):
+def test_a_full_disk(tmp_path, suffix):
     rng = np.random.default_rng(0)
     noise = (rng.integers(0, 256, (160, 240, 3), np.uint8) for _ in range(20))
-    with pytest.raises(VideoError, match="the disk is full") as raised:
-        write(small_disk / f"clip{suffix}", noise)
-    assert "\n" not in str(raised.value)
-    assert os.listdir(small_disk) == []
+    with small_disk(tmp_path / "disk", kib=24) as disk:
+        with pytest.raises(VideoError, match="the disk is full") as raised:
+            write(disk / f"clip{suffix}", noise)
+        assert "\n" not in str(raised.value)
+        assert os.listdir(disk) == []
 
 
 def test_a_missing_source():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.drawn_targets import dataset, seen_box
+from tests.helpers.noise_frames import assert_same
 from train.samples import loader, samplers
 from train.samples import pairs as siamese_data
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
@@ -236,15 +237,6 @@ def load(config=SMALL, *, state=None, **process):
     found = list(batches)
     batches.close()
     return found
-
-
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert one[name].dtype == other[name].dtype
-            np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_batches_have_samples_on_axis_1_and_depend_on_nothing_but_their_number():
