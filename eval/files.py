@@ -1,5 +1,6 @@
-"""Output files: written whole or not at all."""
+"""Output files: written whole or not at all, and never over what they were made from."""
 
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 from trackers.weights.atomic import replace_file
@@ -19,3 +20,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         replace_file(path, content)
     except OSError as error:
         raise ResultError(f"{path}: {error.strerror or error}; free space or choose another --out") from error
+
+
+def keep_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | str | None]) -> None:
+    """ResultError, one line, where an output is an input, by a link as well, or another output; None: no file."""
+    read = {_identity(Path(path)): path for path in inputs if path is not None}
+    written: set[Hashable] = set()
+    for output in outputs:
+        if output is None:
+            continue
+        identity = _identity(output)
+        if identity in read:
+            raise ResultError(f"{output}: is what is read from {read[identity]}; choose another name for the output")
+        if identity in written:
+            raise ResultError(f"{output}: two outputs have this name; give each its own")
+        written.add(identity)
+
+
+def _identity(path: Path) -> Hashable:
+    try:
+        return path.stat().st_dev, path.stat().st_ino
+    except OSError:  # not there
+        return path.resolve()

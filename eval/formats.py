@@ -11,18 +11,24 @@ import sys
 from pathlib import Path
 
 from eval import command
-from eval.files import ResultError
-from eval.scoring.formats import FORMATS, SERVERS, pack_results, read_results, write_results
+from eval.files import ResultError, keep_apart
+from eval.scoring.formats import FORMATS, SERVERS, files_at, pack_results, read_results, write_results
 
 
 @command.reports(ResultError, interrupted="some files may be missing, run it again")
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    results = read_results(arguments.results, origin=arguments.from_origin)
-    if arguments.out.suffix == ".zip":
-        pack_results(arguments.out, results, arguments.to)
+    out, results = arguments.out, read_results(arguments.results, origin=arguments.from_origin)
+    if out.suffix == ".zip":
+        keep_apart([out], [arguments.results])
+        pack_results(out, results, arguments.to)
     else:
-        write_results(arguments.out, results, arguments.to, origin=arguments.origin)
+        if (out / "run.json").exists():
+            raise ResultError(
+                f"{out}: holds results of eval.run, which are not mixed with others; choose another --out"
+            )
+        inputs = files_at(arguments.results)
+        write_results(out, results, arguments.to, origin=arguments.origin, inputs=inputs)
     note = FORMATS[arguments.to].note
     print(f"{len(results)} sequences: {arguments.out}" + (f" ({note})" if note else ""))
 

@@ -3,7 +3,7 @@
     python -m eval.run --tracker NAME --dataset folder --data_dir DIR --out OUT
     python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
 
-Writes OUT/<tracker>/<sequence>.txt (with _time.txt and _confidence.txt) and OUT/<tracker>/summary.json, and
+Writes OUT/<tracker>/<sequence>.txt (with _time.value and _confidence.value) and OUT/<tracker>/summary.json, and
 prints a table. The same command again resumes an interrupted or killed run. Exit status 0; 1 where a sequence had to be
 skipped (each is named) or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
 vot_multistart starts the tracker several times per sequence (eval/running/restarts.py). `--guest` runs a tracker of

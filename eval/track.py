@@ -3,6 +3,7 @@
     python -m eval.track
     python -m eval.track --video clip.mp4 --box 120,80,40,60 --box 300,90,30,70 --out tracked.webm
 
+The same command again replaces its files; any other file that is in the way is kept, and named before the tracking.
 The demo draws a synthetic clip, tracks it with the tracker whose weights come with the package, and writes an
 annotated video, the boxes and a plot into demo/. Exit status 0; 1 after an error, which one line names; 130 after
 Ctrl-C, with everything up to then written.
@@ -27,20 +28,25 @@ import numpy as np
 import trackers
 from eval import command, settings
 from eval.command import INTERRUPTED, prepare_process, whole_number
-from eval.files import write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 from eval.online import check_box
 from eval.plots import plot_track
 from eval.running.passes import Compiled
 from eval.running.progress import progress_bar
 from eval.scoring import metrics
+from eval.scoring.formats import TRACK_COLUMNS
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
+from eval.sources.sequences import IMAGE_SUFFIXES
 from eval.sources.video import VERDICT_NAMES, Source, VideoError, VideoWriter
 from trackers import rules
 from trackers.base import FOUND, Params, Tracker, many
 from trackers.images import xywh_to_box
 
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
+DEMO = "synthetic clip"
+# Folders of images whose own name says nothing of the video: the folder around them is meant.
+IMAGE_FOLDERS = frozenset("color frame frames image images img imgs jpeg jpg png rgb".split())
 
 
 class Tracked(NamedTuple):
@@ -135,9 +141,7 @@ def track_frames(
             start = perf_counter()
             targets = jax.block_until_ready(init(*args))
             given = np.ones(len(boxes))
-            yield image, Tracked(
-                boxes, given * np.nan, given, np.full(len(boxes), FOUND), perf_counter() - start
-            )
+            yield image, Tracked(boxes, given * np.nan, given, np.full(len(boxes), FOUND), perf_counter() - start)
             continue
         track = compiled.track.prepare(params, targets, frame)
         start = perf_counter()
@@ -175,10 +179,10 @@ def _annotated(image: np.ndarray, tracked: Tracked, truth: synthetic.Example | N
 
 
 def boxes_csv(run: Run) -> str:
-    """One line a frame and target: frame, target (from 1), x, y, w, h, score, confidence, verdict."""
+    """One line a frame and target (from 1): `TRACK_COLUMNS`."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["frame", "target", "x", "y", "w", "h", "score", "confidence", "verdict"])
+    table.writerow(TRACK_COLUMNS)
     for index, tracked in enumerate(run.tracked, run.first):
         rows = zip(tracked.boxes, tracked.scores, tracked.confidence, tracked.verdicts)
         for target, (box, score, confidence, verdict) in enumerate(rows, 1):
@@ -240,7 +244,7 @@ def demo_clip(seed: int) -> tuple[Source, np.ndarray, list[synthetic.Example]]:
             truth.append(example._replace(image=None))
             yield example.image
 
-    source = Source(f"synthetic clip {seed}", frames(), video.DEFAULT_FPS, config.num_frames)
+    source = Source(f"{DEMO} {seed}", frames(), video.DEFAULT_FPS, config.num_frames)
     return source, synthetic.render(scene, 0).box[None], truth
 
 
@@ -272,12 +276,45 @@ def outputs(arguments: argparse.Namespace) -> Outputs:
         folder = arguments.out_dir
         return Outputs(*(folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png")))
     if arguments.out is None:
-        name = f"camera{arguments.video}" if arguments.video.isdigit() else Path(arguments.video).resolve().stem
+        name = f"camera{arguments.video}" if _is_camera(arguments.video) else _name_of(Path(arguments.video).resolve())
         base = arguments.out_dir / f"{name}_boxes"
     else:
         base = arguments.out.with_suffix("")
     table, stored, plot = (base.with_name(f"{base.name}.{kind}") for kind in ("csv", "json", "png"))
     return Outputs(arguments.out, table, stored, None if arguments.video else plot)
+
+
+def _is_camera(video: str) -> bool:
+    return video.isdigit() and not Path(video).exists()
+
+
+def _name_of(path: Path) -> str:
+    """What the results of a video or of a folder of images are called."""
+    if not path.is_dir():
+        return path.stem
+    return next((folder.name for folder in (path, *path.parents) if folder.name.lower() not in IMAGE_FOLDERS), "")
+
+
+def check_outputs(files: Outputs, video: Path | None, name: str) -> None:
+    """ResultError where one of `files` is `video` or a picture in it, or is there and not from a run on `name`."""
+    ours = _written_before(files.json, name)
+    for file in filter(None, files):
+        keep_apart([file], [video])
+        if video and file.suffix.lower() in IMAGE_SUFFIXES and file.resolve().parent == video.resolve():
+            raise ResultError(f"{file}: would be one more image of the video {video}; choose another --out")
+        if file.exists() and file.name not in ours:
+            fix = "move it away or choose another --out or --out_dir"
+            raise ResultError(f"{file}: is there already, and not from tracking {name}; {fix}")
+
+
+def _written_before(path: Path, name: str) -> list[str]:
+    """The files of the run whose JSON is `path`; none where it is not of a run on `name` (one demo is as any other)."""
+    try:
+        stored = json.loads(path.read_text())
+        same = stored["video"] == name or (name.startswith(DEMO) and stored["video"].startswith(DEMO))
+        return list(stored["files"]) if same else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synthetic.Example] | None):
@@ -356,15 +393,19 @@ def main(argv: list[str] | None = None) -> int:
     else:
         source, truth = video.open_source(arguments.video), None
         boxes = np.array(arguments.box) if arguments.box else None
+    files, run = outputs(arguments), Run(arguments.start)
+    on_disk = None if arguments.video is None or _is_camera(arguments.video) else Path(arguments.video)
+    name = str(on_disk.resolve()) if on_disk else source.name
+    check_outputs(files, on_disk, name)
     made_from = {
         "tracker": arguments.tracker,
         "config": settings.plain(config),
         "seed": arguments.seed,
         "weights": settings.params_hash(params),
-        "video": source.name,
+        "video": name,
         "video_fps": source.fps,
+        "files": [file.name for file in files if file],
     }
-    files, run = outputs(arguments), Run(arguments.start)
     options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth)
     try:
         follow(run, entry.make(config), params, source, boxes, **options)

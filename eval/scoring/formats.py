@@ -1,20 +1,26 @@
 """Result files of the toolkits: one tolerant reader, a writer for each format, and the archives of the servers."""
 
+import csv
 import io
+import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 from eval.sources.sequences import polygon_to_box
 
 _SEPARATOR = re.compile(r"\s*[,;\s]\s*")
 _REPETITION = re.compile(r"(.+)_(\d{3}|\d{8})")
 _TIME, _CONFIDENCE = ("_time",), ("_confidence", "_object_presence_scores")
+_MOST_CODE = 3  # numbers in a line of times, confidences or codes; a box has more
+TRACK_COLUMNS = ("frame", "target", "x", "y", "w", "h", "score", "confidence", "verdict")  # of eval.track's .csv
+_TRACK_HEADER = ",".join(TRACK_COLUMNS)
 
 
 class ResultRun(NamedTuple):
@@ -48,75 +54,159 @@ def _enclosing(corners: np.ndarray) -> np.ndarray:
 def read_results(
     path: Path | str, *, origin: int = 0, allow_nan: bool = False, problems: list[ResultError] | None = None
 ) -> Results:
-    """All sequences found at `path`: a folder (searched through), a .zip, or one text file, in the order of their
-    names.
+    """All sequences found at `path`: a folder (searched through), a .zip, or one file, in the order of their names.
 
     Fields may be separated by comma, tab, semicolon or blanks; a line holds a box, a polygon or a code of VOT. Known
-    layouts: <name>.txt; <name>/<name>_001.txt (repetitions); both with <name>_time.txt, _confidence.txt, .value or
-    _object_presence_scores.txt beside, or in times/. `origin` (1 for MATLAB's OTB) is subtracted from x and y.
-    ResultError, one line with file and line number, for whatever is not a result (appended to `problems` and left
-    out where a list is given): nan (unless `allow_nan`), infinite or
-    missing numbers, masks, a beside file of another length; also where there is nothing.
+    layouts: <name>.txt; <name>/<name>_001.txt (repetitions); both with <name>_time, _confidence or
+    _object_presence_scores, .value or .txt, beside, or in times/. So is eval.track's .csv, and its .json given by name:
+    NAME_boxes.csv is NAME, or NAME-1, NAME-2 ... of several targets. `origin` (1 for MATLAB's OTB) is subtracted from x
+    and y. ResultError, one line with file and line number, for whatever is not a result (appended to `problems` and
+    left out where a list is given): nan (unless `allow_nan`), infinite or missing numbers, masks, a beside file of
+    another length; also where there is nothing.
     """
     path = Path(path)
-    texts = _texts(path)
+    texts = _texts(path, problems)
     results: dict[str, list[ResultRun]] = {}
-    for name in sorted(filter(_is_boxes, texts)):
-        sequence, label = _sequence_of(name)
+    one_file = path.is_file() and path.suffix != ".zip"
+    names = [name for name in texts if (name == str(path) if one_file else _is_boxes(name, texts[name]))]
+    for name in sorted(names):
         try:
-            run = _read_run(texts, name, sequence, label, origin, allow_nan)
+            found = _read_file(texts, name, origin, allow_nan)
         except ResultError as error:
             if problems is None:
                 raise
             problems.append(error)
             continue
-        runs = results.setdefault(sequence, [])
-        if any(other.label == label for other in runs):
-            raise ResultError(
-                f"{path}: two results of {sequence}, one is {name}; give the folder of one tracker and experiment"
-            )
-        runs.append(run)
+        for sequence, run in found.items():
+            runs = results.setdefault(sequence, [])
+            if any(other.label == run.label for other in runs):
+                raise ResultError(
+                    f"{path}: two results of {sequence}, one is {name}; give the folder of one tracker and experiment"
+                )
+            runs.append(run)
     if not results and not problems:
         raise ResultError(f"{path}: no results; give a folder, archive or file with lines x,y,w,h")
     return {name: tuple(runs) for name, runs in results.items()}
 
 
-def _texts(path: Path) -> dict[str, str]:
-    """File name (with its folders) -> text, of every text file at `path`."""
+def _texts(path: Path, problems: list[ResultError] | None) -> dict[str, str]:
+    """File name (with its folders) -> text, of every file at `path` that may hold results."""
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                inside = [item for item in archive.namelist() if item.endswith((".txt", ".value"))]
-                return {item.removeprefix("./"): archive.read(item).decode("utf-8-sig") for item in inside}
-        if path.is_file():
-            near = [other for other in path.parent.iterdir() if other.name.startswith(path.stem + "_")]
-            return {
-                str(file): file.read_text("utf-8-sig") for file in (path, *near) if file.suffix in (".txt", ".value")
-            }
-        files = sorted(file for kind in ("*.txt", "*.value") for file in path.rglob(kind) if _shown(file, path))
-        binary = next((file for file in path.rglob("*.bin")), None)
-        if binary is not None and not files:
-            raise ResultError(
-                f"{binary}: VOT's binary results are not read; store them as text (vot-toolkit: results_binary)"
-            )
-        return {str(file): file.read_text("utf-8-sig") for file in files}
-    except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        contents = _contents(path)
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ResultError(f"{path}: cannot be read ({error}); give a folder, a .zip or a text file") from error
+    texts = {}
+    for name, content in contents.items():
+        try:
+            texts[name] = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            if name.endswith(".csv"):
+                continue  # somebody's table
+            problem = ResultError(
+                f"{name}: not text ({error.reason} at byte {error.start}); restore it or take it away"
+            )
+            if problems is None:
+                raise problem from error
+            problems.append(problem)
+    return texts
 
 
-def _read_run(texts, name: str, sequence: str, label: str, origin: int, allow_nan: bool) -> ResultRun:
+def _contents(path: Path) -> dict[str, bytes]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            inside = {item: Path(item) for item in archive.namelist()}
+            return {str(file): archive.read(item) for item, file in inside.items() if _may_hold_results(file)}
+    read = {str(file): file.read_bytes() for file in files_at(path)}
+    binary = next((file for file in path.rglob("*.bin")), None)
+    if binary is not None and not read:
+        raise ResultError(
+            f"{binary}: VOT's binary results are not read; store them as text (vot-toolkit: results_binary)"
+        )
+    return read
+
+
+def files_at(path: Path) -> list[Path]:
+    """The files that `read_results` looks into: of a folder, of one file what lies beside it, or an archive itself."""
+    if path.is_dir():
+        return [file for file in path.rglob("*") if _may_hold_results(file.relative_to(path)) and file.is_file()]
+    places = map(Path, _places(str(path), _sequence_of(str(path))[0], _TIME + _CONFIDENCE))
+    return [file for file in (path, *places) if file.is_file()]
+
+
+def _may_hold_results(file: Path) -> bool:
+    """By its name; what systems hide, and Finder's __MACOSX in archives, does not."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in file.parts)
+    return file.suffix in (".txt", ".value", ".csv") and not hidden
+
+
+def _is_boxes(name: str, text: str) -> bool:
+    """Whether a file holds boxes, not the times or confidences that belong to another.
+
+    The boxes of a sequence `lap_time` have the name of the times of a sequence `lap`: the first line decides.
+    """
+    path = Path(name)
+    if path.suffix != ".txt":
+        return path.suffix == ".csv" and text.startswith(_TRACK_HEADER)
+    kind = next((kind for kind in _TIME + _CONFIDENCE if path.stem.endswith(kind)), None)
+    if kind is None:
+        return True
+    if path.parent.name in ("times", path.stem.removesuffix(kind)):  # a column for each repetition: any number of them
+        return False
+    return len(_SEPARATOR.split(text.partition("\n")[0].strip())) > _MOST_CODE
+
+
+def _read_file(texts: dict[str, str], name: str, origin: int, allow_nan: bool) -> dict[str, ResultRun]:
+    if not name.endswith(".txt"):
+        return _read_track(texts[name], name, origin)
+    sequence, label = _sequence_of(name)
     regions = _parse_regions(texts[name], name, origin, allow_nan)
     times, confidences = (_beside(texts, name, sequence, label, kinds, len(regions)) for kinds in (_TIME, _CONFIDENCE))
-    return ResultRun(regions, times, confidences, label)
+    return {sequence: ResultRun(regions, times, confidences, label)}
 
 
-def _shown(file: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in file.relative_to(root).parts)
+def _read_track(text: str, name: str, origin: int) -> dict[str, ResultRun]:
+    """What eval.track wrote, .csv or .json."""
+    try:
+        first, targets = _track_table(text) if name.endswith(".csv") else _track_json(text)
+        boxes = [np.array(rows, np.float64).reshape(-1, 4) for rows, _ in targets]
+        confidences = [np.array(values, np.float64) for _, values in targets]
+        if not boxes or not all(len(one) and np.isfinite(one).all() for one in boxes):
+            raise ValueError("a box is missing or not finite")
+        if any(len(values) != len(rows) for values, rows in zip(confidences, boxes)):
+            raise ValueError("as many boxes as confidences are needed")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise ResultError(f"{name}: not boxes of eval.track ({reason}); track the video again") from error
+    if first:
+        raise ResultError(f"{name}: starts at frame {first}, results have a box for every frame; track from frame 0")
+    stem = Path(name).stem.removesuffix("_boxes")
+    names = [stem] if len(boxes) == 1 else [f"{stem}-{number}" for number in range(1, len(boxes) + 1)]
+    runs = zip(names, boxes, confidences)
+    return {one: ResultRun(list(rows - [origin, origin, 0, 0]), None, values) for one, rows, values in runs}
 
 
-def _is_boxes(name: str) -> bool:
-    stem = Path(name).stem
-    return name.endswith(".txt") and not stem.endswith((*_TIME, *_CONFIDENCE))
+def _track_table(text: str) -> tuple[int, list[tuple[list, list]]]:
+    """(first frame, boxes and confidences of each target); ValueError or KeyError for another table."""
+    table = csv.DictReader(io.StringIO(text), strict=True)
+    if tuple(table.fieldnames or ()) != TRACK_COLUMNS:
+        raise ValueError(f"the first line is not {_TRACK_HEADER}")
+    frames, targets = [], {}
+    for row in table:
+        boxes, confidences = targets.setdefault(int(row["target"]), ([], []))
+        boxes.append([float(row[side]) for side in "xywh"])
+        confidences.append(float(row["confidence"]))
+        frames.append((int(row["frame"]), int(row["target"])))
+    first = frames[0][0] if frames else 0
+    count = len(frames) // max(len(targets), 1)
+    wanted = [(frame, target) for frame in range(first, first + count) for target in range(1, len(targets) + 1)]
+    if frames != wanted:
+        raise ValueError("a line is missing, twice there or in another place")
+    return first, list(targets.values())
+
+
+def _track_json(text: str) -> tuple[int, list[tuple[list, list]]]:
+    stored = json.loads(text)
+    return int(stored["first_frame"]), [(target["boxes"], target["confidence"]) for target in stored["targets"]]
 
 
 def _sequence_of(name: str) -> tuple[str, str]:
@@ -158,20 +248,24 @@ def _parse_region(line: str, place: str, origin: int, allow_nan: bool) -> int | 
     return numbers - origin
 
 
-def _beside(texts, name: str, sequence: str, label: str, kinds, count: int) -> np.ndarray | None:
-    """`[count]` numbers of the file of `kinds` that belongs to the result file `name`; None without one."""
+def _places(name: str, sequence: str, kinds: tuple[str, ...]) -> Iterator[str]:
+    """Where the file of `kinds` that belongs to the result file `name` may lie, the likeliest first."""
     folder, stem = Path(name).parent, Path(name).stem
     for kind in kinds:
-        own = [folder / f"{stem}{kind}{suffix}" for suffix in (".txt", ".value")]
-        shared = [folder / f"{sequence}{kind}.txt", folder / "times" / f"{sequence}{kind}.txt"]
-        for place in map(str, (*own, *shared)):
-            if place in texts:
-                table = _parse_table(texts[place], place)
-                # got10k: a column for each repetition.
-                column = int(label) - 1 if len(label) == 3 and table.shape[1] > 1 else 0
-                if len(table) != count or column >= table.shape[1]:
-                    raise ResultError(f"{place}: {len(table)} lines for {count} frames; track the sequence again")
-                return table[:, column]
+        for place in (folder / f"{stem}{kind}", folder / f"{sequence}{kind}", folder / "times" / f"{sequence}{kind}"):
+            yield from (f"{place}.value", f"{place}.txt")
+
+
+def _beside(texts, name: str, sequence: str, label: str, kinds, count: int) -> np.ndarray | None:
+    """`[count]` numbers of the file of `kinds` that belongs to the result file `name`; None without one."""
+    for place in _places(name, sequence, kinds):
+        if place in texts and not _is_boxes(place, texts[place]):
+            table = _parse_table(texts[place], place)
+            # got10k: a column for each repetition.
+            column = int(label) - 1 if len(label) == 3 and table.shape[1] > 1 else 0
+            if len(table) != count or column >= table.shape[1]:
+                raise ResultError(f"{place}: {len(table)} lines for {count} frames; track the sequence again")
+            return table[:, column]
     return None
 
 
@@ -240,8 +334,8 @@ FORMATS: dict[str, Format] = {
     "jaxtrack": Format(
         _flat,
         _fixed(6),
-        time_path=lambda name: f"{name}_time.txt",
-        confidence_path=lambda name, _: f"{name}_confidence.txt",
+        time_path=lambda name: f"{name}_time.value",  # .value: no sequence's boxes have that name
+        confidence_path=lambda name, _: f"{name}_confidence.value",
     ),
 }
 SERVERS = ("trackingnet", "got10k")  # formats that a server takes as one .zip
@@ -251,23 +345,30 @@ def render(results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int
     """File -> text of `results` in the format `name` (a key of FORMATS); `origin` is added to x and y.
 
     ResultError where the format has no place for something: an unknown format, several repetitions of a sequence in one
-    file's place, codes of VOT, polygons, boxes that are not finite.
+    file's place, two sequences of which a file has the same name, codes of VOT, polygons, boxes that are not finite.
     """
     if name not in FORMATS:
         raise ResultError(f"unknown format {name!r}; choose one of {', '.join(FORMATS)}")
     form, texts = FORMATS[name], {}
+
+    def add(file: str, text: str) -> None:
+        if file in texts:
+            fix = "rename one or choose jaxtrack or got10k"
+            raise ResultError(f"{sequence}: its {file} is another sequence's as well in the {name} format; {fix}")
+        texts[file] = text
+
     for sequence, runs in results.items():
         if len(runs) > 1 and form.path(sequence, 1) == form.path(sequence, 2):
             raise ResultError(f"{sequence}: {len(runs)} repetitions, the {name} format holds one; choose got10k or vot")
         for number, run in enumerate(runs, 1):
             lines = [_line(region, form, origin, f"{sequence}, frame {t}") for t, region in enumerate(run.regions, 1)]
-            texts[form.path(sequence, number)] = "".join(f"{line}\n" for line in lines)
+            add(form.path(sequence, number), "".join(f"{line}\n" for line in lines))
             if form.confidence_path and run.confidence is not None:
-                texts[form.confidence_path(sequence, number)] = "".join(f"{value:.6f}\n" for value in run.confidence)
+                add(form.confidence_path(sequence, number), "".join(f"{value:.6f}\n" for value in run.confidence))
         times = [run.seconds for run in runs if run.seconds is not None]
         if form.time_path and len(times) == len(runs):
             rows = zip(*times, strict=True)
-            texts[form.time_path(sequence)] = "".join(",".join(f"{v:.8f}" for v in row) + "\n" for row in rows)
+            add(form.time_path(sequence), "".join(",".join(f"{v:.8f}" for v in row) + "\n" for row in rows))
     return texts
 
 
@@ -285,11 +386,18 @@ def _line(region: int | np.ndarray, form: Format, origin: int, place: str) -> st
 
 
 def write_results(
-    folder: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int = 0
+    folder: Path | str,
+    results: Mapping[str, Sequence[ResultRun]],
+    name: str,
+    *,
+    origin: int = 0,
+    inputs: Iterable[Path] = (),
 ) -> None:
-    """The files of `render` under `folder`, each whole or not at all."""
-    for file, text in render(results, name, origin=origin).items():
-        write_atomically(Path(folder) / file, text)
+    """The files of `render` under `folder`, each whole or not at all; ResultError where one would replace an input."""
+    texts = {Path(folder) / file: text for file, text in render(results, name, origin=origin).items()}
+    keep_apart(texts, inputs)
+    for file, text in texts.items():
+        write_atomically(file, text)
 
 
 def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str) -> None:

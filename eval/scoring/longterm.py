@@ -1,4 +1,9 @@
-"""Long-term tracking, where the target leaves and the tracker must say so: VOT-LT and OxUvA."""
+"""Long-term tracking, where the target leaves and the tracker must say so: VOT-LT and OxUvA.
+
+Where the target is absent the overlap is 0 here, whatever is reported: it lowers precision and adds nothing to recall
+(Lukezic et al.). vot-toolkit 0.9.0 counts 1 there where the tracker says "absent" as well, and divides by the frames
+with the target: its recall reaches 2 where the target is absent in half of the frames.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

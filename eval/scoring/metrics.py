@@ -40,13 +40,22 @@ def _centers(boxes: np.ndarray) -> np.ndarray:
 
 
 def success_curve(overlap: np.ndarray, thresholds: np.ndarray = SUCCESS_THRESHOLDS) -> np.ndarray:
-    """Share of frames with overlap > threshold, one value a threshold: a perfect result averages 20/21."""
-    return (overlap[:, None] > thresholds[None]).mean(0)
+    """Share of frames with overlap > threshold, one value a threshold: a perfect result averages 20/21.
+
+    Compared in the precision of `overlap` `[T]`: an overlap of exactly k/20 is never above it, in float32 neither.
+    """
+    overlap = np.asarray(overlap)
+    return (overlap[:, None] > _in_precision_of(overlap, thresholds)).mean(0)
 
 
 def precision_curve(errors: np.ndarray, thresholds: np.ndarray = PRECISION_THRESHOLDS) -> np.ndarray:
-    """Share of frames with error <= threshold, one value a threshold."""
-    return (errors[:, None] <= thresholds[None]).mean(0)
+    """Share of frames with error <= threshold, one value a threshold, compared in the precision of `errors` `[T]`."""
+    errors = np.asarray(errors)
+    return (errors[:, None] <= _in_precision_of(errors, thresholds)).mean(0)
+
+
+def _in_precision_of(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return thresholds.astype(values.dtype) if np.issubdtype(values.dtype, np.floating) else thresholds
 
 
 def score_sequence(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> dict[str, float]:

@@ -5,6 +5,9 @@ box w pixels wide; "pysot" (its copy of the older region.c, single precision) ro
 box as the polygon of its corners, which is w + 1 pixels wide. Both round vertices first and include both ends of
 every row.
 
+"vot" takes regions as empty, and so as the same, where the window around both is one pixel high or wide: two boxes that
+round to a height of 1 on one row overlap fully however far apart they lie, as in vot-toolkit 0.9.0.
+
 A region is `[4]` x, y, w, h, or `[8]` corners x1, y1, ... x4, y4 (any even number from 6 on).
 """
 

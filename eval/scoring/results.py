@@ -1,8 +1,8 @@
 """Result files of a benchmark run: written whole or not at all, and never mixed between settings.
 
 A folder holds the results of one tracker with one set of settings: `run.json` (what they were made from) and
-for each sequence `<name>.txt` (x,y,w,h a frame), `<name>_time.txt` (seconds a frame, the first is the
-initialization) and `<name>_confidence.txt`. `<name>.txt` is written last: where it exists the sequence is
+for each sequence `<name>.txt` (x,y,w,h a frame), `<name>_time.value` (seconds a frame, the first is the
+initialization) and `<name>_confidence.value`. `<name>.txt` is written last: where it exists the sequence is
 finished.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.files import ResultError, write_atomically
+from eval.scoring.formats import FORMATS
 from eval.sources.sequences import Sequence
 
 
@@ -35,9 +36,16 @@ class Report:
 
 
 def write_result(folder: Path, name: str, result: TrackResult) -> None:
-    write_atomically(folder / f"{name}_time.txt", _lines(result.seconds[:, None], "%.8f"))
-    write_atomically(folder / f"{name}_confidence.txt", _lines(result.confidence[:, None], "%.6f"))
-    write_atomically(folder / f"{name}.txt", _lines(result.boxes, "%.6f"))
+    boxes, seconds, confidence = _files(folder, name)
+    write_atomically(seconds, _lines(result.seconds[:, None], "%.8f"))
+    write_atomically(confidence, _lines(result.confidence[:, None], "%.6f"))
+    write_atomically(boxes, _lines(result.boxes, "%.6f"))
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Boxes, seconds and confidence of a sequence."""
+    form = FORMATS["jaxtrack"]
+    return folder / form.path(name, 1), folder / form.time_path(name), folder / form.confidence_path(name, 1)
 
 
 def _lines(table: np.ndarray, form: str) -> str:
@@ -49,7 +57,7 @@ def read_result(folder: Path, sequence: Sequence, start_box: np.ndarray | None =
 
     `start_box`: x, y, w, h that the run started from, where that is not the sequence's own.
     """
-    files = [folder / f"{sequence.name}{part}.txt" for part in ("", "_time", "_confidence")]
+    files = _files(folder, sequence.name)
     if not all(file.is_file() for file in files):
         return None
     try:
@@ -79,19 +87,29 @@ def write_summary(folder: Path, report: Report, mine: list[Sequence], process: i
 
 
 def claim_folder(
-    folder: Path, settings: dict[str, Any], *, overwrite: bool = False, pattern: str = "*.txt"
+    folder: Path,
+    settings: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    patterns: tuple[str, ...] = ("*.txt", "*.value"),
 ) -> None:
     """Make `folder` hold results of `settings` (JSON-ready) and of nothing else.
 
-    Results, the files of `pattern`, of other or unknown settings raise ResultError, or are deleted where `overwrite`.
+    Results, the files of `patterns`, of other settings raise ResultError, or are deleted where `overwrite`. Without a
+    readable run.json nothing tells that they are results: ResultError in any case.
     """
     path = folder / "run.json"
-    old = sorted(folder.rglob(pattern))
+    old = sorted(file for pattern in patterns for file in folder.rglob(pattern))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):
         stored = None
     settings = json.loads(json.dumps(settings))
+    if old and not isinstance(stored, dict):
+        raise ResultError(
+            f"{folder}: holds {old[0].name}, and run.json, which says what it was made from, is missing or unreadable;"
+            " choose another --out or move the files away"
+        )
     if old and stored != settings:
         if not overwrite:
             raise ResultError(
@@ -104,9 +122,7 @@ def claim_folder(
         write_atomically(path, json.dumps(settings, indent=1) + "\n")
 
 
-def _difference(stored: Any, settings: dict[str, Any]) -> str:
-    if not isinstance(stored, dict):
-        return "run.json is missing or unreadable"
+def _difference(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     old, new = _flat(stored), _flat(settings)
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return ", ".join(f"{name}: {old.get(name)} there, {new.get(name)} now" for name in names[:4])

@@ -339,7 +339,7 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
         "fields": fields,
         "first_frames": arguments.frames,
     }
-    results.claim_folder(folder, made_from, overwrite=arguments.overwrite, pattern="trials.json")
+    results.claim_folder(folder, made_from, overwrite=arguments.overwrite, patterns=("trials.json",))
     scores = Scores(folder / "trials.json", fields, {one.name: len(one.frames) for one in selected})
     if not arguments.overwrite:
         scores.load()

@@ -53,13 +53,14 @@ def summary(out: Path) -> dict:
 
 def files(out: Path) -> dict[str, str]:
     """Every box and confidence file with its text."""
-    return {path.name: path.read_text() for path in out.glob("dot/*.txt") if not path.name.endswith("_time.txt")}
+    kept = [*out.glob("dot/*.txt"), *out.glob("dot/*_confidence.value")]
+    return {path.name: path.read_text() for path in kept}
 
 
 def test_files_and_summary(registry, data, tmp_path, capsys):
     assert command(data, tmp_path, "--seed", "3", "--set", "threshold=10") == 0
     names = sorted(path.name for path in (tmp_path / "dot").iterdir())
-    each = [f"{name}{part}.txt" for name in FRAMES for part in ("", "_confidence", "_time")]
+    each = [f"{name}{part}" for name in FRAMES for part in (".txt", "_confidence.value", "_time.value")]
     assert names == sorted([*each, "run.json", "summary.json"])
     found = summary(tmp_path)
     assert {"mean", "sequences", "config", "seed", "rule", "versions"} <= set(found)
@@ -70,8 +71,8 @@ def test_files_and_summary(registry, data, tmp_path, capsys):
         boxes = rows(tmp_path / "dot" / f"{name}.txt")
         np.testing.assert_array_equal(boxes[0], truth[0])
         np.testing.assert_allclose(boxes, truth, atol=1e-4)
-        assert rows(tmp_path / "dot" / f"{name}_time.txt").shape == (count, 1)
-        confidence = rows(tmp_path / "dot" / f"{name}_confidence.txt")[:, 0]
+        assert rows(tmp_path / "dot" / f"{name}_time.value").shape == (count, 1)
+        confidence = rows(tmp_path / "dot" / f"{name}_confidence.value")[:, 0]
         np.testing.assert_allclose(confidence, [1] + [245 / 255] * (count - 1), atol=1e-6)
         row = found["sequences"][name]
         assert row["frames"] == count and row["fps"] > 0
@@ -173,7 +174,7 @@ def test_a_batch_changes_nothing_but_the_speed(registry, data, tmp_path, capsys,
     one, two = (summary(tmp_path / name) for name in ("one", "two"))
     assert two["mean"]["auc"] == one["mean"]["auc"] and two["missing"] == []
     assert two["speed"]["batch"] == 2 and "its time is divided among them" in two["speed"]["timed"]
-    assert all((rows(path) > 0).all() for path in (tmp_path / "two").rglob("*_time.txt"))
+    assert all((rows(path) > 0).all() for path in (tmp_path / "two").rglob("*_time.value"))
     for name in ("b", "grows"):
         (tmp_path / "two" / "dot" / f"{name}.txt").unlink()
     assert command(data, tmp_path / "two", *options, "--batch", "2") == 0  # goes on

@@ -148,6 +148,57 @@ def test_bad_input_is_one_line(clip, tmp_path, monkeypatch, capsys, arguments, r
     assert os.listdir(tmp_path) == ["in"]
 
 
+@pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "through a folder"])
+def test_the_video_is_never_replaced(clip, tmp_path, capsys, way):
+    out, before = tmp_path / "link.webm", clip.read_bytes()
+    if way == "symbolic link":
+        out.symlink_to(clip)
+    elif way == "hard link":
+        out.hardlink_to(clip)
+    else:
+        out = clip if way == "itself" else tmp_path / "in" / ".." / "in" / "clip.webm"
+    assert run("--video", clip, "--box", "5,10,9,9", "--out", out) == 1
+    message = capsys.readouterr().err
+    assert message == f"error: {out}: is what is read from {clip}; choose another name for the output\n"
+    assert clip.read_bytes() == before and not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["out.webm", "out.csv", "out.json"])
+def test_a_file_of_somebody_else_stays(clip, tmp_path, capsys, name):
+    (tmp_path / name).write_text('{"video": "mine"}')
+    assert run("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {tmp_path / name}: is there already") and message.count("\n") == 1
+    assert (tmp_path / name).read_text() == '{"video": "mine"}'
+    assert sorted(os.listdir(tmp_path)) == sorted(["in", name])
+
+
+def test_the_same_video_again_replaces_its_own_results_only(clip, tmp_path, capsys):
+    again = ("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm")
+    assert run(*again) == run(*again, "--start", 0) == 0
+    other = clip.with_name("other.webm")
+    other.write_bytes(clip.read_bytes())
+    kept = {path: path.read_bytes() for path in tmp_path.glob("out.*")}
+    assert len(kept) == 3 and run("--video", other, *again[2:]) == 1
+    assert f"out.webm: is there already, and not from tracking {other}" in capsys.readouterr().err
+    # The run wrote no .mp4: one that lies there is another's.
+    (tmp_path / "out.mp4").write_bytes(b"mine")
+    assert run(*again[:4], "--out", tmp_path / "out.mp4") == 1
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_folders_of_images_are_called_by_what_is_around_them(tmp_path):
+    for folder in ("A/img", "B/img", "C.1/Color/frames", "D.2"):
+        (tmp_path / folder).mkdir(parents=True)
+        for t, frame in enumerate(spots(2)):
+            cv2.imwrite(str(tmp_path / folder / f"{t}.png"), frame)
+        assert run("--video", tmp_path / folder, "--box", "5,10,9,9", "--out_dir", tmp_path / "out") == 0
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.csv"))
+    assert names == ["A_boxes.csv", "B_boxes.csv", "C.1_boxes.csv", "D.2_boxes.csv"]
+    picture = tmp_path / "A" / "img" / "9.webp"
+    assert run("--video", picture.parent, "--box", "5,10,9,9", "--out", picture) == 1 and not picture.exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--box", "1,2,3,4"), ("--video", "x.mp4"), ("--video", "x.mp4", "--box", "1,2,3"), ("--start", "-1")],
@@ -176,13 +227,13 @@ def test_a_truncated_video_keeps_what_was_tracked(clip, tmp_path, capsys):
 
 
 def test_a_corrupt_image_keeps_what_was_tracked(tmp_path, capsys):
-    folder = tmp_path / "images"
+    folder = tmp_path / "shots"
     folder.mkdir()
     for t, frame in enumerate(spots(4)):
         cv2.imwrite(str(folder / f"{t}.png"), frame)
     (folder / "2.png").write_bytes(b"no image")
     assert run("--video", folder, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
-    assert len(rows(tmp_path / "images_boxes.csv")) == 2
+    assert len(rows(tmp_path / "shots_boxes.csv")) == 2
     assert "2.png" in capsys.readouterr().err.splitlines()[-1]
 
 

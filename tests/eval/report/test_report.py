@@ -238,10 +238,10 @@ def test_what_is_broken_is_left_out_and_said(no_figures, data, tmp_path, capsys)
     (tmp_path / "t" / "a.txt").write_text("\n".join(lines[:-3]))
     assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert error.startswith("skipped: ") and "a_time.txt: 24 lines for 21 frames" in error
+    assert error.startswith("skipped: ") and "a_time.value: 24 lines for 21 frames" in error
     assert page(tmp_path / "out").tables[0][1][-1] == "1 of 2"
     for part in ("_time", "_confidence"):
-        (tmp_path / "t" / f"a{part}.txt").unlink()
+        (tmp_path / "t" / f"a{part}.value").unlink()
     assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
     assert "a: rule jaxtrack: 21 predictions for 24 frames" in capsys.readouterr().err
     (tmp_path / "t" / "a.txt").write_text("\n".join(["1,2,3"] + lines[1:]))

@@ -104,15 +104,15 @@ def test_files_are_those_of_a_tracker_of_ours(here, capsys):
     assert command("mine:Dot") == 0
     truth = rows(here / "data" / "a" / "groundtruth_rect.txt")
     np.testing.assert_allclose(rows(here / "out" / "mine.Dot" / "a.txt"), truth, atol=1e-6)
-    np.testing.assert_array_equal(rows(here / "out" / "mine.Dot" / "a_confidence.txt"), np.ones((5, 1)))
-    assert (rows(here / "out" / "mine.Dot" / "a_time.txt") > 0).all()
+    np.testing.assert_array_equal(rows(here / "out" / "mine.Dot" / "a_confidence.value"), np.ones((5, 1)))
+    assert (rows(here / "out" / "mine.Dot" / "a_time.value") > 0).all()
     found = summary(here, "mine.Dot")
     assert found["tracker"] == "mine.Dot" and found["mean"]["auc"] == pytest.approx(20 / 21)
     assert found["config"]["environment"]["numpy"] == np.__version__ and "transfer" in found["speed"]["timed"]
     assert "0.9524" in capsys.readouterr().out
-    before = (here / "out" / "mine.Dot" / "a_time.txt").read_text()
+    before = (here / "out" / "mine.Dot" / "a_time.value").read_text()
     assert command("mine:Dot") == 0  # nothing left to do
-    assert (here / "out" / "mine.Dot" / "a_time.txt").read_text() == before
+    assert (here / "out" / "mine.Dot" / "a_time.value").read_text() == before
 
 
 def test_every_failure_is_one_line_and_the_other_sequences_are_run(here, capsys):
@@ -127,7 +127,7 @@ def test_every_failure_is_one_line_and_the_other_sequences_are_run(here, capsys)
     # The one that says it lost the target: the box before is kept, with confidence 0.
     truth, boxes = rows(here / "data" / "49" / "groundtruth_rect.txt"), rows(here / "out" / "mine.Dot" / "49.txt")
     np.testing.assert_allclose(boxes, truth[[0, 1, 1, 3]], atol=1e-6)
-    assert rows(here / "out" / "mine.Dot" / "49_confidence.txt")[:, 0].tolist() == [1, 1, 0, 1]
+    assert rows(here / "out" / "mine.Dot" / "49_confidence.value")[:, 0].tolist() == [1, 1, 0, 1]
 
 
 def test_the_order_of_colors_is_the_one_asked_for(here):

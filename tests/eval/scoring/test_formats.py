@@ -9,6 +9,7 @@ import pytest
 from eval import formats
 from eval.files import ResultError
 from eval.scoring.formats import FORMATS, ResultRun, boxes_of, pack_results, read_results, render, write_results
+from eval.track import Run, Tracked, boxes_csv, boxes_json
 from tests.helpers.disk import small_disk
 
 COUNT = 6
@@ -57,6 +58,103 @@ def test_one_file_a_folder_and_an_archive_hold_the_same(tmp_path):
     one = read_results(tmp_path / "folder" / "Deer.txt")
     assert list(one) == ["Deer"] and one["Deer"][0].confidence is not None
     np.testing.assert_array_equal(boxes_of(one["Deer"][0]), boxes_of(whole["Deer"][0]))
+
+
+@pytest.mark.parametrize("second", ["lap_time", "lap_confidence", "lap_object_presence_scores", "lap_001", "lap_s"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_sequence_may_be_called_like_the_files_of_another(tmp_path, name, second):
+    """Both come back with their own numbers; a toolkit that stores both in one file is refused instead."""
+    runs = [ResultRun(list(BOXES + shift), SECONDS + shift, CONFIDENCE / (1 + shift)) for shift in (0, 9)]
+    results = {"lap": (runs[0],), second: (runs[1],)}
+    form = FORMATS[name]
+    files = [one(sequence) for one in (form.time_path, lambda s: form.path(s, 1)) if one for sequence in results]
+    files += [form.confidence_path(sequence, 1) for sequence in results if form.confidence_path]
+    if len(set(files)) < len(files):
+        with pytest.raises(ResultError, match=rf"{second}: its {second}.txt is another sequence's as well"):
+            write_results(tmp_path, results, name)
+        results = {sequence: (run._replace(seconds=None, confidence=None),) for sequence, (run,) in results.items()}
+    write_results(tmp_path, results, name)
+    again = read_results(tmp_path)
+    assert set(again) == set(results)
+    for sequence, (run,) in results.items():
+        (found,) = again[sequence]
+        np.testing.assert_allclose(boxes_of(found), boxes_of(run), atol=1, rtol=0)
+        for kind, path in (("seconds", form.time_path), ("confidence", form.confidence_path)):
+            wanted, got = getattr(run, kind), getattr(found, kind)
+            assert (got is None) == (path is None or wanted is None)
+            assert got is None or np.allclose(got, wanted, atol=1e-6)
+        if form.path(sequence, 1) == f"{sequence}.txt":  # one file, given by its name, is one sequence
+            assert list(read_results(tmp_path / f"{sequence}.txt")) == [sequence]
+
+
+def test_what_a_mac_adds_to_an_archive_is_not_read(tmp_path):
+    texts = render(RESULTS, "jaxtrack")
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        for file, text in texts.items():
+            archive.writestr(f"res/{file}", text)
+            archive.writestr(f"__MACOSX/res/._{file}", bytes(range(256)))
+        archive.writestr("res/.DS_Store", bytes(range(256)))
+        archive.writestr("res/.hidden.txt", bytes(range(256)))
+    with zipfile.ZipFile(tmp_path / "mac.zip") as archive:
+        archive.extractall(tmp_path / "folder")
+    for path in (tmp_path / "mac.zip", tmp_path / "folder"):
+        again = read_results(path)
+        assert list(again) == sorted(RESULTS) and again["Deer"][0].confidence is not None
+
+
+def test_a_file_that_is_no_text_costs_itself_alone(tmp_path):
+    write_results(tmp_path, RESULTS, "jaxtrack")
+    (tmp_path / "Deer.txt").write_bytes(b"1,2,3,\xff\n")
+    with pytest.raises(ResultError, match=r"Deer\.txt: not text \(invalid start byte at byte 6\)"):
+        read_results(tmp_path)
+    problems = []
+    assert list(read_results(tmp_path, problems=problems)) == ["Bolt-2"] and len(problems) == 1
+
+
+def tracked(count: int) -> Run:
+    """What eval.track holds of `count` targets."""
+    places = np.stack([BOXES + 10 * target for target in range(count)], 1)
+    share = np.linspace(0.3, 0.9, count)
+    return Run(tracked=[Tracked(at, np.zeros(count), share, np.zeros(count, int), 0.01) for at in places])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_eval_track_writes_is_read(tmp_path, count, kind):
+    path = tmp_path / f"clip_boxes.{kind}"
+    path.write_text(boxes_csv(tracked(count)) if kind == "csv" else boxes_json(tracked(count), {}))
+    results = read_results(path)
+    assert list(results) == (["clip"] if count == 1 else ["clip-1", "clip-2", "clip-3"])
+    for target, (run,) in enumerate(results.values()):
+        np.testing.assert_allclose(boxes_of(run), BOXES + 10 * target, atol=5.1e-5)
+        np.testing.assert_allclose(run.confidence, np.linspace(0.3, 0.9, count)[target], atol=5.1e-5)
+    if kind == "csv":  # and in a folder, where its .json lies beside and other tables may
+        (tmp_path / "clip_boxes.json").write_text("{}")
+        (tmp_path / "scores.csv").write_text("tracker,auc\n")
+        assert list(read_results(tmp_path)) == list(results)
+    assert formats.main([str(path), "--to", "otb", "--origin", "1", "--out", str(tmp_path / "otb")]) == 0
+    assert sorted(file.stem for file in (tmp_path / "otb").iterdir()) == list(results)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("csv", ("3,2,", "3,1,"), "a line is missing"),
+        ("csv", ("frame,target", "frame,object"), "the first line is not frame,target,x"),
+        ("csv", ("20.1235", "nan"), "not finite"),
+        ("csv", ("20.1235", ""), "could not convert"),
+        ("json", ('"targets"', '"rows"'), "no 'targets'"),
+        ("json", ("[20.1235,", "["), "inhomogeneous"),
+        ("json", ('"first_frame": 0', '"first_frame": 4'), "starts at frame 4"),
+    ],
+)
+def test_tables_that_eval_track_did_not_write_are_refused(tmp_path, kind, change, message):
+    text = boxes_csv(tracked(2)) if kind == "csv" else boxes_json(tracked(2), {})
+    assert change[0] in text
+    (tmp_path / f"x.{kind}").write_text(text.replace(*change))
+    with pytest.raises(ResultError, match=message) as caught:
+        read_results(tmp_path / f"x.{kind}")
+    assert f"x.{kind}" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_matlab_counts_from_one(tmp_path):
@@ -139,11 +237,11 @@ def test_nan_is_read_where_it_is_allowed(tmp_path):
 
 def test_a_file_beside_of_another_length_is_named(tmp_path):
     write_results(tmp_path, RESULTS, "jaxtrack")
-    (tmp_path / "Deer_time.txt").write_text("0.1\n0.2\n")
-    with pytest.raises(ResultError, match=r"Deer_time\.txt: 2 lines for 6 frames"):
+    (tmp_path / "Deer_time.value").write_text("0.1\n0.2\n")
+    with pytest.raises(ResultError, match=r"Deer_time\.value: 2 lines for 6 frames"):
         read_results(tmp_path)
-    (tmp_path / "Deer_time.txt").write_text("0.1\nfast\n")
-    with pytest.raises(ResultError, match=r"Deer_time\.txt:2: could not convert"):
+    (tmp_path / "Deer_time.value").write_text("0.1\nfast\n")
+    with pytest.raises(ResultError, match=r"Deer_time\.value:2: could not convert"):
         read_results(tmp_path)
 
 
@@ -207,6 +305,25 @@ def test_the_command(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Deer.txt:1" in error and error.count("\n") == 1
     assert not (tmp_path / "again").exists()
+
+
+def test_what_is_read_is_never_replaced(tmp_path, capsys):
+    """In place, through a link, a file of the folder, an archive, and a folder that a run has claimed."""
+    write_results(tmp_path / "ours", RESULTS, "jaxtrack")
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    pack_results(tmp_path / "up.zip", RESULTS, "got10k")
+    (tmp_path / "claimed").mkdir()
+    (tmp_path / "claimed" / "run.json").write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    pairs = [("ours", "ours"), ("ours", "link"), ("ours/Deer.txt", "ours"), ("up.zip", "up.zip"), ("ours", "claimed")]
+    for source, out in pairs:
+        assert formats.main([str(tmp_path / source), "--to", "got10k-ope", "--out", str(tmp_path / out)]) == (1), (
+            source,
+            out,
+        )
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {tmp_path / out}") and error.count("\n") == 1, error
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_full_disk_leaves_no_archive(tmp_path):

@@ -37,9 +37,7 @@ def test_grids():
 
 
 def test_overlap_by_hand():
-    predicted = np.array(
-        [[0, 0, 10, 10], [5, 0, 10, 10], [10, 0, 10, 10], [30, 30, 5, 5], [0, 0, 0, 0]], float
-    )
+    predicted = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [10, 0, 10, 10], [30, 30, 5, 5], [0, 0, 0, 0]], float)
     truth = np.tile([0.0, 0, 10, 10], (5, 1))
     np.testing.assert_allclose(overlaps(predicted, truth), [1, 1 / 3, 0, 0, 0], atol=1e-15)
     assert overlaps(np.zeros(4), np.zeros(4)) == 0
@@ -61,14 +59,22 @@ def test_center_error_of_a_shift_is_its_length(box, dx, dy):
     box = np.array(box)
     shifted = box + [dx, dy, 0, 0]
     np.testing.assert_allclose(center_errors(shifted, box), np.hypot(dx, dy), atol=1e-9)
-    np.testing.assert_allclose(
-        norm_center_errors(shifted, box), np.hypot(dx / box[2], dy / box[3]), atol=1e-9
-    )
+    np.testing.assert_allclose(norm_center_errors(shifted, box), np.hypot(dx / box[2], dy / box[3]), atol=1e-9)
 
 
 def test_curves_are_strict_for_overlap_and_inclusive_for_errors():
     assert success_curve(np.array([0.5]), np.array([0.49, 0.5])).tolist() == [1, 0]
     assert precision_curve(np.array([20.0]), np.array([19.0, 20.0])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_lies_on_a_threshold_is_not_above_it_in_any_precision(dtype):
+    """Success is strict, precision is not: at its own threshold an overlap does not count, an error does."""
+    overlap = (np.arange(21) / 20).astype(dtype)
+    np.testing.assert_array_equal([success_curve(overlap[[k]]).sum() for k in range(21)], np.arange(21))
+    errors = (np.arange(51) / 100).astype(dtype)
+    counted = [precision_curve(errors[[k]], NORM_PRECISION_THRESHOLDS).sum() for k in range(51)]
+    np.testing.assert_array_equal(counted, 51 - np.arange(51))
 
 
 def test_a_perfect_result_scores_20_of_21():

@@ -29,12 +29,10 @@ def test_a_result_comes_back(tmp_path):
     np.testing.assert_allclose(again.confidence, RESULT.confidence)
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == [
         "Deer.txt",
-        "Deer_confidence.txt",
-        "Deer_time.txt",
+        "Deer_confidence.value",
+        "Deer_time.value",
     ]
-    assert (tmp_path / "t" / "Deer.txt").read_text().splitlines()[
-        0
-    ] == "207.955000,2.730000,64.773000,44.362000"
+    assert (tmp_path / "t" / "Deer.txt").read_text().splitlines()[0] == "207.955000,2.730000,64.773000,44.362000"
 
 
 def test_files_follow_the_umask(tmp_path):
@@ -49,7 +47,7 @@ def test_a_result_of_other_frames_or_another_first_box_is_not_this_one(tmp_path)
     longer = Sequence("Deer", SEQUENCE.frames * 2, np.tile(BOXES, (2, 1)), np.ones(2 * COUNT, bool))
     moved = Sequence("Deer", SEQUENCE.frames, BOXES + 1, SEQUENCE.visible)
     assert read_result(tmp_path, longer) is None and read_result(tmp_path, moved) is None
-    (tmp_path / "Deer_time.txt").unlink()
+    (tmp_path / "Deer_time.value").unlink()
     assert read_result(tmp_path, SEQUENCE) is None
 
 
@@ -78,11 +76,13 @@ def test_results_of_unknown_settings_are_not_reused(tmp_path, stored):
     write_result(tmp_path, "Deer", RESULT)
     if stored:
         (tmp_path / "run.json").write_text(stored)
-    with pytest.raises(ResultError, match=r"run.json is missing or unreadable"):
-        claim_folder(tmp_path, SETTINGS)
+    for overwrite in (False, True):  # nothing says that they are results, so they are not deleted either
+        with pytest.raises(ResultError, match=r"holds Deer.txt, and run.json, .*, is missing or unreadable"):
+            claim_folder(tmp_path, SETTINGS, overwrite=overwrite)
+    assert read_result(tmp_path, SEQUENCE) is not None
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultError, match=r"file/t/Deer_time.txt: "):
+    with pytest.raises(ResultError, match=r"file/t/Deer_time.value: "):
         write_result(tmp_path / "file" / "t", "Deer", RESULT)
