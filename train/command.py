@@ -45,4 +45,6 @@ def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = 
     print(f"weights: {out / WEIGHTS} (model {config.loss.model})")
     if config.validation.data_dir and (out / BEST).is_file():
         info = files.read_metadata(out / BEST)["info"]
-        print(f"best: {out / BEST} (step {info['steps']}, AUC {info['validation']['auc']:.3f} on held-out sequences)")
+        with files.metadata_of(out / BEST):
+            best = f"step {info['steps']}, AUC {info['validation']['auc']:.3f}"
+        print(f"best: {out / BEST} ({best} on held-out sequences)")

@@ -73,8 +73,10 @@ def release(
             info["backbone"] |= _origin(source, params["backbone"], backbone)
     elif backbone is not None:
         raise WeightsError(f"{backbone}: the backbone is released too; --backbone is for --parts without it")
+    with files.metadata_of(source):
+        text = card(out, model, info)
     files.save(out, kept, model=model, info=info, half=True)
-    files.write_atomically(out.with_suffix(".md"), card(out, model, info).encode())
+    files.write_atomically(out.with_suffix(".md"), text.encode())
     return info
 
 

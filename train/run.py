@@ -168,8 +168,9 @@ def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
     if not (out / BEST).is_file():
         return None
     info = files.read_metadata(out / BEST)["info"]
-    then, now = ({**one, "every": 0} for one in (info["config"]["validation"], settings.plain(config)))
-    return info["validation"]["auc"] if info["steps"] <= step and then == now else None
+    with files.metadata_of(out / BEST):
+        then, now = ({**one, "every": 0} for one in (info["config"]["validation"], settings.plain(config)))
+        return float(info["validation"]["auc"]) if info["steps"] <= step and then == now else None
 
 
 def open_batches(config: Config, data_dir: Path) -> loader.BatchIterator:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def load(path: str | Path, expected: Params) -> Params:
         }
         raise_problems(path, problems)
         tensors = {name: archive.get_tensor(name) for name in wanted}
-    damaged = sorted(name for name, value in tensors.items() if _digest(value) != digests[name])
+    damaged = sorted(name for name, value in tensors.items() if _digest(value) != digests.get(name))
     if damaged:
         raise WeightsError(f"{path}: damaged, the checksum is wrong of {_listed(damaged)}")
     return unflatten_dict(
@@ -76,7 +78,28 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         metadata = archive.metadata() or {}
     if FORMAT not in metadata:
         raise WeightsError(f"{path}: a safetensors file, but not of this project; use eval.convert")
-    return json.loads(metadata[FORMAT])
+    try:
+        content = json.loads(metadata[FORMAT])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: damaged, its metadata are not JSON: {error}") from error
+    kinds = {"model": str, "versions": dict, "info": dict, "sha256": dict}
+    found = content if isinstance(content, dict) else {}
+    wrong = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise WeightsError(f"{path}: damaged, its metadata have no {' and no '.join(wrong)}")
+    return content
+
+
+@contextmanager
+def metadata_of(path: str | Path) -> Iterator[None]:
+    """For a block that looks into the metadata of `path`: WeightsError where they do not have what it looks for."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise WeightsError(f"{path}: its metadata are damaged, or of another program: {reason}") from error
 
 
 def digests(params: Params) -> dict[str, str]:

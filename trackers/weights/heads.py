@@ -65,12 +65,14 @@ def join(path: str | Path, model: str, backbone: Params, source: str) -> tuple[P
     known = models.networks(found) if found in models.names() else {}
     if {part: known.get(part) for part in needed} != needed:
         raise WeightsError(f"{path}: heads of {found}, which do not fit {model}")
-    absent = sorted(set(needed) - {"backbone"} - set(info["parts"]))
+    expected, ours = models.expected_variables(found), np.array(responses(model, backbone))
+    with files.metadata_of(path):
+        parts = {part: expected[part] for part in info["parts"]}
+        theirs = np.array(info["backbone"]["responses"], np.float64).reshape(ours.shape)
+    absent = sorted(set(needed) - {"backbone"} - set(parts))
     if absent:
         raise WeightsError(f"{path}: has no {' and no '.join(absent)}, which {model} needs")
-    expected = models.expected_variables(found)
-    loaded = files.load(path, {part: expected[part] for part in info["parts"]})
-    ours, theirs = np.array(responses(model, backbone)), np.array(info["backbone"]["responses"])
+    loaded = files.load(path, parts)
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     if not difference <= TOLERANCE:
         raise WeightsError(

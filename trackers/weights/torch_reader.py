@@ -19,11 +19,12 @@ import numpy as np
 from trackers.weights import WeightsError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 STORAGE_DTYPES = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "BFloat16Storage": _BFLOAT16,
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"),
@@ -50,6 +51,9 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     except Exception as error:  # a hostile or damaged pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged or not a checkpoint: {reason}") from error
+    strange = [name for name, value in state.items() if value.dtype.kind not in "biuf" and value.dtype != _BFLOAT16]
+    if strange:
+        raise WeightsError(f"{path}: {strange[0]} holds {state[strange[0]].dtype}, not real numbers")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state

@@ -5,6 +5,7 @@ The checkpoints are written here, by a few lines of plain Python, in both layout
 
 import collections
 import io
+import json
 import os
 import pickle
 import signal
@@ -26,7 +27,7 @@ from eval import convert
 from tests.helpers import places
 from trackers.nets import models
 from trackers.nets.resnet import ResNet
-from trackers.weights import WeightsError, files
+from trackers.weights import WeightsError, files, heads
 from trackers.weights.convert import from_peer
 from trackers.weights.peers import pytracking
 from trackers.weights.torch_reader import LEGACY_MAGIC, read_state_dict
@@ -209,6 +210,68 @@ def test_parameter_file_reports_damage(tmp_path):
     for read in (files.read_metadata, partial(files.load, expected=params)):
         with pytest.raises(WeightsError, match="not of this project"):
             read(path)
+
+
+def stored(metadata: str | bytes) -> bytes:
+    """A safetensors file with one tensor `a` and the project's metadata as given."""
+    data = safetensors.numpy.save({"a": np.zeros(2, np.float32)}, metadata={files.FORMAT: "METADATA"})
+    head = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    text = metadata if isinstance(metadata, bytes) else json.dumps(metadata).encode()[1:-1]
+    changed = head.rstrip().replace(b"METADATA", text)
+    return len(changed).to_bytes(8, "little") + changed + data[8 + len(head) :]
+
+
+WHOLE = {"model": "dimp18", "versions": {}, "info": {}, "sha256": {"a": "0"}}
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        ("", "its metadata are not JSON"),
+        ('{"model": "dimp18', "its metadata are not JSON"),
+        ("[" * 100_000, "its metadata are not JSON"),
+        ("[]", "its metadata have no model and no versions and no info and no sha256"),
+        ('"text"', "its metadata have no model"),
+        (json.dumps({**WHOLE, "sha256": []}), "its metadata have no sha256$"),
+        (json.dumps({**WHOLE, "model": None}), "its metadata have no model$"),
+        (json.dumps({**WHOLE, "sha256": {}}), "the checksum is wrong of a$"),
+        (b'\xff"', "not a safetensors file, or damaged"),
+        (b'"}, {', "not a safetensors file, or damaged"),
+    ],
+)
+def test_damaged_metadata_are_one_line(tmp_path, metadata, message):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(stored(metadata))
+    with pytest.raises(WeightsError, match=rf"p\.safetensors: .*{message}") as error:
+        files.load(path, {"a": np.zeros(2, np.float32)})
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"backbone": {}},
+        {"backbone": [], "parts": ["classifier", "iou_net"]},
+        {"backbone": {"responses": ["a"] * 32}, "parts": ["classifier", "iou_net"]},
+        {"backbone": {"responses": [0.5]}, "parts": ["classifier", "iou_net"]},
+        {"backbone": {"responses": [0.5] * 32}, "parts": ["classifier", "nose"]},
+        {"backbone": {"responses": [0.5] * 32}, "parts": 3},
+    ],
+)
+def test_heads_with_damaged_metadata_are_one_line(tmp_path, monkeypatch, info):
+    monkeypatch.setattr(heads, "responses", lambda model, backbone: [0.5] * 32)
+    path = tmp_path / "heads.safetensors"
+    path.write_bytes(stored(json.dumps({**WHOLE, "info": info})))
+    with pytest.raises(WeightsError, match=r"heads\.safetensors: its metadata are damaged") as error:
+        heads.join(path, "dimp18", {}, "r18")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [np.array(["text"]), np.zeros(1, complex), np.zeros(1, "M8[s]"), np.zeros(1, "V8")])
+def test_a_state_dict_of_anything_but_numbers_is_refused(tmp_path, values):
+    np.savez(tmp_path / "odd.npz", fine=np.zeros(2), odd=values)
+    with pytest.raises(WeightsError, match=r"odd\.npz: odd holds .*, not real numbers"):
+        read_state_dict(tmp_path / "odd.npz")
 
 
 def test_parameter_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
