@@ -41,6 +41,7 @@ def prepare(
     chosen: list[str] | None = None,
     synthetic: SyntheticConfig = SyntheticConfig(),
     problems: list[str] | None = None,
+    notes: list[str] | None = None,
     decode: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -49,7 +50,9 @@ def prepare(
 
     The source is looked through first: DatasetError with all its `faults`, or where a list `problems` is given
     they are appended to it and the sequences that have one are left out; `decode` reads every image then
-    (always for `folder`). `chosen`: names of sequences, or their 0-based places in the source's order (lists
+    (always for `folder`). A box without area, not finite or outside of its image is no fault: it is not visible, and
+    an image without any other is not written; where a list `notes` is given, a line that counts them is appended.
+    `chosen`: names of sequences, or their 0-based places in the source's order (lists
     of both kinds exist for GOT-10k). The data set appears whole or not at all; one that is there is loaded,
     or built again with `overwrite`.
     """
@@ -68,7 +71,11 @@ def prepare(
         loaders = _choose(loaders, chosen, str(source_dir or name))
     total = synthetic.num_clips * synthetic.clip.num_frames
     if name != SYNTHETIC:
-        loaders, total = _sound(name, loaders, Path(source_dir), split, problems, decode, progress)
+        loaders, total, unusable = _sound(name, loaders, Path(source_dir), split, problems, decode, progress)
+        if unusable.boxes and not total:
+            raise DatasetError(f"{source_dir}: no box can be used: {unusable}")
+        if unusable.boxes and notes is not None:
+            notes.append(f"not used: {unusable}")
     with tqdm(total=total, desc=f"{name}: writing", unit=" images", disable=not progress) as bar:
         try:
             clips = (loader() for loader in loaders.values())
@@ -92,15 +99,15 @@ def _check_names(name: str, split: str) -> None:
 def _find(name: str, source_dir, split: str, synthetic: SyntheticConfig) -> dict[str, ClipLoader]:
     if name == SYNTHETIC:
         return layouts.find_synthetic(synthetic, split)
-    find, layout = LAYOUTS[name]
+    layout = LAYOUTS[name]
     if source_dir is None or not Path(source_dir).is_dir():
-        raise DatasetError(f"{source_dir}: no such folder; give the folder of {name} as source: {layout}")
+        raise DatasetError(f"{source_dir}: no such folder; give the folder of {name} as source: {layout.files}")
     try:
-        loaders = find(Path(source_dir), split)
+        loaders = layout.find(Path(source_dir), split)
     except (SequenceError, OSError) as error:
         raise DatasetError(str(error)) from error
     if not loaders:
-        raise DatasetError(f"{source_dir}: nothing found; the {name} layout is {layout}")
+        raise DatasetError(f"{source_dir}: nothing found; the {name} layout is {layout.files}")
     return loaders
 
 
@@ -118,20 +125,24 @@ def _choose(loaders: dict[str, ClipLoader], chosen: list[str], source: str) -> d
 
 def _sound(
     name: str, loaders: dict[str, ClipLoader], source: Path, split: str, problems: list | None, decode, progress
-) -> tuple[dict[str, ClipLoader], int]:
-    """The loaders without a fault, and the number of their images; DatasetError where faults are not left out."""
+) -> tuple[dict[str, ClipLoader], int, faults.Unusable]:
+    """The loaders without a fault, the number of their images, and their boxes that are not used.
+
+    DatasetError where faults are not left out.
+    """
     found: list[str] = []
-    sound, total = {}, 0
+    sound, total, unusable = {}, 0, faults.Unusable()
     for key, loader in tqdm(loaders.items(), f"{name}: looking", unit=" sequences", disable=not progress):
-        wrong, count = faults.faults_of_clip(loader, decode and name != "folder")
+        wrong, clip = faults.faults_of_clip(loader, decode and name != "folder")
         if name == "folder":
             wrong = faults.faults_of_folder(layouts.folder_named(source, split, key)) or wrong
         found += wrong
         if not wrong:
-            sound[key], total = loader, total + count
+            sound[key], total = loader, total + (len(clip.frames) if clip.targets else 0)
+            unusable.count(clip)
     if found and (problems is None or not sound):
         more = f" (and {len(found) - 1} more faults)" if len(found) > 1 else ""
         raise DatasetError(f"{found[0]}{more}", found)
     if found:
         problems.extend(found)
-    return sound, total
+    return sound, total, unusable

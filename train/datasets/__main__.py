@@ -11,7 +11,7 @@ from train.datasets.records import folder_of
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    layouts = "".join(f"  {name:12} {layout}\n" for name, (_, layout) in LAYOUTS.items())
+    layouts = "".join(f"  {name:12} {layout.files}\n" for name, layout in LAYOUTS.items())
     parser = make_parser(
         "train.datasets",
         "Prepare a data set for training: one record per frame, and a table of the boxes.",
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Prepare the data set; the exit status."""
     arguments = parse_arguments(argv)
     problems: list[str] | None = [] if arguments.skip_faulty else None
+    notes: list[str] = []
     folder = folder_of(arguments.name, arguments.data_dir, arguments.split)
     was_there = folder.is_dir() and not arguments.overwrite
     try:
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             chosen=chosen,
             synthetic=rules.configure(SyntheticConfig(), arguments.set),
             problems=problems,
+            notes=notes,
             decode=arguments.decode,
             overwrite=arguments.overwrite,
             progress=True,
@@ -66,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         return fail(error)
     for problem in problems or ():
         print(f"left out: {problem}", file=sys.stderr)
+    for note in notes:
+        print(note, file=sys.stderr)
     print(f"{folder}: {'was prepared already' if was_there else 'prepared'}; {counts(dataset)}")
     return 0
 

@@ -7,15 +7,37 @@ from pathlib import Path
 import numpy as np
 
 from eval.sources.sequences import SequenceError, list_images, read_image
-from train.datasets.records import ClipLoader
+from train.datasets.boxes import fault_of
+from train.datasets.records import Clip, ClipLoader
 
 
-def faults_of_clip(loader: ClipLoader, decode: bool = False) -> tuple[list[str], int]:
-    """(faults, number of images) of a clip; `decode` reads every image, otherwise only its presence is looked at."""
+class Unusable:
+    """Counts the boxes of a source that are not used, and the images that have no other."""
+
+    def __init__(self):
+        self.boxes, self.images, self.first = 0, 0, ""
+
+    def count(self, clip: Clip) -> None:
+        self.boxes += len(clip.unusable)
+        self.images += len(clip.frames) if clip.unusable and not clip.targets else 0
+        self.first = self.first or next(iter(clip.unusable), "")
+
+    def __str__(self) -> str:
+        """One line."""
+        boxes = f"{self.boxes} box{'es' * (self.boxes > 1)} (no area, not finite or outside of the image)"
+        images = f", {self.images} image{'s' * (self.images > 1)} without any other" if self.images else ""
+        return f"{boxes}{images}; the first: {self.first}"
+
+
+def faults_of_clip(loader: ClipLoader, decode: bool = False) -> tuple[list[str], Clip]:
+    """(faults, the clip, without images where it cannot be read).
+
+    `decode` reads every image, otherwise only its presence is looked at.
+    """
     try:
         clip = loader()
     except SequenceError as error:
-        return [str(error)], 0
+        return [str(error)], Clip((), ())
     faults = []
     for path in clip.frames if clip.targets else ():
         if isinstance(path, bytes):
@@ -23,18 +45,18 @@ def faults_of_clip(loader: ClipLoader, decode: bool = False) -> tuple[list[str],
         if not path.is_file():
             faults.append(f"{path}: the image is missing; restore the file")
         elif decode:
-            faults += _decoding(path)[0]
+            faults += _decoding(path)
         elif not path.stat().st_size:
             faults.append(f"{path}: the image is empty; restore the file")
-    return faults, len(clip.frames) if clip.targets else 0
+    return faults, clip
 
 
 def faults_of_folder(folder: Path) -> list[str]:
     """Every fault of a sequence of one's own: img/ and groundtruth_rect.txt, one line x,y,w,h for each image.
 
     Looked for: images that are missing from the numbering or cannot be decoded, a count of boxes that is not
-    that of the images, lines that are not four numbers, boxes without area, boxes outside of their image. A
-    line of nan or of zeros says that the target is absent, which frame 1 may not be.
+    that of the images, lines that are not four numbers. A line of nan or of zeros says that the target is absent, which
+    frame 1 may not be.
     """
     truth, faults = folder / "groundtruth_rect.txt", []
     try:
@@ -50,49 +72,35 @@ def faults_of_folder(folder: Path) -> list[str]:
     else:
         if len(lines) != len(images):
             faults.append(f"{truth}: {len(lines)} boxes for {len(images)} images; write one line for each image")
-    boxes = []
     for number, line in enumerate(lines, 1):
-        box, fault = _box(line, number)
-        boxes.append(box)
+        fault = _fault_of_line(line, number)
         if fault:
             faults.append(f"{truth}:{number}: {fault}")
-    for index, path in enumerate(images):
-        found, extent = _decoding(path)
-        faults += found
-        box = boxes[index] if index < len(boxes) else None
-        if box is not None and extent is not None and _outside(box, extent):
-            height, width = extent
-            where = f"outside of the {width}x{height} image {path.name}"
-            faults.append(f"{truth}:{index + 1}: the box {_text(box)} lies {where}; correct the line")
+    for path in images:
+        faults += _decoding(path)
     return faults
 
 
-def _box(line: str, number: int) -> tuple[np.ndarray | None, str]:
-    """(`[4]` x, y, w, h of a target that is present, fault or nothing) of a line."""
+def _fault_of_line(line: str, number: int) -> str:
+    """Why a line says nothing about the target; nothing where it does."""
     try:
         values = np.array([float(field) for field in re.split(r"\s*[,;\s]\s*", line.strip())])
     except ValueError:
         values = np.zeros(0)
     if len(values) != 4 or np.isinf(values).any():
-        return None, f"expected four numbers x,y,w,h, found {line.strip()[:60]!r}"
-    if np.isnan(values).any() or not values.any():
-        return None, "frame 1 has no box, so a tracker cannot start there" if number == 1 else ""
-    if min(values[2:]) <= 0:
-        return None, f"the box {_text(values)} has no area; write nan,nan,nan,nan where the target is absent"
-    return values, ""
+        return f"expected four numbers x,y,w,h, found {line.strip()[:60]!r}"
+    if number == 1 and fault_of(values, None):
+        return "frame 1 has no box with an area, so a tracker cannot start there"
+    return ""
 
 
-def _outside(box: np.ndarray, extent: tuple[int, int]) -> bool:
-    x, y, w, h = box
-    return x + w <= 0 or y + h <= 0 or x >= extent[1] or y >= extent[0]
-
-
-def _decoding(path: Path) -> tuple[list[str], tuple[int, int] | None]:
-    """(faults, (height, width) or None) of an image file."""
+def _decoding(path: Path) -> list[str]:
+    """Faults of an image file."""
     try:
-        return [], read_image(path).shape[:2]
+        read_image(path)
     except SequenceError as error:
-        return [str(error)], None
+        return [str(error)]
+    return []
 
 
 def _missing_numbers(images: list[Path]) -> list[str]:
@@ -104,7 +112,3 @@ def _missing_numbers(images: list[Path]) -> list[str]:
     gaps = [(low + 1, high - 1) for low, high in pairwise(numbers) if high - low > 1]
     said = (f"image {low} is missing" if low == high else f"images {low} to {high} are missing" for low, high in gaps)
     return [f"{images[0].parent}: {what}; restore the files, or number without a gap" for what in said]
-
-
-def _text(box: np.ndarray) -> str:
-    return ",".join(f"{value:g}" for value in box)

@@ -1,25 +1,27 @@
 """From the layout of a benchmark, or of images with boxes, to clips; and clips that are drawn."""
 
 import csv
+import io
 import json
-import math
+import os
+import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 
 from eval.sources import layouts, synthetic
-from eval.sources.sequences import SequenceError
+from eval.sources.layouts import Layout
+from eval.sources.sequences import IMAGE_SUFFIXES, SequenceError
 from trackers.rules import COUNT, NOT_NEGATIVE, Rule
+from train.datasets import boxes
 from train.datasets.records import Clip, ClipLoader, Target
-
-Find = Callable[[Path, str], dict[str, ClipLoader]]
 
 MIN_VISIBILITY = 0.25  # share of a drawn target that must be seen for its frame to be of use
 
@@ -54,12 +56,8 @@ def _draw(config: SyntheticConfig, name: str, seed: int) -> Clip:
 def find_videos(dataset: str, root: Path, split: str) -> dict[str, ClipLoader]:
     """The sequences that `eval.sources.layouts` finds in `root`, or in root/<split> where there is such a folder."""
     root = _part(root, split)
-    if dataset == "lasot":
-        found = layouts.find_lasot(root, part="test" if split == "test" else "train")
-    elif dataset == "trackingnet":
-        found = layouts.find_trackingnet(root, part=split)
-    else:
-        found = layouts.LAYOUTS[dataset][0](root)
+    parts = {"lasot": "test" if split == "test" else "train", "trackingnet": split}
+    found = layouts.find_sequences(dataset, root, **({"part": parts[dataset]} if dataset in parts else {}))
     return {name: partial(_video, loader) for name, loader in found.items()}
 
 
@@ -76,29 +74,79 @@ def _part(root: Path, split: str) -> Path:
 
 def _video(loader: layouts.Loader) -> Clip:
     sequence = loader()
-    visible = sequence.visible
+    visible = sequence.visible.copy()
     if sequence.cover is not None:
-        visible = visible & (sequence.cover > 0)
-    return Clip(sequence.frames, (Target(sequence.name, sequence.boxes, visible),))
+        visible &= sequence.cover > 0
+    unusable = []
+    for index in _suspects(sequence.boxes, boxes.size_of(sequence.frames[0])):
+        path, box = sequence.frames[index], sequence.boxes[index]
+        fault = boxes.fault_of(box, boxes.size_of(path))
+        if fault:
+            unusable.append(f"{path}: {fault}")
+            visible[index] = False
+    return Clip(sequence.frames, (Target(sequence.name, sequence.boxes, visible),), tuple(unusable))
+
+
+def _suspects(places: np.ndarray, size: tuple[int, int] | None) -> list[int]:
+    """Rows x, y, w, h that cannot be used, were all images of `size`; nan or no size at all says absent, not faulty."""
+    low, sides = places[:, :2], places[:, 2:]
+    with np.errstate(invalid="ignore"):
+        suspect = (sides <= 0).any(1) & (sides != 0).any(1)
+        if size is not None:
+            suspect |= (sides > 0).all(1) & ((low + sides <= 0) | (low >= size)).any(1)
+    return np.flatnonzero(suspect & np.isfinite(places).all(1)).tolist()
+
+
+class _Images:
+    """The images of a folder, by the names that annotations give them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                found.setdefault(path.stem, []).append(path)
+        return found
+
+    def named(self, stated: str, source: str, stem: str = "") -> Path:
+        """The image of the stated name, else the only one with the stem of that name or with `stem`.
+
+        Tools write names without a suffix, with another one and with folders. SequenceError with `source`, the place of
+        the name, where several images could be meant; where none is, the path as it is stated.
+        """
+        last = re.split(r"[/\\]", stated)[-1]
+        for name in (stated, last):
+            if name and os.path.isfile(self.folder / name):
+                return self.folder / name
+        stems = dict.fromkeys(filter(None, (last, Path(last).stem, stem)))
+        found = [path for key in stems for path in self.by_stem.get(key, ())]
+        if len(found) > 1:
+            several = " and ".join(path.name for path in found)
+            raise SequenceError(f"{source}: its image {stated!r} is not there, but {several} are; write which it is")
+        return found[0] if found else self.folder / (stated or f"{stem}.jpg")
 
 
 def find_voc(root: Path, split: str) -> dict[str, ClipLoader]:
     """Pascal VOC: JPEGImages/*.jpg, Annotations/*.xml; ImageSets/Main/<split>.txt chooses where there are such lists.
 
-    Boxes are 1-based and inclusive: x = xmin - 1, w = xmax - xmin + 1. A difficult object is not visible.
+    Corners are inclusive: w = xmax - xmin + 1. A difficult object is not visible.
     """
     chosen = root / "ImageSets" / "Main" / f"{split}.txt"
     if chosen.parent.is_dir():
         if not chosen.is_file():
             raise SequenceError(f"{chosen}: missing; choose a split that is listed there, or write its list")
-        stems = [line.split()[0] for line in chosen.read_text().splitlines() if line.strip()]
+        stems = [line.split()[0] for line in layouts.read_text(chosen).splitlines() if line.strip()]
     else:
         stems = sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
-    return {stem: partial(_voc_image, root, stem) for stem in stems}
+    images = _Images(root / "JPEGImages")
+    return {stem: partial(_voc_image, root / "Annotations" / f"{stem}.xml", images) for stem in stems}
 
 
-def _voc_image(root: Path, stem: str) -> Clip:
-    path = root / "Annotations" / f"{stem}.xml"
+def _voc_image(path: Path, images: _Images) -> Clip:
+    origin = LAYOUTS["voc"].origin
     try:
         tree = ElementTree.parse(path).getroot()
         rows = []
@@ -106,29 +154,34 @@ def _voc_image(root: Path, stem: str) -> Clip:
             corners = [float(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
             x, y, right, bottom = corners
             label = str(item.findtext("name"))
-            rows.append((label, (x - 1, y - 1, right - x + 1, bottom - y + 1), item.findtext("difficult") != "1"))
-    except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
+            box = (x - origin, y - origin, right - x + 1, bottom - y + 1)
+            rows.append((label, box, item.findtext("difficult") != "1"))
+    except (OSError, ElementTree.ParseError, TypeError, ValueError, LookupError) as error:
         raise SequenceError(f"{path}: no boxes can be read ({error}); restore the file") from error
-    return _still(root / "JPEGImages" / (tree.findtext("filename") or f"{stem}.jpg"), rows)
+    stated = (tree.findtext("filename") or "").strip()
+    return _still(images.named(stated, f"{path}: <filename>", path.stem), rows)
 
 
 def find_csv(root: Path, split: str) -> dict[str, ClipLoader]:
-    """JPEGImages/ and annotations.csv: image,class,x,y,w,h[,truncated]; 0-based pixels, a line for each object."""
+    """JPEGImages/ and annotations.csv: image,class,x,y,w,h[,truncated], a line for each object."""
     path = root / "annotations.csv"
     if not path.is_file():
         return {}
     lines: dict[str, list] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(io.StringIO(layouts.read_text(path)))
+    try:
         missing = [name for name in ("image", "class", "x", "y", "w", "h") if name not in (rows.fieldnames or ())]
         if missing:
             raise SequenceError(f"{path}: no column {', '.join(missing)}; the first line names the columns")
         for row in rows:
-            lines.setdefault(row["image"], []).append((rows.line_num, row))
-    return {image: partial(_csv_image, path, image, rows) for image, rows in lines.items()}
+            lines.setdefault(row["image"] or "", []).append((rows.line_num, row))
+    except csv.Error as error:
+        raise SequenceError(f"{path}: not fields between commas ({error}); restore the file") from error
+    images = _Images(root / "JPEGImages")
+    return {image: partial(_csv_image, path, images, image, rows) for image, rows in lines.items()}
 
 
-def _csv_image(path: Path, image: str, lines: list) -> Clip:
+def _csv_image(path: Path, images: _Images, image: str, lines: list) -> Clip:
     rows = []
     for number, row in lines:
         try:
@@ -136,7 +189,7 @@ def _csv_image(path: Path, image: str, lines: list) -> Clip:
         except (TypeError, ValueError) as error:
             raise SequenceError(f"{path}:{number}: x,y,w,h are not four numbers ({error}); correct the line") from error
         rows.append((row["class"], box, True))
-    return _still(path.parent / "JPEGImages" / image, rows)
+    return _still(images.named(image, f"{path}:{lines[0][0]}"), rows)
 
 
 def find_coco(root: Path, split: str) -> dict[str, ClipLoader]:
@@ -155,36 +208,63 @@ def find_coco(root: Path, split: str) -> dict[str, ClipLoader]:
         rows: dict[int, list] = {}
         for item in content["annotations"]:
             if not item.get("iscrowd"):
-                box = tuple(float(value) for value in item["bbox"])
                 label = categories.get(int(item["category_id"]), str(item["category_id"]))
-                rows.setdefault(int(item["image_id"]), []).append((label, box, len(box) == 4))
+                rows.setdefault(int(item["image_id"]), []).append((label, _numbers(item.get("bbox")), True))
         lost = [str(number) for number in rows if number not in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SequenceError(f"{path}: not the JSON of COCO instances ({error!r}); restore the file") from error
     if lost:
         raise SequenceError(f"{path}: boxes of images that it does not list: {', '.join(lost[:5])}; restore the file")
     part = path.stem.removeprefix("instances_")
     folders = [folder for folder in (root / part, root / "images" / part, root / "images") if folder.is_dir()]
-    folder = folders[0] if folders else root / part
-    return {names[number]: partial(_still, folder / names[number], rows[number]) for number in sorted(rows)}
+    images = _Images(folders[0] if folders else root / part)
+    return {names[number]: partial(_coco_image, path, images, names[number], rows[number]) for number in sorted(rows)}
+
+
+def _coco_image(path: Path, images: _Images, name: str, rows: list) -> Clip:
+    return _still(images.named(name, f"{path}: {name}"), rows)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """A box of COCO, nothing where it is not one."""
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return ()
 
 
 def _still(path: Path, rows: Iterable[tuple[str, tuple, bool]]) -> Clip:
-    """One image as a clip of one frame; `rows` are (class, box, visible), and a target each."""
-    targets = []
+    """One image as a clip of one frame; `rows` are (class, box, visible), and a target each.
+
+    A target whose box cannot be used is not visible; an image without any other has no targets.
+    """
+    targets, unusable, size = [], [], boxes.size_of(path)
     for number, (label, box, visible) in enumerate(rows):
-        sound = len(box) == 4 and all(map(math.isfinite, box)) and min(box[2:]) > 0
-        if not sound:
-            raise SequenceError(f"{path}: {label} {number + 1} has the box {box}, not x,y,w,h with an area; correct it")
-        words = "_".join(label.split())
-        targets.append(Target(f"{path.stem}:{number}:{words}", np.array([box], np.float64), np.array([visible])))
-    return Clip((path,), tuple(targets))
+        fault = boxes.fault_of(box, size)
+        if fault:
+            unusable.append(f"{path}: {label} {number + 1}: {fault}")
+        name = f"{path.stem}:{number}:{'_'.join(label.split())}"
+        places = np.full((1, 4), np.nan) if fault else np.array([box], np.float64)
+        targets.append(Target(name, places, np.array([visible and not fault])))
+    return Clip((path,), tuple(targets) if len(unusable) < len(targets) else (), tuple(unusable))
 
 
-LAYOUTS: dict[str, tuple[Find, str]] = {
-    **{name: (partial(find_videos, name), layout) for name, (_, layout) in layouts.LAYOUTS.items()},
-    "voc": (find_voc, "DIR/JPEGImages/*.jpg and DIR/Annotations/*.xml"),
-    "csv": (find_csv, "DIR/JPEGImages/* and DIR/annotations.csv (image,class,x,y,w,h)"),
-    "coco": (find_coco, "DIR/annotations/instances_<split>*.json and DIR/<split>*/*.jpg"),
+LAYOUTS: dict[str, Layout] = {
+    **{name: layout._replace(find=partial(find_videos, name)) for name, layout in layouts.LAYOUTS.items()},
+    "voc": Layout(
+        find_voc,
+        "DIR/JPEGImages/*.jpg and DIR/Annotations/*.xml",
+        1,
+        "its development kit: the top left pixel is (1,1)",
+    ),
+    "csv": Layout(
+        find_csv, "DIR/JPEGImages/* and DIR/annotations.csv (image,class,x,y,w,h)", 0, "the layout is this project's"
+    ),
+    "coco": Layout(
+        find_coco,
+        "DIR/annotations/instances_<split>*.json and DIR/<split>*/*.jpg",
+        0,
+        "its description: box coordinates are measured from the top left image corner and are 0-indexed",
+    ),
 }
 SYNTHETIC = "synthetic_tracking"

@@ -70,6 +70,7 @@ class Clip(NamedTuple):
 
     frames: Sequence[Path | bytes]  # T image files or encoded images
     targets: tuple[Target, ...]
+    unusable: tuple[str, ...] = ()  # a line for each box of the source that is not used, see `boxes.fault_of`
 
 
 ClipLoader = Callable[[], Clip]

@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
+from eval.sources.sequences import SequenceError
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import places
 from tests.helpers.disk import small_disk
 from train.datasets import LAYOUTS, DatasetError, SyntheticConfig, load, prepare, records
 from train.datasets.__main__ import main
+from train.datasets.boxes import fault_of
 
 JPEG = [".jpg", [cv2.IMWRITE_JPEG_QUALITY, 80]]
 
@@ -162,6 +164,7 @@ def test_lasot_train_is_what_is_not_in_the_testing_set(tmp_path):
     write(tmp_path / "lasot" / "testing_set.txt", "cat-2\n")
     train = prepare("lasot", tmp_path / "lasot", tmp_path / "out")
     assert train.table.names == ("cat-1", "dog-1")
+    np.testing.assert_array_equal(train.table.boxes[:3], ramp(3) - [1, 1, 0, 0])  # LaSOT counts from 1
     assert train.table.visible.tolist() == [True, False, False] * 2
     assert prepare("lasot", tmp_path / "lasot", tmp_path / "out", "test").table.names == ("cat-2",)
     write(tmp_path / "lasot" / "training_set.txt", "dog-1\n")
@@ -182,16 +185,16 @@ def test_uav123_parts_and_absent_frames(tmp_path):
 def test_nfs_at_240_frames_per_second(tmp_path):
     folder = tmp_path / "nfs" / "ball" / "240"
     images(folder / "ball", range(1, 5), 5)
-    images(tmp_path / "nfs" / "ball" / "30" / "ball", [1], 5)
     rows = [f'0 {k} {2 * k} {k + 10} {2 * k + 8} {k} {k == 2:d} {k == 3:d} 1 "a ball"\n' for k in range(1, 6)]
     write(folder / "ball.txt", "".join(rows))
-    write(tmp_path / "nfs" / "ball" / "30" / "ball.txt", "".join(rows))
-    dataset = prepare("nfs", tmp_path / "nfs", tmp_path / "out")
+    dataset = prepare("nfs240", tmp_path / "nfs", tmp_path / "out")
     boxes, visible, _ = sequence(dataset, "ball")
     np.testing.assert_array_equal(boxes, ramp(4))  # right, bottom -> w, h; one line more than images is dropped
     assert visible.tolist() == [True, False, False, True]  # lost, occluded
     write(folder / "ball.txt", "".join(rows[:2]))
     with pytest.raises(DatasetError, match="2 boxes for 4 images"):
+        prepare("nfs240", tmp_path / "nfs", tmp_path / "other")
+    with pytest.raises(DatasetError, match="NFS at 240 frames/s, and none at 30; its layout is called nfs240"):
         prepare("nfs", tmp_path / "nfs", tmp_path / "other")
 
 
@@ -229,6 +232,7 @@ def test_voc_is_one_based_inclusive_and_stores_an_image_once(tmp_path):
     write(root / "Annotations" / "000002.xml", "<annotation><filename>000002.jpg</filename></annotation>")
     dataset = prepare("voc", root, tmp_path / "out")
     assert dataset.table.names == ("000001:0:dog", "000001:1:tv_monitor")
+    assert LAYOUTS["voc"].origin == 1  # the whole image is 1, 1, width, height
     np.testing.assert_array_equal(dataset.table.boxes, [[0, 0, 32, 24], [2, 4, 1, 1]])
     assert dataset.table.visible.tolist() == [True, False]  # difficult
     assert dataset.table.lengths.tolist() == [1, 1] and len(dataset.frames) == 2
@@ -241,6 +245,133 @@ def test_voc_is_one_based_inclusive_and_stores_an_image_once(tmp_path):
         prepare("voc", root, tmp_path / "out", "test")
 
 
+@pytest.mark.parametrize(
+    "stated, there, found",
+    [
+        ("000001", ["000001.png", "000002.png"], "000001.png"),  # no suffix
+        ("000001.jpg", ["000001.png"], "000001.png"),  # another one
+        ("000001.JPG", ["000001.jpg", "000001.png"], None),
+        ("", ["000001.bmp"], "000001.bmp"),
+        ("C:\\photos\\frame.7.jpg", ["frame.7.jpg", "frame.png"], "frame.7.jpg"),
+        ("photos/frame.7", ["frame.7.png", "000002.png"], "frame.7.png"),
+        ("as it was called.jpg", ["000001.png"], "000001.png"),  # the annotation's own stem
+        ("frame", ["frame.png", "000001.png"], None),
+        ("frame.png", ["frame.png", "000001.png"], "frame.png"),
+        ("frame.jpg", ["000002.png"], "frame.jpg"),  # missing
+    ],
+)
+def test_voc_finds_the_image_that_an_annotation_means(tmp_path, stated, there, found):
+    root = tmp_path / "voc"
+    for name in there:
+        (path,) = images(root / "JPEGImages", [0], suffix=Path(name).suffix)
+        path.rename(path.with_name(name))
+    name = f"<filename>{stated}</filename>" if stated else ""
+    write(
+        root / "Annotations" / "000001.xml", f"<annotation>{name}{VOC_OBJECT.format('a', 0, 1, 1, 9, 9)}</annotation>"
+    )
+    (loader,) = LAYOUTS["voc"].find(root, "train").values()
+    if found is None:
+        with pytest.raises(
+            SequenceError, match=r"000001\.xml: <filename>: its image .* is not there, but .* and .* are"
+        ):
+            loader()
+    else:
+        assert loader().frames == (root / "JPEGImages" / found,)
+
+
+@pytest.mark.parametrize("layout", ["csv", "coco"])
+def test_other_lists_of_boxes_find_their_images_too(tmp_path, layout):
+    (path,) = images(tmp_path / ("JPEGImages" if layout == "csv" else "train"), [7])
+    write(tmp_path / "annotations.csv", "image,class,x,y,w,h\n0007,dog,1,2,3,4\n")
+    content = {"images": [{"id": 7, "file_name": "train/0007.png"}], "annotations": []}
+    content["annotations"].append({"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]})
+    write(tmp_path / "annotations" / "instances_train.json", json.dumps(content))
+    (loader,) = LAYOUTS[layout].find(tmp_path, "train").values()
+    assert loader().frames == (path,)
+
+
+UNUSABLE = {
+    (3, 4, 0, 8): "has no area",
+    (3, 4, 5, -1): "has no area",
+    (float("nan"), 4, 5, 6): "is not finite",
+    (3, 4, float("inf"), 6): "is not finite",
+    (32, 4, 5, 6): "lies outside of its 32x24 image",
+    (3, -6, 5, 6): "lies outside of its 32x24 image",
+}
+
+
+def objects(layout: str, root: Path, rows: list[tuple[int, tuple]]) -> None:
+    """Objects (number of the image, box x, y, w, h from 0) in a layout of single images of 32 x 24 pixels."""
+    numbers = sorted({number for number, _ in rows})
+    images(root / ("train2017" if layout == "coco" else "JPEGImages"), numbers, 6)
+    if layout == "csv":
+        lines = (f"{number:06}.jpg,dog,{','.join(map(str, box))}\n" for number, box in rows)
+        write(root / "annotations.csv", "image,class,x,y,w,h\n" + "".join(lines))
+    elif layout == "coco":
+        found = [{"image_id": number, "category_id": 1, "bbox": box} for number, box in rows]
+        files = [{"id": number, "file_name": f"{number:06}.jpg"} for number in numbers]
+        write(root / "annotations" / "instances_train2017.json", json.dumps({"images": files, "annotations": found}))
+    for number in numbers if layout == "voc" else ():
+        corners = ((x + 1, y + 1, x + w, y + h) for one, (x, y, w, h) in rows if one == number)
+        every = "".join(VOC_OBJECT.format("dog", 0, *corner) for corner in corners)
+        write(root / "Annotations" / f"{number:06}.xml", f"<annotation>{every}</annotation>")
+
+
+@pytest.mark.parametrize("layout", ["voc", "csv", "coco"])
+def test_an_object_that_cannot_be_used_is_not_visible_and_the_rest_stays(tmp_path, layout, capsys):
+    """One beside a sound object for every kind, and an image that has nothing else."""
+    rows = [(number, box) for number, bad in enumerate(UNUSABLE) for box in (bad, (1, 2, 10, 8))]
+    objects(layout, tmp_path / "source", [*rows, (9, (1, 1, 0, 0))])
+    arguments = [layout, "--source", str(tmp_path / "source"), "--data_dir", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    (line,) = (line for line in printed.err.splitlines() if line.startswith("not used: "))
+    assert line.startswith(
+        "not used: 7 boxes (no area, not finite or outside of the image), 1 image without any other;"
+    )
+    assert "/000000.jpg: " in line and "the box 3,4,0,8 has no area" in line
+    assert "12 sequences, 12 frames, 50.0 % of them visible" in printed.out
+    table = load(layout, tmp_path / "out").table
+    assert table.visible.tolist() == [False, True] * 6 and np.isnan(table.boxes[::2]).all()
+    np.testing.assert_array_equal(table.boxes[1::2], [[1, 2, 10, 8]] * 6)
+    notes = []
+    with pytest.raises(DatasetError, match=r"no box can be used: 1 box .*, 1 image without any other; the first: "):
+        objects(layout, tmp_path / "nothing", [(9, (1, 1, 0, 0))])
+        prepare(layout, tmp_path / "nothing", tmp_path / "none", notes=notes)
+    assert not notes
+
+
+@pytest.mark.parametrize("box, fault", UNUSABLE.items(), ids=str)
+def test_the_fault_of_a_box(box, fault):
+    assert fault_of(box, (32, 24)).endswith(fault) and not fault_of((31, 23, 5, 5), (32, 24))
+    assert bool(fault_of(box, None)) != ("outside" in fault)
+
+
+def test_coco_box_that_is_no_box(tmp_path):
+    objects("coco", tmp_path / "coco", [(1, (1, 2, 10, 8)), (1, ()), (1, (1, 2, 3)), (1, None), (1, ("a", 1, 2, 3))])
+    notes = []
+    assert (
+        prepare("coco", tmp_path / "coco", tmp_path / "out", notes=notes).table.visible.tolist() == [True] + [False] * 4
+    )
+    assert len(notes) == 1 and notes[0].startswith("not used: 4 boxes") and notes[0].endswith("the box is not x,y,w,h")
+
+
+def test_a_video_keeps_its_other_frames(tmp_path):
+    """A box outside of its own image, one without a side; images may differ in size, an absent target is no fault."""
+    folder = tmp_path / "lasot" / "cat-1"
+    images(folder / "img", range(1, 7), 8)
+    cv2.imwrite(str(folder / "img" / "00000003.jpg"), picture(3, 24, 64))
+    write(folder / "groundtruth.txt", "2,3,10,8\n40,3,10,8\n41,3,10,8\n2,3,0,8\n0,0,0,0\n2,3,10,8\n")
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        write(folder / name, "0,0,0,0,0,0\n")
+    notes = []
+    dataset = prepare("lasot", tmp_path / "lasot", tmp_path / "out", notes=notes)
+    assert dataset.table.visible.tolist() == [True, False, True, False, False, True]
+    np.testing.assert_array_equal(dataset.table.boxes[[0, 2]], [[1, 2, 10, 8], [40, 2, 10, 8]])  # LaSOT counts from 1
+    (note,) = notes
+    assert note.startswith("not used: 2 boxes") and "00000002.jpg: the box 39,2,10,8 lies outside of its 32x24" in note
+
+
 def test_csv_of_boxes(tmp_path):
     root = tmp_path / "csv"
     images(root / "JPEGImages", (1, 2), 6)
@@ -250,18 +381,22 @@ def test_csv_of_boxes(tmp_path):
     assert dataset.table.names == ("000002:0:dog", "000002:1:dog", "000001:0:cat")
     assert dataset.table.boxes[0].tolist() == [1.5, 2, 10, 8] and dataset.frames[1] == dataset.frames[0]
     assert dataset.frames[2]["image"] == (root / "JPEGImages" / "000001.jpg").read_bytes()
-    faulty = "000003.jpg,dog,1,1,0,5,0\n000004.jpg,dog,1,1,5,5,0\n000005.jpg,dog,1,1,,5,0\n"
+    faulty = "000004.jpg,dog,1,1,5,5,0\n000005.jpg,dog,1,1,,5,0\n"
     write(root / "annotations.csv", text + faulty)
     with pytest.raises(DatasetError) as caught:
         prepare("csv", root, tmp_path / "other")
-    assert [fault.split(":")[0].rsplit("/")[-1] for fault in caught.value.faults] == [
-        "000003.jpg",  # no area
-        "000004.jpg",  # missing
-        "annotations.csv",  # not a number
-    ]
+    # missing; not a number
+    assert [fault.split(":")[0].rsplit("/")[-1] for fault in caught.value.faults] == ["000004.jpg", "annotations.csv"]
     problems = []
     left = prepare("csv", root, tmp_path / "other", problems=problems)
-    assert len(problems) == 3 and left.table.names == ("000002:0:dog", "000001:0:cat")
+    assert len(problems) == 2 and left.table.names == ("000002:0:dog", "000001:0:cat")
+    for damaged, reason in (
+        (b"image,class,x,y,w,h\n\xff\xfe", "cannot be read"),
+        (b"image,class,x,y\n", "no column w, h"),
+    ):
+        (root / "annotations.csv").write_bytes(damaged)
+        with pytest.raises(DatasetError, match=rf"annotations\.csv: {reason}"):
+            prepare("csv", root, tmp_path / "damaged")
 
 
 def test_coco_leaves_crowds_out(tmp_path):
@@ -323,7 +458,6 @@ def test_validator_names_each_fault(tmp_path):
         "img: image 4 is missing",
         "7 boxes for 5 images",
         "groundtruth_rect.txt:2: expected four numbers x,y,w,h, found '1,2,ten,8'",
-        "groundtruth_rect.txt:3: the box 1,2,0,8 has no area",
         "groundtruth_rect.txt:7: expected four numbers",
         "0002.jpg: not an image",
         "0003.jpg: not an image, or cut short",
@@ -331,18 +465,19 @@ def test_validator_names_each_fault(tmp_path):
         "empty/groundtruth_rect.txt:1: frame 1 has no box",
     ):
         assert said.count(expected) == 1, expected
-    # Line 6 has no image, so it is outside of none; the count of line faults says so.
-    assert len(caught.value.faults) == 10 and "good" not in said
+    assert len(caught.value.faults) == 9 and "good" not in said
     assert not folder_of(tmp_path / "out").exists()
     problems = []
     assert prepare("folder", root, tmp_path / "out", problems=problems).table.names == ("good",)
     assert problems == list(caught.value.faults)
 
 
-def test_box_outside_of_its_image_is_a_fault(own, tmp_path):
-    write(own / "run" / "groundtruth_rect.txt", "1,2,10,8\n32,0,5,5\n")
-    with pytest.raises(DatasetError, match=r"groundtruth_rect.txt:2: the box 32,0,5,5 lies outside of the 32x24 image"):
-        prepare("folder", own, tmp_path / "out")
+def test_a_frame_that_cannot_be_used_costs_that_frame(own, tmp_path):
+    write(own / "walk" / "groundtruth_rect.txt", "1,2,10,8\n32,0,5,5\n1,2,0,8\n")
+    notes = []
+    dataset = prepare("folder", own, tmp_path / "out", notes=notes)
+    assert sequence(dataset, "walk")[1].tolist() == [True, False, False]
+    assert len(notes) == 1 and "2 boxes" in notes[0] and "0002.jpg: the box 32,0,5,5 lies outside of its" in notes[0]
 
 
 def test_decode_finds_broken_images_of_a_benchmark(tmp_path):
@@ -500,7 +635,7 @@ def test_command(own, tmp_path, capsys):
     write(tmp_path / "list.txt", "1\n")
     assert main(["folder", "--source", str(own), *out, "--split", "part", "--list", str(tmp_path / "list.txt")]) == 0
     assert load("folder", tmp_path / "out", "part").table.names == ("walk",)
-    write(own / "run" / "groundtruth_rect.txt", "1,2,10,8\n1,2,0,8\n1,2,3,4\n")
+    write(own / "run" / "groundtruth_rect.txt", "1,2,10,8\n1,2,8\n1,2,3,4\n")
     assert main(["folder", "--source", str(own), *out, "--split", "new"]) == 1
     errors = capsys.readouterr().err
     assert "error: " in errors and "(and 1 more faults)" in errors and "fault: " in errors and "Traceback" not in errors
