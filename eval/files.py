@@ -1,7 +1,9 @@
-"""Output files: written whole or not at all, and never over what they were made from."""
+"""Output files: written whole or not at all, and never over what they were made from; JSON that is read back."""
 
+import json
 from collections.abc import Hashable, Iterable
 from pathlib import Path
+from typing import Any
 
 from trackers.weights.atomic import replace_file
 
@@ -42,3 +44,16 @@ def _identity(path: Path) -> Hashable:
         return path.stat().st_dev, path.stat().st_ino
     except OSError:  # not there
         return path.resolve()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a .json file, empty where there is no such file; ResultError where it holds something else."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultError(f"{path}: not JSON ({error}); restore the file") from error
+    if not isinstance(content, dict):
+        raise ResultError(f"{path}: must be an object; restore the file")
+    return content

@@ -2,35 +2,49 @@
 
     python -m eval.formats RESULTS --to FORMAT --out PATH
 
-RESULTS is a folder, a .zip or one file of any format; PATH is a folder, or a .zip for a server. Exit status 0; 1 with
-one line where a file is not a result, a number is missing or nothing can be written.
+RESULTS is a folder, a .zip or one file of any format; PATH is a folder, or a .zip for a server. What eval.run and
+eval.track wrote counts x and y from 0, and is written as the toolkit's true boxes count; what others wrote keeps its
+numbers. Exit status 0; 1 with one line where a file is not a result, a number is missing or nothing can be written.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from eval import command
-from eval.files import ResultError, keep_apart
-from eval.scoring.formats import FORMATS, SERVERS, files_at, pack_results, read_results, write_results
+from eval.files import ResultError, keep_apart, read_json
+from eval.scoring.formats import FORMATS, SERVERS, files_at, origin_of, pack_results, read_results, write_results
 
 
 @command.reports(ResultError, interrupted="some files may be missing, run it again")
 def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    out, results = arguments.out, read_results(arguments.results, origin=arguments.from_origin)
+    found, origin = _origins(arguments)
+    out, results = arguments.out, read_results(arguments.results, origin=found)
     if out.suffix == ".zip":
         keep_apart([out], [arguments.results])
-        pack_results(out, results, arguments.to)
+        pack_results(out, results, arguments.to, origin=origin)
     else:
         if (out / "run.json").exists():
             raise ResultError(
                 f"{out}: holds results of eval.run, which are not mixed with others; choose another --out"
             )
         inputs = files_at(arguments.results)
-        write_results(out, results, arguments.to, origin=arguments.origin, inputs=inputs)
-    note = FORMATS[arguments.to].note
-    print(f"{len(results)} sequences: {arguments.out}" + (f" ({note})" if note else ""))
+        write_results(out, results, arguments.to, origin=origin, inputs=inputs)
+    shift = origin - found
+    notes = [f"{abs(shift)} {'added to' if shift > 0 else 'taken from'} x and y"] * bool(shift)
+    notes += [FORMATS[arguments.to].note] * bool(FORMATS[arguments.to].note)
+    print(f"{len(results)} sequences: {arguments.out}" + (f" ({'; '.join(notes)})" if notes else ""))
+
+
+def _origins(arguments: argparse.Namespace) -> tuple[int, int]:
+    """What x and y count from in RESULTS, and in what is written."""
+    path: Path = arguments.results
+    run = read_json((path if path.is_dir() else path.parent) / "run.json") if path.suffix != ".zip" else {}
+    ours = run or path.suffix in (".csv", ".json")  # of eval.run, or of eval.track
+    origin = origin_of(arguments.to, str(run.get("dataset"))) if ours else 0
+    return arguments.from_origin, origin if arguments.origin is None else arguments.origin
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,8 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
     parser.add_argument("--to", required=True, choices=FORMATS, help="format to write")
     parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")
-    parser.add_argument("--origin", type=int, default=0, choices=(0, 1), help="added to x, y (OTB's files are 1-based)")
-    parser.add_argument("--from_origin", type=int, default=0, choices=(0, 1), help="of x, y in RESULTS")
+    add = partial(parser.add_argument, type=int, choices=(0, 1))
+    add("--origin", help="what x, y count from in PATH (default: after eval.run, as the benchmark's files; or 0)")
+    add("--from_origin", default=0, help="what x, y count from in RESULTS (default: 0)")
     return parser
 
 

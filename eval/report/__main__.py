@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval import command, plots
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, read_json, write_atomically
 from eval.report import figures as report_figures
 from eval.report import page
 from eval.report.scores import (
     SHOWN,
     Entry,
+    Source,
     build_entry,
     entries_of_scores,
     entry_of_summary,
     find_sources,
     group_sources,
-    read_json,
 )
 from eval.scoring import metrics, ope
-from eval.sources.layouts import read_dataset
+from eval.sources.layouts import LAYOUTS, read_dataset
 from eval.sources.sequences import Sequence, SequenceError
 
 
@@ -46,11 +46,13 @@ class Report:
     names: list[str]  # of all sequences
     attributes: dict[str, list[str]]
     problems: list[str]
+    notes: list[str]
 
 
 def build_report(arguments: argparse.Namespace) -> Report:
     """Everything scored; ResultError and SequenceError where nothing can be, `problems` for what was left out."""
-    sources, problems, sequences = find_sources(arguments.results), [], {}
+    problems, sequences = [], {}
+    sources, notes = _with_origin(find_sources(arguments.results), arguments)
     if arguments.data_dir:
         unreadable: list[SequenceError] = []
         read = read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, unreadable)
@@ -78,7 +80,20 @@ def build_report(arguments: argparse.Namespace) -> Report:
     names = list(sequences) or list(dict.fromkeys(name for entry in entries for name in entry.scores))
     attributes = _read_attributes(arguments.attributes) if arguments.attributes else {}
     rule = metrics.RULE if arguments.rule == "jaxtrack" else _describe(arguments.rule, entries)
-    return Report(arguments.title, rule, entries, sequences, names, attributes, problems)
+    return Report(arguments.title, rule, entries, sequences, names, attributes, problems, notes)
+
+
+def _with_origin(sources: list[Source], arguments: argparse.Namespace) -> tuple[list[Source], list[str]]:
+    """(sources that know what their x and y count from, notes): other programs count as the files of the dataset do."""
+    origin = LAYOUTS[arguments.dataset].origin if arguments.origin is None else arguments.origin
+    others = [source for source in sources if not source.made_from and source.path.suffix != ".json"]
+    notes = [
+        f"{source.path}: not of eval.run, so x and y are taken to count from {origin}, as the files of "
+        f"{arguments.dataset} do; --origin {1 - origin} if not"
+        for source in others
+        if origin and arguments.origin is None
+    ]
+    return [source._replace(origin=origin) if source in others else source for source in sources], notes
 
 
 def _read_attributes(path: Path) -> dict[str, list[str]]:
@@ -159,6 +174,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rule", choices=(*ope.TOOLKITS, "vot"), default="jaxtrack", help="whose rule scores (default: jaxtrack)"
     )
+    parser.add_argument(
+        "--origin",
+        type=int,
+        choices=(0, 1),
+        help="what x and y count from in results of other programs (default: as in the files of --dataset)",
+    )
     parser.add_argument("--attributes", type=Path, help='.json: {"sequence": ["OCC", "FM"]}')
     parser.add_argument("--title", default="Tracking results")
     return parser.parse_args(argv)
@@ -169,6 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     report = build_report(arguments)
     write_report(report, arguments.out)
+    for note in report.notes:
+        print(note, file=sys.stderr)
     status = command.print_skipped(report.problems)
     print(f"{len(report.entries)} trackers, {len(report.names)} sequences: {arguments.out / 'index.html'}")
     return status

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval.files import ResultError
+from eval.files import ResultError, read_json
 from eval.scoring import formats, got10k, longterm, metrics, ope, statistics
 from eval.scoring.vot_multistart import GRACE, THRESHOLD
 from eval.sources.sequences import Sequence, SequenceError, image_size, read_image
@@ -52,6 +52,7 @@ class Source(NamedTuple):
     name: str | None  # as the user calls it
     path: Path
     made_from: dict[str, Any]  # run.json, empty without one
+    origin: int = 0  # what x and y count from
 
 
 def find_sources(arguments: list[str]) -> list[Source]:
@@ -66,18 +67,6 @@ def find_sources(arguments: list[str]) -> list[Source]:
         places = inside if inside and not (root / "run.json").exists() else [root]
         sources += [Source(name if equals else None, place, read_json(place / "run.json")) for place in places]
     return sources
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: not JSON ({error}); restore the file") from error
-    if not isinstance(content, dict):
-        raise ResultError(f"{path}: must be an object; restore the file")
-    return content
 
 
 def group_sources(sources: list[Source]) -> dict[str, list[Source]]:
@@ -105,7 +94,7 @@ def build_entry(
     of_seeds, seconds, curves, rows, confidences = [], [], [], {}, []
     for number, source in enumerate(sources):
         faulty: list[ResultError] = []
-        found = formats.read_results(source.path, problems=faulty, allow_nan=True)
+        found = formats.read_results(source.path, origin=source.origin, problems=faulty, allow_nan=True)
         problems += [str(problem) for problem in faulty]
         scored = {}
         for sequence in sequences.values():

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eval.files import ResultError, keep_apart, write_atomically
+from eval.sources.layouts import LAYOUTS
 from eval.sources.sequences import polygon_to_box
 
 _SEPARATOR = re.compile(r"\s*[,;\s]\s*")
@@ -60,9 +61,9 @@ def read_results(
     layouts: <name>.txt; <name>/<name>_001.txt (repetitions); both with <name>_time, _confidence or
     _object_presence_scores, .value or .txt, beside, or in times/. So is eval.track's .csv, and its .json given by name:
     NAME_boxes.csv is NAME, or NAME-1, NAME-2 ... of several targets. `origin` (1 for MATLAB's OTB) is subtracted from x
-    and y. ResultError, one line with file and line number, for whatever is not a result (appended to `problems` and
-    left out where a list is given): nan (unless `allow_nan`), infinite or missing numbers, masks, a beside file of
-    another length; also where there is nothing.
+    and y, not in those of eval.track, which count from 0. ResultError, one line with file and line number, for whatever
+    is not a result (appended to `problems` and left out where a list is given): nan (unless `allow_nan`), infinite or
+    missing numbers, masks, a beside file of another length; also where there is nothing.
     """
     path = Path(path)
     texts = _texts(path, problems)
@@ -157,14 +158,14 @@ def _is_boxes(name: str, text: str) -> bool:
 
 def _read_file(texts: dict[str, str], name: str, origin: int, allow_nan: bool) -> dict[str, ResultRun]:
     if not name.endswith(".txt"):
-        return _read_track(texts[name], name, origin)
+        return _read_track(texts[name], name)
     sequence, label = _sequence_of(name)
     regions = _parse_regions(texts[name], name, origin, allow_nan)
     times, confidences = (_beside(texts, name, sequence, label, kinds, len(regions)) for kinds in (_TIME, _CONFIDENCE))
     return {sequence: ResultRun(regions, times, confidences, label)}
 
 
-def _read_track(text: str, name: str, origin: int) -> dict[str, ResultRun]:
+def _read_track(text: str, name: str) -> dict[str, ResultRun]:
     """What eval.track wrote, .csv or .json."""
     try:
         first, targets = _track_table(text) if name.endswith(".csv") else _track_json(text)
@@ -182,7 +183,7 @@ def _read_track(text: str, name: str, origin: int) -> dict[str, ResultRun]:
     stem = Path(name).stem.removesuffix("_boxes")
     names = [stem] if len(boxes) == 1 else [f"{stem}-{number}" for number in range(1, len(boxes) + 1)]
     runs = zip(names, boxes, confidences)
-    return {one: ResultRun(list(rows - [origin, origin, 0, 0]), None, values) for one, rows, values in runs}
+    return {one: ResultRun(list(rows), None, values) for one, rows, values in runs}
 
 
 def _track_table(text: str) -> tuple[int, list[tuple[list, list]]]:
@@ -290,6 +291,7 @@ class Format(NamedTuple):
     time_path: Callable[[str], str] | None = None  # a column for each repetition
     confidence_path: Callable[[str, int], str] | None = None
     codes: bool = False  # VOT's codes and polygons may be written
+    benchmark: str = ""  # the layout whose files the toolkit compares with; none: whatever the run was on
     note: str = ""
 
 
@@ -302,8 +304,8 @@ def _fixed(digits: int) -> Callable[[float], str]:
 
 
 FORMATS: dict[str, Format] = {
-    "otb": Format(_flat, _fixed(4), note="x, y are 1-based: --origin 1"),
-    "lasot": Format(_flat, _fixed(4)),
+    "otb": Format(_flat, _fixed(4), benchmark="otb"),
+    "lasot": Format(_flat, _fixed(4), benchmark="lasot"),
     "pysot": Format(_flat, lambda value: str(float(value)), time_path=lambda name: f"{name}_time.txt"),
     "pytracking": Format(
         _flat,
@@ -314,15 +316,19 @@ FORMATS: dict[str, Format] = {
         note="whole pixels, cut off: up to 1 px less in each number",
     ),
     "got10k": Format(
-        lambda name, run: f"{name}/{name}_{run:03}.txt", _fixed(3), time_path=lambda name: f"{name}/{name}_time.txt"
+        lambda name, run: f"{name}/{name}_{run:03}.txt",
+        _fixed(3),
+        time_path=lambda name: f"{name}/{name}_time.txt",
+        benchmark="got10k",
     ),
     "got10k-ope": Format(_flat, _fixed(3), time_path=lambda name: f"times/{name}_time.txt"),
-    "trackingnet": Format(_flat, _fixed(2)),
+    "trackingnet": Format(_flat, _fixed(2), benchmark="trackingnet"),
     "vot": Format(
         lambda name, run: f"baseline/{name}/{name}_{run:03}.txt",
         _fixed(4),
         time_path=lambda name: f"baseline/{name}/{name}_time.txt",
         codes=True,
+        benchmark="vot",
     ),
     "vot-lt": Format(
         lambda name, run: f"longterm/{name}/{name}_{run:03}.txt",
@@ -330,15 +336,26 @@ FORMATS: dict[str, Format] = {
         time_path=lambda name: f"longterm/{name}/{name}_time.txt",
         confidence_path=lambda name, run: f"longterm/{name}/{name}_{run:03}_confidence.value",
         codes=True,
+        benchmark="vot",
     ),
     "jaxtrack": Format(
         _flat,
         _fixed(6),
         time_path=lambda name: f"{name}_time.value",  # .value: no sequence's boxes have that name
         confidence_path=lambda name, _: f"{name}_confidence.value",
+        benchmark="folder",
     ),
 }
 SERVERS = ("trackingnet", "got10k")  # formats that a server takes as one .zip
+
+
+def origin_of(name: str, dataset: str | None) -> int:
+    """What x and y count from in the format `name`: what they do in the files that its toolkit compares them with.
+
+    dataset: the layout that the results are of; None, or another name: not known, they stay as they are.
+    """
+    benchmark = FORMATS[name].benchmark or dataset
+    return LAYOUTS[benchmark].origin if benchmark in LAYOUTS else 0
 
 
 def render(results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int = 0) -> dict[str, str]:
@@ -400,7 +417,7 @@ def write_results(
         write_atomically(file, text)
 
 
-def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str) -> None:
+def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], name: str, *, origin: int = 0) -> None:
     """What the server of `name` (one of SERVERS) takes, as one .zip, whole or not at all.
 
     TrackingNet: <name>.txt with two digits. GOT-10k: <name>/<name>_001.txt and _time.txt, for which every run must have
@@ -413,7 +430,7 @@ def pack_results(path: Path | str, results: Mapping[str, Sequence[ResultRun]], n
         raise ResultError(f"{untimed[0]}: no times beside the boxes, and GOT-10k's server wants them; track it again")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file, text in sorted(render(results, name).items()):
+        for file, text in sorted(render(results, name, origin=origin).items()):
             # A fixed date: the same results give the same archive.
             archive.writestr(zipfile.ZipInfo(file, (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
     write_atomically(Path(path), buffer.getvalue())

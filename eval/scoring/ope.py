@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eval.scoring import metrics
+from eval.sources.layouts import LAYOUTS
 
 DROP, MISS, HIT = "drop", "miss", "hit"  # what a frame gets whose true box is not usable
 _ERROR = {MISS: np.inf, HIT: -1.0}
@@ -35,6 +36,7 @@ class Rule:
     repeat_empty: bool = False  # an empty prediction becomes the one before it
     nan_is_error: bool = True  # ... or a miss
     length: str = "error"  # of a result that has not a box for each frame: "error", "cut" both, "pad" with empty boxes
+    origin: int = 0  # of x and y in the dataset's files, where the toolkit tests whether they are positive
     divisor: str = "counted"  # "counted": frames that are not dropped; "usable": those with a usable overlap
 
 
@@ -90,7 +92,10 @@ _SERVER = replace(OWN, name="paper", source="TrackingNet (Mueller et al.): every
 
 
 def _for(rule: Rule, datasets: str, **changes) -> dict[str, Rule]:
-    return {f"{rule.name}/{name}": replace(rule, name=f"{rule.name}/{name}", **changes) for name in datasets.split()}
+    return {
+        f"{rule.name}/{name}": replace(rule, name=f"{rule.name}/{name}", origin=LAYOUTS[name].origin, **changes)
+        for name in datasets.split()
+    }
 
 
 RULES: dict[str, Rule] = {
@@ -101,7 +106,7 @@ RULES: dict[str, Rule] = {
     **_for(_PYTRACKING, "uav123 uav20l", absent_center=HIT),
     **_for(_PYTRACKING, "trackingnet got10k avist", flags="unusable"),
     **_for(_PYTRACKING, "lasot", flags=MISS, length="error"),
-    **_for(_GOT10K, "folder otb uav123 uav20l lasot nfs tcolor128 dtb70"),
+    **_for(_GOT10K, "folder otb uav123 uav20l lasot nfs nfs240 tcolor128 dtb70"),
     **_for(_MATLAB, "otb uav123 uav20l"),
     **_for(_VISIBLE_ONLY, "lasot"),
     **_for(_SERVER, "trackingnet"),
@@ -114,7 +119,7 @@ _ELSEWHERE = {
 
 
 def rule(toolkit: str, dataset: str) -> Rule:
-    """The rule by which `toolkit` scores `dataset` (a layout of eval.sources.layouts, or tcolor128, dtb70, avist).
+    """The rule by which `toolkit` scores `dataset` (a layout of eval.sources.layouts).
 
     ValueError names what there is instead where the toolkit has none.
     """
@@ -149,8 +154,9 @@ class Curves(NamedTuple):
 def judge(rule: Rule, predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None) -> Judged:
     """`[P, 4]` predicted and `[T, 4]` true boxes x, y, w, h, `[T]` flags of visibility (None: all) -> Judged.
 
-    Boxes are taken as annotated: a frame without the target may be nan or zeros. ValueError, one line, where the rule
-    takes no such result: P != T, a prediction that is not finite or of negative size, or no frame to count.
+    Boxes are 0-based, and else as annotated: a frame without the target may be nan or zeros. ValueError, one line,
+    where the rule takes no such result: P != T, a prediction that is not finite or of negative size, or no frame to
+    count.
     """
     truth = np.asarray(truth, np.float64)
     predicted = np.array(predicted, np.float64)
@@ -160,7 +166,8 @@ def judge(rule: Rule, predicted: np.ndarray, truth: np.ndarray, visible: np.ndar
     visible = np.ones(len(truth), bool) if visible is None else np.asarray(visible, bool)[: len(truth)]
     if rule.exact_first:
         predicted[0] = truth[0]
-    has_overlap, has_center = _usable(rule.usable_overlap, truth), _usable(rule.usable_center, truth)
+    in_file = truth + np.array([rule.origin, rule.origin, 0, 0])
+    has_overlap, has_center = _usable(rule.usable_overlap, in_file), _usable(rule.usable_center, in_file)
     if rule.flags in (DROP, "unusable"):
         has_overlap, has_center = has_overlap & visible, has_center & visible
     # Only the rules that say so count what was predicted while the target was out of sight.

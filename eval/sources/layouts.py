@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,10 +72,9 @@ def read_dataset(
         raise SequenceError(f"unknown dataset {dataset!r}; choose one of {', '.join(LAYOUTS)}")
     if not root.is_dir():
         raise SequenceError(f"{root}: no such folder; give the folder of the sequences as data_dir")
-    find, layout = LAYOUTS[dataset]
-    loaders = find(root)
+    loaders = find_sequences(dataset, root)
     if not loaders:
-        raise SequenceError(f"{root}: no sequence found; the {dataset} layout is {layout}")
+        raise SequenceError(f"{root}: no sequence found; the {dataset} layout is {LAYOUTS[dataset].files}")
     unknown = [name for name in names or () if name not in loaders]
     if unknown:
         raise SequenceError(f"{root}: no sequence {', '.join(unknown)}; there are {_shortened(list(loaders))}")
@@ -89,8 +89,23 @@ def read_dataset(
     return sequences
 
 
+def find_sequences(dataset: str, root: Path, **options: str) -> dict[str, Loader]:
+    """Name -> what reads the sequence, of the layout `dataset`, with 0-based boxes whatever the files count from.
+
+    `options` are those of the layout's reader: `part` of LaSOT and TrackingNet.
+    """
+    layout = LAYOUTS[dataset]
+    return {name: partial(_from_zero, loader, layout.origin) for name, loader in layout.find(root, **options).items()}
+
+
+def _from_zero(loader: Loader, origin: int) -> Sequence:
+    sequence = loader()
+    polygons = None if sequence.polygons is None else sequence.polygons - origin
+    return replace(sequence, boxes=sequence.boxes - np.array([origin, origin, 0, 0]), polygons=polygons)
+
+
 def find_folder(root: Path) -> dict[str, Loader]:
-    """`root` itself, or every folder in it, with img/ and groundtruth_rect.txt; boxes are 0-based."""
+    """`root` itself, or every folder in it, with img/ and groundtruth_rect.txt."""
     own = root / "img", root / "groundtruth_rect.txt"
     folders = [root.resolve()] if any(path.exists() for path in own) else _folders(root)
     return {
@@ -108,8 +123,7 @@ def _load_folder(folder: Path) -> Sequence:
 def find_otb(root: Path) -> dict[str, Loader]:
     """OTB-50/100: <name>/{img/, groundtruth_rect.txt}, or groundtruth_rect.<k>.txt for target <name>-<k>.
 
-    The files are 1-based (MATLAB): 1 is subtracted from x and y, so that the tracker starts on the pixels
-    that were annotated; pytracking and got10k leave the values as they are, which starts them 1 px off.
+    The files count from 1, and pytracking and got10k give a tracker what they hold, which starts it 1 px off.
     Frames are those of OTB_RANGES less OTB_SKIPPED, looked up by image number.
     """
     loaders = {}
@@ -127,8 +141,7 @@ def find_otb(root: Path) -> dict[str, Loader]:
 
 
 def _load_otb(folder: Path, name: str, truth: Path) -> Sequence:
-    boxes = _read_numbers(truth, (4,)) - np.array([1.0, 1.0, 0.0, 0.0])
-    frames = list_images(folder / "img")
+    frames, boxes = list_images(folder / "img"), _read_numbers(truth, (4,))
     if folder.name in OTB_RANGES:
         first, last = OTB_RANGES[folder.name]
         frames = _numbered(frames, first, last - first + 1, folder / "img")
@@ -141,7 +154,7 @@ def find_uav123(root: Path, part: str = "UAV123") -> dict[str, Loader]:
     """UAV123 or UAV20L: anno/<part>/<name>.txt, data_seq/UAV123/<folder>/%06d.jpg; nan rows: out of view.
 
     A sequence is (folder, start image, end image): its own folder from image 1, or a part in UAV_PARTS; its
-    end follows from the number of boxes. Values are kept as annotated.
+    end follows from the number of boxes.
     """
     videos = root / "data_seq" / "UAV123"
     return {path.stem: partial(_load_uav, path, videos) for path in sorted((root / "anno" / part).glob("*.txt"))}
@@ -166,7 +179,7 @@ def find_lasot(root: Path, part: str = "test") -> dict[str, Loader]:
 
     `testing_set.txt` in `root` (one name a line) chooses the sequences where it exists; part "train" is the
     names of `training_set.txt`, or without that file all that are not in `testing_set.txt`. Visible = neither
-    flag (paper protocol). Values are kept as annotated.
+    flag (paper protocol).
     """
     found = sorted(path.parent for pattern in ("*/img", "*/*/img") for path in root.glob(pattern))
     folders = {folder.name: folder for folder in found}
@@ -209,7 +222,7 @@ def find_vot(root: Path) -> dict[str, Loader]:
     """VOT 2013-2019: <name>/{%08d.jpg | color/%08d.jpg, groundtruth.txt}, order by list.txt.
 
     Ground truth is x,y,w,h or a polygon of 8 numbers, kept in `polygons`; `boxes` is the enclosing box of it
-    (`polygon_to_box`, "tight"). Values are kept as annotated. Mask ground truth (VOT 2020+) is not read.
+    (`polygon_to_box`, "tight"). Mask ground truth (VOT 2020+) is not read.
     """
     folders = {folder.name: folder for folder in _folders(root) if (folder / "groundtruth.txt").is_file()}
     return {name: partial(_load_vot, root / name) for name in _listed(root, "list.txt", folders)}
@@ -224,31 +237,50 @@ def _load_vot(folder: Path) -> Sequence:
     return _sequence(folder.name, frames, boxes, truth, polygons=polygons)
 
 
-def find_nfs(root: Path) -> dict[str, Loader]:
-    """NFS at 240 frames/s: <name>/240/{<name>/%05d.jpg, <name>.txt}.
+def find_nfs(root: Path, rate: int = 30) -> dict[str, Loader]:
+    """NFS at 30 or 240 frames/s: <name>/<rate>/{<name>/%05d.jpg, <name>.txt}; or at 30 as pytracking repackaged it.
 
-    A line is: track, left, top, right, bottom, frame, lost, occluded, generated, "label"; lost and occluded
-    frames are not visible. The counts may differ by one: the surplus is dropped, as the got10k toolkit does.
+    A line is: track, left, top, right, bottom, frame, lost, occluded, generated, "label"; lost and occluded frames are
+    not visible. Where a file at 30 frames/s has the lines of all frames, every 8th belongs to an image. Repackaged, the
+    images are in sequences/<name>/, and anno/nfs_<name>.txt holds x, y, w, h. The counts may differ by one: the surplus
+    is dropped, as the got10k toolkit does.
     """
-    return {path.parents[1].name: partial(_load_nfs, path) for path in sorted(root.glob("*/240/*.txt"))}
+    truths = sorted(root.glob(f"*/{rate}/*.txt"))
+    loaders = {path.parents[1].name: partial(_load_nfs, path, 240 // rate) for path in truths}
+    if not loaders and rate == 30:
+        packed = sorted((root / "anno").glob("nfs_*.txt"))
+        loaders = {path.stem.removeprefix("nfs_"): partial(_load_packed_nfs, path) for path in packed}
+    other, name = (240, "nfs240") if rate == 30 else (30, "nfs")
+    if not loaders and any(root.glob(f"*/{other}/*.txt")):
+        raise SequenceError(f"{root}: NFS at {other} frames/s, and none at {rate}; its layout is called {name}")
+    return loaders
 
 
-def _load_nfs(truth: Path) -> Sequence:
-    lines = [" ".join(line.split()[:9]) for line in _read_text(truth).rstrip().splitlines()]  # less the label
-    table = _parse_numbers(lines, (9,), truth)
+def _load_nfs(truth: Path, step: int) -> Sequence:
+    lines = [" ".join(line.split()[:9]) for line in read_text(truth).rstrip().splitlines()]  # less the label
+    table, frames = _parse_numbers(lines, (9,), truth), list_images(truth.with_suffix(""))
+    if abs(len(table) - len(frames)) > 1 and abs(len(table[::step]) - len(frames)) <= 1:
+        table = table[::step]
+    frames, table = _less_one(frames, table)
     boxes = np.concatenate([table[:, 1:3], table[:, 3:5] - table[:, 1:3]], 1)
-    frames = list_images(truth.with_suffix(""))
-    if abs(len(frames) - len(boxes)) == 1:
-        frames, boxes = frames[: len(boxes)], boxes[: len(frames)]
-    flagged = (table[: len(boxes), 6:8] != 0).any(1)
-    return _sequence(truth.parents[1].name, frames, boxes, truth, flagged=flagged)
+    return _sequence(truth.parents[1].name, frames, boxes, truth, flagged=(table[:, 6:8] != 0).any(1))
+
+
+def _load_packed_nfs(truth: Path) -> Sequence:
+    name = truth.stem.removeprefix("nfs_")
+    frames, boxes = _less_one(list_images(truth.parents[1] / "sequences" / name), _read_numbers(truth, (4,)))
+    return _sequence(name, frames, boxes, truth)
+
+
+def _less_one(frames: list[Path], table: np.ndarray) -> tuple[list[Path], np.ndarray]:
+    """Both without the last one that the other has not."""
+    if abs(len(frames) - len(table)) > 1:
+        return frames, table
+    return frames[: len(table)], table[: len(frames)]
 
 
 def find_tcolor128(root: Path) -> dict[str, Loader]:
-    """TColor-128: <name>/{img/%04d.jpg, <name>_gt.txt, <name>_frames.txt}, the last with the first and last image.
-
-    Values are kept as annotated (1-based), as pytracking and got10k do.
-    """
+    """TColor-128: <name>/{img/%04d.jpg, <name>_gt.txt, <name>_frames.txt}, the last with the first and last image."""
     return {path.parent.name: partial(_load_tcolor128, path) for path in sorted(root.glob("*/*_gt.txt"))}
 
 
@@ -280,7 +312,7 @@ def find_trackingnet(root: Path, part: str = "train") -> dict[str, Loader]:
     """TrackingNet: {TRAIN_<k> | TEST}/{anno/<name>.txt, frames/<name>/<number>.jpg}, or one such chunk itself.
 
     Frames are numbered from 0 without leading zeros. Of TRAIN_0 ... TRAIN_11 those that exist are read. The
-    test part has one box a sequence: its sequences are not `scored`. Values are kept as annotated.
+    test part has one box a sequence: its sequences are not `scored`.
     """
     pattern = "TEST*" if part == "test" else "TRAIN*"
     chunks = [root] if (root / "anno").is_dir() else sorted(root.glob(pattern), key=numeric_order)
@@ -303,7 +335,7 @@ def find_oxuva(root: Path) -> dict[str, Loader]:
     """
     truth = root / "annotations" / "dev.csv"
     lines: dict[tuple[str, ...], list[tuple[int, list[str]]]] = {}
-    for number, line in enumerate(_read_text(truth).splitlines() if truth.is_file() else (), 1):
+    for number, line in enumerate(read_text(truth).splitlines() if truth.is_file() else (), 1):
         fields = line.strip().split(",")
         lines.setdefault(tuple(fields[:2]), []).append((number, fields))
     return {"_".join(key): partial(_load_oxuva, truth, key[0], chosen) for key, chosen in lines.items()}
@@ -331,23 +363,98 @@ def _load_oxuva(truth: Path, video: str, lines: list[tuple[int, list[str]]]) -> 
     return replace(_sequence("_".join(lines[0][1][:2]), frames, boxes, truth), annotated=annotated)
 
 
-LAYOUTS: dict[str, tuple[Callable[[Path], dict[str, Loader]], str]] = {
-    "folder": (find_folder, "DIR[/<name>]/img/*.jpg and DIR[/<name>]/groundtruth_rect.txt"),
-    "otb": (find_otb, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
-    "uav123": (find_uav123, "DIR/anno/UAV123/<name>.txt and DIR/data_seq/UAV123/<folder>/*.jpg"),
-    "uav20l": (
+class Layout(NamedTuple):
+    """How a data set stores its sequences."""
+
+    find: Callable[..., dict[str, Loader]]  # its reader, whose boxes are as in the files
+    files: str  # where they lie
+    origin: int  # x and y of the upper left pixel in the files: subtracted where they are read
+    evidence: str  # how that is known; "not stated": the values are taken as they are
+
+
+LAYOUTS: dict[str, Layout] = {
+    "folder": Layout(
+        find_folder, "DIR[/<name>]/img/*.jpg and DIR[/<name>]/groundtruth_rect.txt", 0, "the layout is this project's"
+    ),
+    "otb": Layout(
+        find_otb,
+        "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt",
+        1,
+        "the benchmark is in MATLAB; boxes at the left and upper border have 1, not 0, in seven sequences",
+    ),
+    "uav123": Layout(
+        find_uav123,
+        "DIR/anno/UAV123/<name>.txt and DIR/data_seq/UAV123/<folder>/*.jpg",
+        0,
+        "not stated; pytracking, pysot and got10k take the values as they are",
+    ),
+    "uav20l": Layout(
         partial(find_uav123, part="UAV20L"),
         "DIR/anno/UAV20L/<name>.txt and DIR/data_seq/UAV123/<folder>/*.jpg",
+        0,
+        "not stated, as of UAV123",
     ),
-    "lasot": (find_lasot, "DIR/[<class>/]<name>/img/*.jpg and .../groundtruth.txt"),
-    "got10k": (find_got10k, "DIR/<name>/*.jpg and DIR/<name>/groundtruth.txt; give the split's folder"),
-    "vot": (find_vot, "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt"),
-    "nfs": (find_nfs, "DIR/<name>/240/<name>/*.jpg and DIR/<name>/240/<name>.txt"),
-    "tcolor128": (find_tcolor128, "DIR/<name>/img/*.jpg, DIR/<name>/<name>_gt.txt and DIR/<name>/<name>_frames.txt"),
-    "dtb70": (find_folder, "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt"),
-    "avist": (find_avist, "DIR/sequences/<name>/*.jpg, DIR/anno/<name>.txt, DIR/full_occlusion and DIR/out_of_view"),
-    "oxuva": (find_oxuva, "DIR/images/dev/<video>/*.jpeg and DIR/annotations/dev.csv"),
-    "trackingnet": (find_trackingnet, "DIR/TRAIN_<k>/frames/<name>/*.jpg and DIR/TRAIN_<k>/anno/<name>.txt"),
+    "lasot": Layout(
+        find_lasot,
+        "DIR/[<class>/]<name>/img/*.jpg and .../groundtruth.txt",
+        1,
+        "the toolkit is in MATLAB; of 3.42 million visible boxes in its annotations the smallest x is 1, none has 0",
+    ),
+    "got10k": Layout(
+        find_got10k,
+        "DIR/<name>/*.jpg and DIR/<name>/groundtruth.txt; give the split's folder",
+        0,
+        "not stated; the toolkit of its authors hands the values to trackers as they are",
+    ),
+    "vot": Layout(
+        find_vot,
+        "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt",
+        0,
+        "the toolkit hands the values to trackers as they are, by TraX, which counts from 0",
+    ),
+    "nfs": Layout(
+        find_nfs,
+        "DIR/<name>/30/<name>/*.jpg and DIR/<name>/30/<name>.txt, or DIR/sequences/<name>/*.jpg and "
+        "DIR/anno/nfs_<name>.txt",
+        0,
+        "the columns are those of VATIC, whose boxes start at 0",
+    ),
+    "nfs240": Layout(
+        partial(find_nfs, rate=240),
+        "DIR/<name>/240/<name>/*.jpg and DIR/<name>/240/<name>.txt",
+        0,
+        "the columns are those of VATIC, whose boxes start at 0",
+    ),
+    "tcolor128": Layout(
+        find_tcolor128,
+        "DIR/<name>/img/*.jpg, DIR/<name>/<name>_gt.txt and DIR/<name>/<name>_frames.txt",
+        1,
+        "it was scored by OTB's MATLAB code, and shares sequences with OTB (recalled)",
+    ),
+    "dtb70": Layout(
+        find_folder,
+        "DIR/<name>/img/*.jpg and DIR/<name>/groundtruth_rect.txt",
+        0,
+        "not stated; got10k takes the values as they are",
+    ),
+    "avist": Layout(
+        find_avist,
+        "DIR/sequences/<name>/*.jpg, DIR/anno/<name>.txt, DIR/full_occlusion and DIR/out_of_view",
+        0,
+        "not stated; pytracking takes the values as they are",
+    ),
+    "oxuva": Layout(
+        find_oxuva,
+        "DIR/images/dev/<video>/*.jpeg and DIR/annotations/dev.csv",
+        0,
+        "shares of the image's width and height, from its edge",
+    ),
+    "trackingnet": Layout(
+        find_trackingnet,
+        "DIR/TRAIN_<k>/frames/<name>/*.jpg and DIR/TRAIN_<k>/anno/<name>.txt",
+        0,
+        "made from the boxes of YouTube-BoundingBoxes, which are shares of the image, from its edge",
+    ),
 }
 
 
@@ -375,7 +482,7 @@ def _one_box_or_all(name: str, frames: list[Path], boxes: np.ndarray, truth: Pat
 
 def _read_numbers(path: Path, columns: tuple[int, ...]) -> np.ndarray:
     """`[T, one of columns]` float64 from fields separated by comma, tab or blank; nan: target absent."""
-    return _parse_numbers(_read_text(path).rstrip().splitlines(), columns, path)
+    return _parse_numbers(read_text(path).rstrip().splitlines(), columns, path)
 
 
 def _parse_numbers(lines: list[str], columns: tuple[int, ...], path: Path) -> np.ndarray:
@@ -398,7 +505,7 @@ def _parse_numbers(lines: list[str], columns: tuple[int, ...], path: Path) -> np
 
 def _read_labels(path: Path, count: int) -> np.ndarray:
     """`[count]` int from a file of whole numbers, one a line or all on one line."""
-    fields = [field for field in re.split(r"[,\s]+", _read_text(path)) if field]
+    fields = [field for field in re.split(r"[,\s]+", read_text(path)) if field]
     try:
         labels = np.array([int(field) for field in fields], np.int64)
     except ValueError as error:
@@ -408,7 +515,8 @@ def _read_labels(path: Path, count: int) -> np.ndarray:
     return labels
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file, without a byte order mark; SequenceError, one line, where it cannot be read."""
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
@@ -436,7 +544,7 @@ def _folders(root: Path) -> list[Path]:
 def _listed(root: Path, list_file: str, folders: dict[str, Path]) -> list[str]:
     """Names in `list_file` of `root` where it exists, else the names of `folders`."""
     path = root / list_file
-    return _read_text(path).split() if path.is_file() else list(folders)
+    return read_text(path).split() if path.is_file() else list(folders)
 
 
 def _shortened(names: list[str]) -> str:

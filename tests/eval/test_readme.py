@@ -25,6 +25,13 @@ def test_every_choice_is_named(names):
     assert [name for name in names if f"`{name}`" not in PAGE] == []
 
 
+def test_the_table_of_layouts_says_what_the_files_count_from():
+    rows = re.findall(r"^\| (`.*?) \| (\d\??) \|", PAGE, re.MULTILINE)
+    said = {name: origin for names, origin in rows for name in re.findall(r"`(\w+)`", names)}
+    doubtful = {name: layout.evidence.startswith("not stated") for name, layout in LAYOUTS.items()}
+    assert said == {name: f"{layout.origin}{'?' * doubtful[name]}" for name, layout in LAYOUTS.items()}
+
+
 def test_the_code_runs(monkeypatch):
     entry = trackers.Entry(trivial_tracker.Config(), trivial_tracker.make)
     monkeypatch.setattr(trackers, "get", lambda name: entry)

@@ -218,6 +218,24 @@ def test_results_of_another_toolkit(data, tmp_path):
     assert entry.scores["a"]["auc"] == pytest.approx((20 / 21 + with_jitter) / 2, abs=0.002)
 
 
+def test_results_of_another_toolkit_count_as_the_files_of_the_benchmark(no_figures, data, tmp_path, capsys):
+    """Boxes of OTB start at 1: those that another program wrote too, and those of eval.run at 0."""
+    write_tracker(tmp_path / "ours", "ours", 0)
+    settings = json.loads((tmp_path / "ours" / "run.json").read_text())
+    (tmp_path / "ours" / "run.json").write_text(json.dumps({**settings, "dataset": "otb"}))
+    boxes = (formats.ResultRun(list(TRUTH)),)
+    formats.write_results(tmp_path / "guest", {"a": boxes, "b": boxes}, "otb", origin=1)
+    for folder in data.iterdir():  # as OTB's own files
+        boxes = np.loadtxt(folder / "groundtruth_rect.txt", delimiter=",") + [1, 1, 0, 0]
+        np.savetxt(folder / "groundtruth_rect.txt", boxes, fmt="%.3f", delimiter=",")
+    arguments = (tmp_path / "ours", tmp_path / "guest", "--data_dir", data, "--dataset", "otb")
+    assert run(*arguments, "--out", tmp_path / "out") == 0
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"{tmp_path / 'guest'}: not of eval.run, so x and y are taken to count from 1")
+    assert [entry.mean("auc") for entry in build(*arguments).entries] == pytest.approx([20 / 21] * 2, abs=1e-9)
+    assert build(*arguments, "--origin", 0).entries[1].mean("auc") < 0.9
+
+
 def test_got10k_has_its_own_measures(data, tmp_path):
     folder = tmp_path / "got" / "GOT-10k_Val_000001"
     folder.parent.mkdir()

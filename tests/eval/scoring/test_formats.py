@@ -1,5 +1,6 @@
 """Result files of every toolkit: written, read back, read although they differ, and refused by name and line."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -162,6 +163,47 @@ def test_matlab_counts_from_one(tmp_path):
     assert (tmp_path / "Deer.txt").read_text().startswith("21.1235,31.5000,40.2500")
     again = read_results(tmp_path, origin=1)
     np.testing.assert_allclose(boxes_of(again["Deer"][0]), BOXES, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "dataset, to, added",
+    [
+        ("otb", "otb", 1),
+        ("otb", "pytracking", 1),
+        ("folder", "otb", 1),  # OTB's files are what its toolkit compares with, however they were read
+        ("lasot", "lasot", 1),
+        ("lasot", "got10k-ope", 1),
+        ("tcolor128", "pysot", 1),
+        ("uav123", "pytracking", 0),
+        ("folder", "pysot", 0),
+        ("got10k", "got10k", 0),
+        ("otb", "jaxtrack", 0),
+        (None, "otb", 0),  # not of eval.run: in whatever coordinates they are
+    ],
+)
+def test_the_command_counts_as_the_toolkits_true_boxes_do(tmp_path, capsys, dataset, to, added):
+    write_results(tmp_path / "ours", RESULTS, "jaxtrack")
+    if dataset:
+        (tmp_path / "ours" / "run.json").write_text(json.dumps({"dataset": dataset}))
+    assert formats.main([str(tmp_path / "ours"), "--to", to, "--out", str(tmp_path / "out")]) == 0
+    assert ("(1 added to x and y" in capsys.readouterr().out) == added
+    (run,) = read_results(tmp_path / "out")["Deer"]
+    expected = BOXES + [added, added, 0, 0]
+    np.testing.assert_allclose(boxes_of(run), expected, atol=1 if to == "pytracking" else 0.00051, rtol=0)
+    again = ["--to", "jaxtrack", "--from_origin", str(added), "--out", str(tmp_path / "again")]
+    assert formats.main([str(tmp_path / "out"), *again]) == 0
+    np.testing.assert_allclose(
+        boxes_of(read_results(tmp_path / "again")["Deer"][0]), expected - [added, added, 0, 0], atol=1
+    )
+
+
+def test_boxes_of_eval_track_count_from_zero(tmp_path):
+    rows = ["frame,target,x,y,w,h,score,confidence,verdict", "0,1,5,6,7,8,1,1,found", "1,1,6,6,7,8,1,1,found"]
+    (tmp_path / "clip_boxes.csv").write_text("\n".join(rows) + "\n")
+    track = tmp_path / "clip_boxes.csv"
+    assert formats.main([str(track), "--to", "otb", "--out", str(tmp_path / "otb")]) == 0
+    assert (tmp_path / "otb" / "clip.txt").read_text().startswith("6.0000,7.0000,7.0000")
+    np.testing.assert_array_equal(boxes_of(read_results(track, origin=1)["clip"][0])[0], [5, 6, 7, 8])
 
 
 def test_repetitions_with_a_column_of_times_each(tmp_path):

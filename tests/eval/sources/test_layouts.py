@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from eval.sources.layouts import read_dataset
+from eval.scoring import ope
+from eval.sources.layouts import LAYOUTS, read_dataset
 from eval.sources.sequences import SequenceError, read_image
 from tests.helpers import places
 
@@ -75,13 +76,6 @@ def test_chosen_names_keep_their_order(tmp_path):
     assert [item.name for item in read_dataset("folder", tmp_path, ["c", "a", "c"])] == ["c", "a"]
     with pytest.raises(SequenceError, match=r"no sequence d; there are a, b, c"):
         read_dataset("folder", tmp_path, ["d"])
-
-
-def test_otb_is_converted_to_zero_based_boxes(tmp_path):
-    images(tmp_path / "Coke" / "img", range(1, 3))
-    boxes(tmp_path / "Coke" / "groundtruth_rect.txt", 2, "\t")
-    (sequence,) = read_dataset("otb", tmp_path)
-    np.testing.assert_array_equal(sequence.boxes, [[0, 1, 10, 20], [1, 3, 10, 20]])
 
 
 @pytest.mark.parametrize(
@@ -272,7 +266,7 @@ def test_missing_parts_are_named(tmp_path):
     assert "no_truth/groundtruth_rect.txt: missing" in no_truth
 
 
-@pytest.mark.parametrize("dataset", ["folder", "otb", "uav123", "uav20l", "lasot", "got10k", "vot"])
+@pytest.mark.parametrize("dataset", LAYOUTS)
 def test_an_empty_folder_names_the_layout(tmp_path, dataset):
     with pytest.raises(SequenceError, match=rf"no sequence found; the {dataset} layout is DIR"):
         read_dataset(dataset, tmp_path)
@@ -299,6 +293,48 @@ def test_otb_range_that_is_not_on_disk_is_an_error(tmp_path):
     boxes(tmp_path / "David" / "groundtruth_rect.txt", 471)
     with pytest.raises(SequenceError, match=r"image 472 is missing \(299 of 300\.\.770\)"):
         read_dataset("otb", tmp_path)
+
+
+def nfs(truth: Path, count: int) -> None:
+    """Line k (from 0 on) is a box at k, 2k of 10 x 20 pixels; 8 and 24 are lost, 9 is occluded."""
+    truth.parent.mkdir(parents=True, exist_ok=True)
+    rows = (f"0 {k} {2 * k} {k + 10} {2 * k + 20} {k} {k in (8, 24):d} {k == 9:d} 1" for k in range(count))
+    truth.write_text("".join(f'{row} "a ball"\n' for row in rows))
+
+
+@pytest.mark.parametrize("lines", [32, 33, 25, 4, 5])
+def test_nfs_at_30_frames_takes_every_eighth_line_of_a_file_of_all(tmp_path, lines):
+    images(tmp_path / "ball" / "30" / "ball", range(1, 5), digits=5)
+    nfs(tmp_path / "ball" / "30" / "ball.txt", lines)
+    images(tmp_path / "ball" / "240" / "ball", range(1, 33), digits=5)
+    nfs(tmp_path / "ball" / "240" / "ball.txt", 32)
+    (slow,), (fast,) = read_dataset("nfs", tmp_path), read_dataset("nfs240", tmp_path)
+    step = 8 if lines > 5 else 1
+    assert (slow.name, fast.name) == ("ball", "ball") and len(slow.frames) == 4 and len(fast.frames) == 32
+    np.testing.assert_array_equal(slow.boxes, [[step * k, 2 * step * k, 10, 20] for k in range(4)])
+    assert slow.visible.tolist() == ([True, False, True, False] if step == 8 else [True] * 4)
+    assert np.flatnonzero(~fast.visible).tolist() == [8, 9, 24]
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_nfs_as_pytracking_repackaged_it(tmp_path, separator):
+    images(tmp_path / "sequences" / "Gymnastics", range(1, 4), digits=5)
+    boxes(tmp_path / "anno" / "nfs_Gymnastics.txt", 4, separator)
+    (sequence,) = read_dataset("nfs", tmp_path)
+    assert sequence.name == "Gymnastics" and len(sequence.frames) == 3
+    np.testing.assert_array_equal(sequence.boxes[2], [3, 6, 10, 20])
+
+
+def test_the_two_rates_of_nfs_are_told_apart(tmp_path):
+    for rate, other, name in ((240, "nfs", "nfs240"), (30, "nfs240", "nfs")):
+        images(tmp_path / str(rate) / "ball" / str(rate) / "ball", range(1, 3), digits=5)
+        nfs(tmp_path / str(rate) / "ball" / str(rate) / "ball.txt", 2)
+        with pytest.raises(SequenceError, match=rf"NFS at {rate} .*, and none at \d+; its layout is called {name}$"):
+            read_dataset(other, tmp_path / str(rate))
+    assert "pytracking/nfs" in ope.RULES and "pytracking/nfs240" not in ope.RULES  # what was published is at 30
+    boxes(tmp_path / "240" / "ball" / "240" / "ball.txt", 2)
+    with pytest.raises(SequenceError, match=r"ball\.txt:1: expected 9 numbers"):
+        read_dataset("nfs240", tmp_path / "240")
 
 
 def test_tcolor128_takes_the_frames_its_file_names(tmp_path):
@@ -366,6 +402,94 @@ def test_oxuva_names_a_line_it_cannot_read(tmp_path, line):
     problems = []
     assert read_dataset("oxuva", tmp_path, problems=problems)
     assert len(problems) == 1 and str(problems[0]).startswith(f"{truth}:8: expected video,object,class")
+
+
+def drawn(dataset: str, root: Path, x: int, y: int) -> None:
+    """A sequence `a` of two frames in the layout, whose files give x, y and 10 x 20 pixels."""
+    line = f"{x},{y},10,20\n" * 2
+    vatic = f'0 {x} {y} {x + 10} {y + 20} 0 0 0 1 "a ball"\n' * 2
+    zeros = "0\n0\n"
+    shares = f"{x / 80},{(x + 10) / 80},{y / 60},{(y + 20) / 60}"
+    files, numbers, digits = {
+        "folder": ({"a/groundtruth_rect.txt": line}, "a/img", 4),
+        "otb": ({"a/groundtruth_rect.txt": line}, "a/img", 4),
+        "dtb70": ({"a/groundtruth_rect.txt": line}, "a/img", 5),
+        "uav123": ({"anno/UAV123/a.txt": line}, "data_seq/UAV123/a", 6),
+        "uav20l": ({"anno/UAV20L/a.txt": line}, "data_seq/UAV123/a", 6),
+        "lasot": ({"a/groundtruth.txt": line, "a/full_occlusion.txt": "0,0", "a/out_of_view.txt": "0,0"}, "a/img", 8),
+        "got10k": ({"a/groundtruth.txt": line, "a/absence.label": zeros, "a/cover.label": "8\n8\n"}, "a", 8),
+        "vot": ({"a/groundtruth.txt": f"{x},{y},{x + 10},{y},{x + 10},{y + 20},{x},{y + 20}\n" * 2}, "a", 8),
+        "nfs": ({"a/30/a.txt": vatic}, "a/30/a", 5),
+        "nfs240": ({"a/240/a.txt": vatic}, "a/240/a", 5),
+        "tcolor128": ({"a/a_gt.txt": line, "a/a_frames.txt": "1,2"}, "a/img", 4),
+        "avist": (
+            {
+                "anno/a.txt": line,
+                "full_occlusion/a_full_occlusion.txt": zeros,
+                "out_of_view/a_out_of_view.txt": zeros,
+            },
+            "sequences/a",
+            5,
+        ),
+        "trackingnet": ({"TRAIN_0/anno/a.txt": line}, "TRAIN_0/frames/a", 1),
+        "oxuva": (
+            {"annotations/dev.csv": "".join(f"a,o,1,c,false,true,{k},present,{shares}\n" for k in (1, 2))},
+            "images/dev/a",
+            6,
+        ),
+    }[dataset]
+    images(root / numbers, (1, 2), digits)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    if dataset == "oxuva":
+        for path in (root / numbers).iterdir():
+            assert cv2.imwrite(str(path), np.zeros((60, 80, 3), np.uint8))
+
+
+# What the upper left pixel has in each benchmark's files.
+FROM_ONE = {"otb", "lasot", "tcolor128"}
+
+
+@pytest.mark.parametrize("dataset", LAYOUTS)
+def test_boxes_are_zero_based_whatever_the_files_count_from(tmp_path, dataset):
+    origin = LAYOUTS[dataset].origin
+    assert origin == (dataset in FROM_ONE) and LAYOUTS[dataset].evidence
+    drawn(dataset, tmp_path / "border", origin, origin)
+    drawn(dataset, tmp_path / "inside", 8, 6)
+    (border,), (inside,) = read_dataset(dataset, tmp_path / "border"), read_dataset(dataset, tmp_path / "inside")
+    np.testing.assert_allclose(border.boxes, [[0, 0, 10, 20]] * 2, atol=1e-12)
+    np.testing.assert_allclose(inside.boxes, [[8 - origin, 6 - origin, 10, 20]] * 2, atol=1e-12)
+    assert border.visible.all()
+    if dataset == "vot":
+        np.testing.assert_allclose(border.polygons[0], [0, 0, 10, 0, 10, 20, 0, 20])
+
+
+@pytest.mark.parametrize("rule", [rule for rule in ope.RULES if rule.partition("/")[2] in LAYOUTS])
+def test_at_the_border_a_perfect_result_is_judged_in_the_coordinates_of_the_files(tmp_path, rule):
+    """pytracking and MATLAB count a box whose numbers are all positive, in the files; 1-based ones always are."""
+    dataset = rule.partition("/")[2]
+    origin = LAYOUTS[dataset].origin
+    drawn(dataset, tmp_path, origin, origin)
+    (sequence,) = read_dataset(dataset, tmp_path)
+    scores = ope.score(ope.RULES[rule], sequence.boxes, sequence.boxes, sequence.visible)
+    missed = not origin and ope.RULES[rule].usable_overlap == "positive"
+    assert scores["auc"] == pytest.approx(0 if missed else 20 / 21)
+
+
+def test_otb_at_the_border_as_pytracking_scores_it(tmp_path):
+    """By its own code, on the numbers of the files as they are: x or y of 1 is a box, 0 is none."""
+    annotated = np.array([[1, 5, 10, 20], [1, 1, 10, 20], [4, 1, 10, 20], [0, 4, 10, 20], [3, 3, 10, 20], [0, 0, 0, 0]])
+    images(tmp_path / "Biker" / "img", range(1, 7))
+    np.savetxt(tmp_path / "Biker" / "groundtruth_rect.txt", annotated, "%d", delimiter=",")
+    (sequence,) = read_dataset("otb", tmp_path)
+    valid = ((annotated > 0).sum(1) == 4).mean()  # extract_results.py: calc_seq_err_robust
+    assert valid == 4 / 6
+    for toolkit in ("pytracking", "paper"):
+        scores = ope.score(ope.rule(toolkit, "otb"), sequence.boxes, sequence.boxes)
+        assert scores["auc"] == pytest.approx(valid * 20 / 21)
+        # MATLAB's error of a box that is none is -1, which every threshold exceeds
+        assert scores["precision20"] == pytest.approx(valid if toolkit == "pytracking" else 1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real sequences of ../shared/data")
