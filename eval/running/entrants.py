@@ -14,7 +14,7 @@ from eval.running.guest import Guest, GuestError, GuestProcess
 from eval.running.lanes import Lanes, Progress, Start, track_in_lanes
 from eval.running.passes import Compiled, sequence_key, sequence_seed, track_sequence, track_with_guest
 from eval.scoring.results import TrackResult
-from eval.sources.sequences import Sequence, SequenceError
+from eval.sources.sequences import Sequence
 from trackers.base import Params, Tracker
 from trackers.rules import SettingError
 
@@ -69,20 +69,21 @@ def guest_entrant(guest: Guest, stack: ExitStack, *, seed: int = 0) -> Entrant:
             environment = process.environment
     except GuestError as error:
         raise SettingError(str(error)) from error
-    mine = threading.local()  # the process of each thread's session
+    running: dict[int, GuestProcess] = {}  # of each thread's session
+    stack.callback(lambda: [process.close() for process in running.values()])
 
     def track(sequence: Sequence, **options) -> TrackResult:
         return track_with_guest(guest, sequence, seed=sequence_seed(seed, sequence), **options)
 
     def session(sequence: Sequence, stop: threading.Event) -> restarts.Session:
-        if hasattr(mine, "process"):
-            mine.process.close()
-        try:
-            process = GuestProcess(guest, seed=sequence_seed(seed, sequence), stop=stop)
-        except GuestError as error:
-            raise SequenceError(f"{sequence.name}: {error}") from error
-        mine.process = stack.enter_context(process)
-        return restarts.session_of_guest(process, sequence)
+        def begin() -> GuestProcess:
+            mine = threading.get_ident()
+            if mine in running:
+                running.pop(mine).close()
+            running[mine] = GuestProcess(guest, seed=sequence_seed(seed, sequence), stop=stop)
+            return running[mine]
+
+        return restarts.session_of_guest(begin, sequence)
 
     made_from = {"config": {"guest": guest.name, "color": guest.color, "environment": environment}}
     ours = {name: value for name, value in settings.versions().items() if name in ("jaxtrack", "revision")}

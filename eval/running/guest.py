@@ -6,7 +6,9 @@
 A guest is `csrt`, `kcf` or `mil` of OpenCV, or MODULE:CALLABLE. The callable makes an object with `init(image, box)`
 and `update(image) -> (ok, box)`: images `[H, W, 3]` uint8, BGR unless --guest-color says rgb, boxes x, y, w, h in
 pixels, 0-based. Where `ok` is false the box of the frame before is kept, with confidence 0, as is common with OpenCV;
-else the confidence is 1. The guest's interpreter needs numpy and the guest, nothing of this project.
+else the confidence is 1. The guest's interpreter needs numpy and the guest, nothing of this project. Each sequence, and
+each start of a protocol with restarts, has a process of its own: OpenCV's MIL, for one, draws from a generator that
+`setRNGSeed` does not reset.
 """
 
 import collections
@@ -105,6 +107,8 @@ class GuestProcess:
 
     def close(self) -> None:
         """Ends the guest: kindly, by closing the pipe, then by force, with all that it has started."""
+        if self._ended.is_set():
+            return  # its number may be another process's by now
         self._ended.set()
         self._pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

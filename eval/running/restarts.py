@@ -1,7 +1,8 @@
 """Runs that start a tracker several times a sequence: OTB's TRE and SRE, VOT with resets and VOT from anchors.
 
-The tracker is a `Session`: any two callables on frame numbers will do. A run's files are <name>/<name>_<label>.txt,
-which `eval.formats` reads; a sequence is finished when all of them are there.
+The tracker is a `Session`: any two callables on frame numbers will do. A guest gets a fresh process for each start, so
+that no run depends on those before it, whatever the guest keeps beside its tracker. A run's files are
+<name>/<name>_<label>.txt, which `eval.formats` reads; a sequence is finished when all of them are there.
 """
 
 import threading
@@ -59,8 +60,9 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: th
     return Session(start, update)
 
 
-def session_of_guest(process: GuestProcess, sequence: Sequence) -> Session:
-    """A guest that is running; SequenceError for an image that cannot be read, and where the guest fails."""
+def session_of_guest(begin: Callable[[], GuestProcess], sequence: Sequence) -> Session:
+    """A guest, of which `begin` gives a fresh process; SequenceError for an unreadable image and where it fails."""
+    process = None
 
     def ask(index: int, act: Callable[[np.ndarray], Any]) -> Any:
         try:
@@ -68,10 +70,18 @@ def session_of_guest(process: GuestProcess, sequence: Sequence) -> Session:
         except GuestError as error:
             raise SequenceError(f"{sequence.name}: {error}") from error
 
+    def start(index: int, box: np.ndarray) -> None:
+        def begin_on(image: np.ndarray) -> None:
+            nonlocal process
+            process = begin()
+            process.init(image, box)
+
+        ask(index, begin_on)
+
     def update(index: int) -> np.ndarray:
         return _finite(ask(index, process.update)[0], sequence, index)
 
-    return Session(lambda index, box: ask(index, lambda image: process.init(image, box)), update)
+    return Session(start, update)
 
 
 def _finite(box: np.ndarray, sequence: Sequence, index: int) -> np.ndarray:

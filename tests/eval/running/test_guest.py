@@ -61,6 +61,14 @@ class Noisy(Dot):
         super().init(image, box)
         self.offset = self.offset + np.random.normal(0, 1, 2)
 
+class Aging(Dot):
+    starts = 0  # of this process
+
+    def init(self, image, box):
+        super().init(image, box)
+        self.offset = self.offset + Aging.starts
+        Aging.starts += 1
+
 class Colors(Dot):
     def update(self, image):
         return True, (*image[1, 2], self.frames + 1)
@@ -139,6 +147,20 @@ def test_the_order_of_colors_is_the_one_asked_for(here):
     assert rows(here / "out" / "mine.Colors" / "a.txt")[1].tolist() == [10, 20, 30, 1]
     assert command("mine:Colors", "--guest-color", "rgb", "--overwrite") == 0
     assert rows(here / "out" / "mine.Colors" / "a.txt")[1].tolist() == [30, 20, 10, 1]
+
+
+def test_what_a_guest_keeps_in_its_process_reaches_no_other_run(here):
+    for name in "ab":
+        make_video(here / "data" / name, 6)
+    truth = rows(here / "data" / "a" / "groundtruth_rect.txt")
+    assert command("mine:Aging") == 0
+    for name in "ab":
+        np.testing.assert_allclose(rows(here / "out" / "mine.Aging" / f"{name}.txt"), truth, atol=1e-6)
+    assert command("mine:Aging", "--protocol", "tre", "--sequences", "a") == 0
+    files = sorted((here / "out" / "tre" / "mine.Aging" / "a").glob("*.txt"))
+    assert [len(rows(file)) for file in files] == [6, 5, 4, 3, 2, 1]
+    for file in files:
+        np.testing.assert_allclose(rows(file), truth[-len(rows(file)) :], atol=1e-6)
 
 
 def test_chance_depends_on_the_seed_and_the_sequence_alone(here):
