@@ -7,8 +7,9 @@
 Rectangles, one object, one color image a frame, as files. Without --ini it waits for the toolkit. Every initialization
 starts from the same seed, and compiles all it will need, so that the times of frames hold no compilation. The toolkit
 may live in an environment of its own (0.7.4 and 0.9.0 are tried, with attributee 0.1.8, whose 0.1.10 they cannot import
-under Python 3.11; multi-start experiments fail inside 0.8.1 and 0.9.0, whatever the tracker). Exit status 0 when the
-toolkit is done, 1 after an error, which one line names.
+under Python 3.11; whatever the tracker, multi-start experiments fail inside 0.8.1 and 0.9.0, and the stack `supervised`
+of 0.9.0 ends in a TrackerException, with exit status 0). Exit status 0 when the toolkit is done, 1 after an error,
+which one line names.
 """
 
 import argparse
