@@ -24,6 +24,7 @@ def got10k_tracker(name: str, weights: Path | str | None = None, assignments: Se
 
     `weights` and `assignments` (`field=value`) as in eval.run. Deterministic: every sequence starts from the key
     eval.run gives to a sequence with the name of the images' folder, so that both yield the same boxes on GOT-10k.
+    On OTB, LaSOT and TColor-128, whose files count from 1, the toolkit starts every tracker one pixel off, and so this.
     The toolkit's times hold the compilation. ImportError without the toolkit; ValueError as eval.run.
     """
     from got10k.trackers import Tracker

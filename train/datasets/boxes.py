@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 
 def fault_of(box: Sequence[float] | np.ndarray, size: tuple[int, int] | None) -> str:
@@ -25,9 +25,14 @@ def fault_of(box: Sequence[float] | np.ndarray, size: tuple[int, int] | None) ->
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """(width, height) as the head of an image file states them; None where there is no such file, or no such head."""
+    """(width, height) as the head of an image file states them; None where there is no such file, or no such head.
+
+    Twice the longer side where EXIF lays the image on its side: its boxes may be of the stored image or of the upright.
+    """
     try:
         with Image.open(path) as image:
-            return image.size
+            has_exif = "exif" in image.info or image.format == "TIFF"  # others would be decoded to find out
+            on_its_side = has_exif and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (max(image.size),) * 2 if on_its_side else image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from eval.sources.sequences import SequenceError
 from eval.sources.synthetic import ClipConfig, clip
@@ -20,7 +21,7 @@ from tests.helpers import places
 from tests.helpers.disk import small_disk
 from train.datasets import LAYOUTS, DatasetError, SyntheticConfig, load, prepare, records
 from train.datasets.__main__ import main
-from train.datasets.boxes import fault_of
+from train.datasets.boxes import fault_of, size_of
 
 JPEG = [".jpg", [cv2.IMWRITE_JPEG_QUALITY, 80]]
 
@@ -345,6 +346,20 @@ def test_an_object_that_cannot_be_used_is_not_visible_and_the_rest_stays(tmp_pat
 def test_the_fault_of_a_box(box, fault):
     assert fault_of(box, (32, 24)).endswith(fault) and not fault_of((31, 23, 5, 5), (32, 24))
     assert bool(fault_of(box, None)) != ("outside" in fault)
+
+
+def test_a_photograph_on_its_side_may_have_its_boxes_either_way(tmp_path):
+    (plain,) = images(tmp_path, [1])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for suffix, size in ((".jpg", (32, 32)), (".tif", (32, 32)), (".png", (32, 32)), (".txt", None)):
+        path = tmp_path / f"turned{suffix}"
+        if size:
+            Image.fromarray(picture(2)).save(path, exif=exif)
+        assert size_of(path) == size
+    assert size_of(plain) == (32, 24)
+    plain.write_bytes(plain.read_bytes()[:200])
+    assert size_of(plain) in (None, (32, 24))  # its head may be whole
 
 
 def test_coco_box_that_is_no_box(tmp_path):
