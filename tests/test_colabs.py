@@ -125,11 +125,8 @@ def test_readers_find_the_next_notebook():
         assert set(linked) <= names, path
 
 
-QUICK = ("track_your_video",)
-RUN = [pytest.param(path, marks=[pytest.mark.full] * (path.stem not in QUICK)) for path in NOTEBOOKS]
-
-
-@pytest.mark.parametrize("path", RUN, ids=[path.stem for path in NOTEBOOKS])
+@pytest.mark.full
+@each
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """In the short form, in an empty folder; the figures are there in the end."""
     monkeypatch.setenv(SHORT, "1")

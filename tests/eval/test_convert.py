@@ -46,7 +46,9 @@ def test_a_backbone_alone_is_joined_with_the_released_heads_and_no_other_fits(tm
         ("dimp18_heads", RESNET18, "dimp18_heads.safetensors"),
         pytest.param("atom_vot", RESNET18, "dimp18_heads.safetensors", marks=pytest.mark.full),
         ("atom_multiscale", RESNET18, None),
-        ("siamrpnpp_mobilenetv2_1.0", MOBILENET, "siamrpnpp_mobilenetv2_heads.safetensors"),
+        pytest.param(
+            "siamrpnpp_mobilenetv2_1.0", MOBILENET, "siamrpnpp_mobilenetv2_heads.safetensors", marks=pytest.mark.full
+        ),
     ],
 )
 def test_a_public_backbone_becomes_the_tracker(tracker, source, heads, tmp_path, capsys):

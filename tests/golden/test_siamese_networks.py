@@ -46,6 +46,7 @@ PARAMETERS = {
     "siamrpnpp_resnet50_otb": 53_950_618,
     "siamrpnpp_resnet50_lt": 60_018_336,
 }
+ALIKE = ("siamrpnpp_resnet50_otb", "siamrpnpp_resnet50_lt")  # networks of siamrpnpp_resnet50, but for the heads' ends
 BGR = [model for model in GOLDEN if model != "siamfc"]
 
 
@@ -61,15 +62,27 @@ def test_golden_siamese_networks(model):
         oracle.assert_golden(found[key], GOLDEN[model], key, relative=1e-4)
 
 
-@pytest.mark.parametrize("model", PARAMETERS)
+@pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.full] * (m in ALIKE)) for m in PARAMETERS])
 def test_parameter_counts(model):
     leaves = [leaf for path, leaf in flatten_dict(expected(model)).items() if path[1] == "params"]
     assert sum(math.prod(leaf.shape) for leaf in leaves) == PARAMETERS[model]
 
 
-@pytest.mark.parametrize("schema, model", [(schema, model) for model, schema in GOLDEN.items()] + [*OTHERS.items()])
+def numbered(schema):
+    """A state dict of the right shapes whose values differ, made in no time; the formula's take seconds."""
+    return {
+        name: np.resize(np.arange(position + 1, position + 252, dtype=np.float32), shape)
+        for position, (name, shape) in enumerate(oracle.schema(schema).items())
+    }
+
+
+SCHEMAS = [(schema, model) for model, schema in GOLDEN.items()] + [*OTHERS.items()]
+SCHEMAS = [pytest.param(*pair, marks=[pytest.mark.full] * (pair[1] in ALIKE)) for pair in SCHEMAS]
+
+
+@pytest.mark.parametrize("schema, model", SCHEMAS)
 def test_conversion_uses_every_tensor(schema, model):
-    state = oracle.weights(schema)
+    state = numbered(schema)
     params, dropped = from_peer(state, model, schema)
     assert all(name.endswith("num_batches_tracked") for name in dropped)
     leaves = flatten_dict(params)
@@ -85,7 +98,7 @@ def test_conversion_uses_every_tensor(schema, model):
 
 def test_both_names_of_the_alexnet_give_the_same_parameters():
     """The state of the newer names, with the values of the older ones."""
-    old, new = oracle.weights("siamrpn_alex_dwxcorr"), oracle.schema("siamrpn_alex_dwxcorr_16gpu")
+    old, new = numbered("siamrpn_alex_dwxcorr"), oracle.schema("siamrpn_alex_dwxcorr_16gpu")
     renamed = dict(zip(new, old.values()))  # both lists are in the order of the network
     first, _ = from_peer(old, "siamrpnpp_alexnet", "old")
     second, _ = from_peer(renamed, "siamrpnpp_alexnet", "new")
@@ -93,7 +106,7 @@ def test_both_names_of_the_alexnet_give_the_same_parameters():
 
 
 def test_conversion_lists_every_problem_at_once():
-    state = dict(oracle.weights("siamrpn_alex_dwxcorr"))
+    state = numbered("siamrpn_alex_dwxcorr")
     del state["backbone.features.8.bias"], state["rpn_head.cls.head.3.weight"]
     state["rpn_head.loc.conv_kernel.0.weight"] = np.zeros((256, 256, 1, 1), np.float32)
     state["rpn_head.loc.conv_kernel.7.weight"] = np.zeros(3, np.float32)
@@ -103,8 +116,12 @@ def test_conversion_lists_every_problem_at_once():
     assert "missing: backbone.features.8.bias, rpn_head.cls.head.3.weight;" in message
     assert "unexpected: rpn_head.loc.conv_kernel.7.weight;" in message
     assert "rpn_head.loc.conv_kernel.0.weight is [256, 256, 1, 1] instead of [256, 256, 3, 3]" in message
+
+
+@pytest.mark.full
+def test_weights_of_levels_fit_no_model_without_them():
     with pytest.raises(WeightsError, match=r"unexpected: rpn_head\.cls_weight, rpn_head\.loc_weight$"):
-        from_peer(oracle.weights("siamrpn_r50_l234_dwxcorr"), "siamrpnpp_resnet50_otb", "source.pth")
+        from_peer(numbered("siamrpn_r50_l234_dwxcorr"), "siamrpnpp_resnet50_otb", "source.pth")
 
 
 @pytest.mark.parametrize("model", ["siamfc", "siamrpnpp_alexnet"])
@@ -145,7 +162,7 @@ def test_golden_taps_are_off_with_another_dilation(monkeypatch):
 
 
 def test_golden_necks_are_off_with_another_crop():
-    model = "siamrpnpp_resnet50"
+    model = "siamrpnpp_mobilenetv2"
     whole = models.networks(model)["neck"].apply(parameters(model)["neck"], taps(model, "z"))[0]
     middle = (whole.shape[1] - 7) // 2
     assert middle > 0

@@ -45,7 +45,7 @@ REAL_ROWS += ["siamrpnpp_alexnet", "siamrpnpp_mobilenetv2", "siamrpnpp_resnet50"
 REAL_ROWS += ["thor_siamfc", "thor_siamrpn", "memtrack"]
 OWN = os.environ.get("TRACKER")
 # What is particular to these, others run as well.
-COVERED = ["atom_multiscale", "atom", "dimp18", "siamfc", "siamrpnpp_mobilenetv2", "thor_siamfc"]
+COVERED = ["atom_multiscale", "atom", "dimp18", "dimp_tiny", "siamfc", "siamrpnpp_mobilenetv2", "thor_siamfc"]
 ROWS = ["atom_filterbank", *(name + NARROW for name in NARROW_ROWS if name not in COVERED)]
 ROWS += [pytest.param(name, marks=pytest.mark.full) for name in (*(name + NARROW for name in COVERED), *REAL_ROWS)]
 if OWN:

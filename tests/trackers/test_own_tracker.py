@@ -61,6 +61,7 @@ def test_eval_run_measures_it_by_its_module_and_by_a_registered_name(own, monkey
     assert boxes[0] == boxes[1]
 
 
+@pytest.mark.full
 def test_it_keeps_the_properties_of_the_table(own):
     """In a process of its own: nothing but its name is told."""
     paths = os.pathsep.join([str(places.REPOSITORY), str(own)])

@@ -107,6 +107,7 @@ def test_a_training_step(config, tmp_path, monkeypatch, capsys):
     assert "| scan, 20 steps |" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_training_step_of_a_siamese_tracker(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(step.roofline, "MATRIX_SIDE", 64)
     config, path = tmp_path / "pairs.py", tmp_path / "step.json"

@@ -281,6 +281,7 @@ def mini(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_a_run_is_validated_goes_on_and_is_released(narrow, tmp_path, capsys):  # noqa: F811
     run = tmp_path / "run"
 

@@ -364,10 +364,8 @@ def test_released_files_are_whole_small_and_described(name):
     assert "/" not in metadata["info"]["config"]["validation"]["data_dir"]  # no path of somebody's machine
 
 
-@pytest.mark.parametrize(
-    ("name", "frames"),
-    [("dimp_tiny", 40), *(pytest.param(name, 20, marks=pytest.mark.full) for name in ("siamfc", "memtrack"))],
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "frames"), [("dimp_tiny", 40), ("siamfc", 20), ("memtrack", 20)])
 def test_the_released_weights_track(name, frames):
     """A clip that they were not trained on, the one that the demo shows."""
     images, boxes, _ = zip(*synthetic.clip(synthetic.ClipConfig(num_frames=frames), seed=0))
