@@ -33,7 +33,8 @@ def keep_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | str | Non
             continue
         identity = _identity(output)
         if identity in read:
-            raise ResultError(f"{output}: is what is read from {read[identity]}; choose another name for the output")
+            fix = "choose another name for the output"
+            raise ResultError(f"{output}: would replace {read[identity]}, which is read; {fix}")
         if identity in written:
             raise ResultError(f"{output}: two outputs have this name; give each its own")
         written.add(identity)

@@ -24,7 +24,7 @@ def plot_track(
     axes.fill_between(frames, 1, visibility, color="0.85", label="hidden share of the target", linewidth=0)
     axes.plot(frames, overlap, color="tab:blue", label="IoU with the true box")
     axes.plot(frames, confidence, color="tab:orange", linewidth=1, label="confidence of the tracker")
-    axes.set(xlabel="frame", ylim=(-0.02, 1.02), xlim=(0, max(len(frames) - 1, 1)), title=title)
+    axes.set(xlabel="frame", ylim=(-0.02, 1.02), xlim=(0, max(len(frames) - 1, 1)), title=literal(title))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     save(figure, Path(path))
@@ -50,11 +50,16 @@ def plot_roofline(path: Path | str, rows: dict[str, dict[str, Any]], peaks: dict
     axes.loglog(intensities, roof, color="0.4", label="measured copy and matrix product")
     for number, (name, (intensity, rate)) in enumerate(points.items()):
         marker = "osD^vP"[number // 10 % 6]
-        axes.loglog(intensity, rate, marker, color=f"C{number % 10}", label=name)
-    axes.set(xlabel="FLOPs per byte", ylabel="GFLOP/s", title=title)
+        axes.loglog(intensity, rate, marker, color=f"C{number % 10}", label=literal(name))
+    axes.set(xlabel="FLOPs per byte", ylabel="GFLOP/s", title=literal(title))
     axes.grid(alpha=0.3, which="both")
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     save(figure, Path(path))
+
+
+def literal(text: str) -> str:
+    """`text` as a title or label that shows it: to matplotlib `$` begins a formula, and a first `_` hides a label."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

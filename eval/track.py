@@ -313,7 +313,7 @@ def _written_before(path: Path, name: str) -> list[str]:
         stored = json.loads(path.read_text())
         same = stored["video"] == name or (name.startswith(DEMO) and stored["video"].startswith(DEMO))
         return list(stored["files"]) if same else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
 
 

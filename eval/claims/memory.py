@@ -22,7 +22,7 @@ import trackers
 from eval import command
 from eval.command import prepare_process
 from eval.files import ResultError
-from eval.plots import new_figure, save
+from eval.plots import literal, new_figure, save
 from eval.running.passes import Compiled
 from eval.scoring import metrics
 from eval.sources.clips import Clip, drawn_clip, read_clip
@@ -94,7 +94,7 @@ def draw(path: Path, clip: Clip, trace: Trace, title: str = "") -> None:
     count = len(trace.boxes)
     shown = frames_to_show(trace, clip.visibility)
     figure = new_figure(12, 11)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     grid = figure.add_gridspec(6, SHOWN, height_ratios=(1.6, 1.1, 1.1, 1.2, 1.2, 0.9))
     for column, index in enumerate(shown):
         _draw_frame(figure.add_subplot(grid[0, column]), clip, trace, index)

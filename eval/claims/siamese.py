@@ -191,11 +191,11 @@ def plot_center_bias(path: Path, found: dict[str, CenterBias]) -> None:
     for axes, (name, one) in zip(maps, found.items()):
         reach = one.response.shape[0] * templates.STRIDE / 2
         image = axes.imshow(one.response, vmin=low, vmax=high, extent=(-reach, reach, reach, -reach), cmap="magma")
-        axes.set(title=f"mean response, {name}", xlabel="crop pixels from the middle")
+        axes.set(title=plots.literal(f"mean response, {name}"), xlabel="crop pixels from the middle")
     figure.colorbar(image, ax=maps, shrink=0.8)
     middles = (np.array(RINGS[:-1]) + np.array(RINGS[1:])) / 2
     for name, one in found.items():
-        curve.plot(middles, one.score, marker="o", label=name)
+        curve.plot(middles, one.score, marker="o", label=plots.literal(name))
     curve.set(title="score at the target", xlabel="distance from the middle, crop pixels", ylim=(0, 1))
     curve.grid(alpha=0.3)
     curve.legend(frameon=False)
@@ -215,7 +215,7 @@ def plot_levels(
             axes.imshow(score, vmin=0, vmax=1, cmap="magma")
             axes.set_title(f"{name}, AUC {auc[name]:.3f}" if name in auc else name, fontsize=9)
         row[0].imshow(np.clip(np.asarray(crop), 0, 255).astype(np.uint8))
-        row[0].set_title(example.name, fontsize=9)
+        row[0].set_title(plots.literal(example.name), fontsize=9)
         for axes in row:
             axes.set_axis_off()
     plots.save(figure, path)

@@ -5,14 +5,17 @@
 RESULTS are folders of one tracker as `python -m eval.run` writes them, or of any format `eval.formats` reads;
 NAME=FOLDER gives a name. A .json file of scores (name -> {"sequences": {sequence: auc}}) adds rows without boxes.
 Folders of the same tracker and config with different seeds become one row with a standard deviation. Without
---data_dir, the page holds what summary.json says, and no curves. Exit status 0; 1 where a result was skipped or nothing
-can be written.
+--data_dir, the page holds what summary.json says, and no curves. Trackers on different sets of sequences are not
+ranked. Exit status 0; 1 where a result was skipped, is missing or belongs to no sequence, or nothing can be written.
 """
 
 import argparse
+import contextlib
 import csv
 import io
+import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +34,20 @@ from eval.report.scores import (
     group_sources,
 )
 from eval.scoring import metrics, ope
-from eval.sources.layouts import LAYOUTS, read_dataset
+from eval.sources.layouts import LAYOUTS, find_sequences, read_dataset, shortened
 from eval.sources.sequences import Sequence, SequenceError
+
+PAGE = "index.html"
+_LATEX = {letter: f"\\{letter}" for letter in "_&%#${}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "*": "{*}",
+}
 
 
 @dataclass(frozen=True)
@@ -41,22 +56,39 @@ class Report:
 
     title: str
     rule: str  # what the numbers mean
-    entries: list[Entry]  # best first
+    entries: list[Entry]  # those of `ranked`, best first, then the others
     sequences: dict[str, Sequence]  # empty without --data_dir
     names: list[str]  # of all sequences
     attributes: dict[str, list[str]]
     problems: list[str]
     notes: list[str]
 
+    @property
+    def ranked(self) -> list[Entry]:
+        """The entries on the largest set of sequences: means over different sets are not compared."""
+        return _on_largest_set(self.entries)
+
+    def is_best(self, entry: Entry, score: str) -> bool:
+        """Whether no ranked entry has a higher mean; nothing is best beside entries that cannot be compared alone."""
+        if entry not in self.ranked or len(self.ranked) == 1 < len(self.entries):
+            return False
+        return entry.mean(score) == max(other.mean(score) or 0 for other in self.ranked)
+
+    def shown_name(self, entry: Entry) -> str:
+        """The name, and of how many sequences the numbers are where that is not all."""
+        count = len(entry.scores)
+        return entry.name if count == len(self.names) else f"{entry.name} ({count} of {len(self.names)})"
+
 
 def build_report(arguments: argparse.Namespace) -> Report:
     """Everything scored; ResultError and SequenceError where nothing can be, `problems` for what was left out."""
-    problems, sequences = [], {}
+    problems, sequences, known = [], {}, []
     sources, notes = _with_origin(find_sources(arguments.results), arguments)
     if arguments.data_dir:
         unreadable: list[SequenceError] = []
         read = read_dataset(arguments.dataset, arguments.data_dir, arguments.sequences, unreadable)
         sequences, problems = {item.name: item for item in read}, [str(problem) for problem in unreadable]
+        known = list(find_sequences(arguments.dataset, arguments.data_dir))
     if arguments.rule != "jaxtrack" and not sequences:
         raise ResultError(f"--rule {arguments.rule}: boxes are scored by another rule only with --data_dir")
     entries = [entry for source in sources if source.path.suffix == ".json" for entry in entries_of_scores(source.path)]
@@ -69,15 +101,22 @@ def build_report(arguments: argparse.Namespace) -> Report:
                 ope.rule(arguments.rule, members[0].made_from["dataset"])
             except ValueError as error:
                 raise ResultError(str(error)) from error
-            entries.append(build_entry(name, members, sequences, arguments.rule, problems))
+            entries.append(build_entry(name, members, sequences, arguments.rule, problems, known))
         else:
             entries.append(entry_of_summary(name, members))
-    entries = sorted((entry for entry in entries if entry.scores), key=lambda entry: -(entry.mean("auc") or 0))
+    names = list(sequences) or list(dict.fromkeys(name for entry in entries for name in entry.scores))
+    for entry in entries:
+        missing = [name for name in names if name not in entry.scores]
+        if missing:
+            of_all = "of all seeds " if entry.seeds > 1 else ""
+            problems.append(f"{entry.name}: no result {of_all}of {shortened(missing)} ({len(missing)} of {len(names)})")
+    entries = [entry for entry in entries if entry.scores]
     if not entries:
         raise ResultError(
             f"{', '.join(arguments.results)}: nothing could be scored" + (f" ({problems[0]})" if problems else "")
         )
-    names = list(sequences) or list(dict.fromkeys(name for entry in entries for name in entry.scores))
+    ranked = _on_largest_set(entries)
+    entries.sort(key=lambda entry: (entry not in ranked, -(entry.mean("auc") or 0)))
     attributes = _read_attributes(arguments.attributes) if arguments.attributes else {}
     rule = metrics.RULE if arguments.rule == "jaxtrack" else _describe(arguments.rule, entries)
     return Report(arguments.title, rule, entries, sequences, names, attributes, problems, notes)
@@ -94,6 +133,12 @@ def _with_origin(sources: list[Source], arguments: argparse.Namespace) -> tuple[
         if origin and arguments.origin is None
     ]
     return [source._replace(origin=origin) if source in others else source for source in sources], notes
+
+
+def _on_largest_set(entries: list[Entry]) -> list[Entry]:
+    sets = Counter(frozenset(entry.scores) for entry in entries)
+    largest = max(sets, key=lambda names: (len(names), sets[names]))
+    return [entry for entry in entries if entry.scores.keys() == largest]
 
 
 def _read_attributes(path: Path) -> dict[str, list[str]]:
@@ -114,19 +159,30 @@ def _describe(toolkit: str, entries: list[Entry]) -> str:
 def write_report(report: Report, out: Path) -> None:
     """index.html, scores.csv, table.tex and the figures as PNG in `out`, each whole or not at all."""
     figures = report_figures.draw_all(report)
-    for name, figure in figures.items():
-        plots.save(figure, out / f"{name}.png")
+    pictures = {name: report_figures.to_svg(figure, name) for name, figure in figures.items()}
+    # The page first: it tells whose the other files are, also where the last of them were not written.
+    write_atomically(out / PAGE, page.render(report, pictures))
     write_atomically(out / "scores.csv", csv_text(report))
     write_atomically(out / "table.tex", latex_text(report))
-    pictures = {name: report_figures.to_svg(figure, name) for name, figure in figures.items()}
-    write_atomically(out / "index.html", page.render(report, pictures))
+    for name, figure in figures.items():
+        plots.save(figure, out / f"{name}.png")
+
+
+def check_folder(out: Path) -> None:
+    """ResultError where a file that a report writes is there, and `out` does not hold the page of an older one."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if page.GENERATOR in (out / PAGE).read_text("utf-8"):
+            return
+    for name in (PAGE, "scores.csv", "table.tex", *(f"{figure}.png" for figure in report_figures.NAMES)):
+        if (out / name).exists():
+            raise ResultError(f"{out / name}: is there already, and not from a report; move it or choose another --out")
 
 
 def csv_text(report: Report) -> str:
     """One line for each tracker and sequence, the tracker's mean first (sequence "mean")."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["tracker", "sequence", *ope.SCORES, "losses"])
+    writer.writerow(["tracker", "sequence", *ope.SCORES, "losses", "sequences"])
     for entry in report.entries:
         mean = {score: value for score, (value, _) in entry.spread.items()}
         lost = sum(len(starts) for starts in entry.losses.values())
@@ -136,7 +192,8 @@ def csv_text(report: Report) -> str:
         }
         for name, (scores, losses) in rows.items():
             cells = [f"{scores[key]:.6f}" if key in scores else "" for key in ope.SCORES]
-            writer.writerow([entry.name, name, *cells, losses])
+            count = f"{len(entry.scores)} of {len(report.names)}" if scores is mean else ""
+            writer.writerow([entry.name, name, *cells, losses, count])
     return buffer.getvalue()
 
 
@@ -147,17 +204,22 @@ def latex_text(report: Report) -> str:
         mean = entry.mean(score)
         if mean is None:
             return "--"
-        best = max(other.mean(score) or 0 for other in report.entries)
         text = f"{mean:.3f}" + (rf" $\pm$ {entry.spread[score][1]:.3f}" if entry.seeds > 1 else "")
-        return rf"\textbf{{{text}}}" if mean == best else text
+        return rf"\textbf{{{text}}}" if report.is_best(entry, score) else text
 
     lines = [r"\begin{tabular}{l" + "r" * (len(SHOWN) + 1) + "}", r"\hline"]
     lines += ["Tracker & " + " & ".join(page.LABELS[score] for score in SHOWN) + r" & FPS \\", r"\hline"]
     for entry in report.entries:
-        name = "".join(f"\\{letter}" if letter in "_&%#$" else letter for letter in entry.name)
+        name = _latex(report.shown_name(entry))
         fps = f"{entry.fps:.1f}" if entry.fps else "--"
         lines.append(" & ".join([name, *(cell(entry, score) for score in SHOWN), fps]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it: every character itself, no ligature, and nothing that ends a row's `\\\\` could take."""
+    escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return re.sub(r"-(?=-)", "-{}", escaped)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -188,6 +250,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 @command.reports(ResultError, SequenceError, interrupted="the report is not whole, run it again")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    check_folder(arguments.out)
     report = build_report(arguments)
     write_report(report, arguments.out)
     for note in report.notes:

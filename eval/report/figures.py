@@ -18,7 +18,8 @@ PALETTE = (
 )
 MOST_INSIDE = 5  # trackers in a legend that stands within its axes
 TRUTH_COLOR = "#FFFFFF"
-LINE_POINTS = 9  # from the name of a point to the next
+MARKS = "osD^vPX*"
+NAMES = ("success", "precision", "norm_precision", "speed", "calibration")  # of the figures' files
 
 
 def color_of(index: int) -> str:
@@ -41,7 +42,7 @@ def draw_all(report) -> dict[str, Figure]:
             ),
         }
         figures |= {name: _curves(report, name, *rest) for name, rest in curves.items()}
-    if any(entry.fps for entry in report.entries):
+    if any(entry.fps and entry.mean("auc") is not None for entry in report.entries):
         figures["speed"] = _speed(report)
     if any(entry.calibration for entry in report.entries):
         figures["calibration"] = _calibration(report)
@@ -62,7 +63,7 @@ def _curves(report, name: str, title: str, label: str, thresholds: np.ndarray, s
     figure, axes = _new(4.6, _height(report))
     for index, entry in enumerate(report.entries):
         if entry.curves:
-            text = f"{entry.name} [{entry.mean(score):.3f}]"
+            text = plots.literal(f"{report.shown_name(entry)} [{entry.mean(score):.3f}]")
             axes.plot(thresholds, getattr(entry.curves, name), color=color_of(index), linewidth=1.8, label=text)
     axes.set(title=title, xlabel=label, ylabel="share of frames", ylim=(0, 1.01), xlim=(0, thresholds[-1]))
     _legend(axes)
@@ -85,33 +86,27 @@ def _height(report) -> float:
 
 
 def _speed(report) -> Figure:
-    figure, axes = _new(4.6, 4.0)
+    """A mark for each tracker, of a form of its own, since marks may lie on each other; its name in the legend."""
+    figure, axes = _new(4.6, _height(report))
     shown = [(i, one) for i, one in enumerate(report.entries) if one.fps and one.mean("auc") is not None]
     for index, entry in shown:
-        axes.plot(entry.fps, entry.mean("auc"), "o", color=color_of(index), markersize=8)
+        fps = f"{entry.fps:.0f}" if entry.fps >= 100 else f"{entry.fps:.3g}"
+        text = plots.literal(f"{report.shown_name(entry)} [{fps}]")
+        mark = dict(marker=MARKS[index % len(MARKS)], markersize=8, markeredgewidth=1.8, fillstyle="none")
+        axes.plot(entry.fps, entry.mean("auc"), linestyle="", color=color_of(index), label=text, **mark)
+    speeds = [entry.fps for _, entry in shown]
+    low, high = min(speeds) / 2, max(speeds) * 2
     axes.set(title="Speed against accuracy", xlabel="frames/s (log)", ylabel="success AUC", xscale="log")
-    axes.margins(x=0.35, y=0.2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.set_xlim(low, high)
+    axes.margins(y=0.2)
+    # Few enough ticks that their numbers do not run into each other.
+    subs = next((subs for most, subs in ((30, (1, 2, 5)), (300, (1, 3))) if high / low < most), (1,))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", labelsize=8)
-    _name_points(axes, [(entry.name, entry.fps, entry.mean("auc")) for _, entry in shown])
+    _legend(axes)
     return figure
-
-
-def _name_points(axes, points: list[tuple[str, float, float]]) -> None:
-    """Names right above their points, or lower where they would be on another one's name."""
-    axes.autoscale_view()
-    to_points = 72 / axes.figure.dpi
-    places = axes.transData.transform([(x, y) for _, x, y in points]) * to_points
-    taken: list[tuple[float, float, float]] = []  # left end, right end, height
-    for (name, x, y), (left, height) in sorted(zip(points, places), key=lambda one: -one[0][2]):
-        left, right, lowered = left + 6, left + 6 + 5 * len(name), height + 5
-        for start, end, other in sorted(taken, key=lambda one: -one[2]):
-            if left < end and start < right and abs(other - lowered) < LINE_POINTS:
-                lowered = other - LINE_POINTS
-        taken.append((left, right, lowered))
-        axes.annotate(name, (x, y), (6, lowered - height), textcoords="offset points", fontsize=8)
 
 
 def _calibration(report) -> Figure:
@@ -123,15 +118,19 @@ def _calibration(report) -> Figure:
         found = entry.calibration
         if found:
             known = found.count > 0
-            text = f"{entry.name} [error {found.error:.3f}]"
+            name = plots.literal(report.shown_name(entry))
             reliability.plot(
                 found.confidence[known],
                 found.share_right[known],
                 "o-",
                 markersize=3.5,
                 color=color_of(index),
-                label=text,
+                label=f"{name} [error {found.error:.3f}]",
             )
+            if np.isnan(found.auc):  # frames of one kind only: there is nothing to tell apart
+                only = "right" if found.hit_rate[-1] == 1 else "wrong"
+                roc.plot([], [], color=color_of(index), label=f"{name}: every box is {only}")
+                continue
             # A point in every 500 tells the curve as well as all of them.
             step = max(len(found.hit_rate) // 500, 1)
             shown = np.unique(np.append(np.arange(0, len(found.hit_rate), step), len(found.hit_rate) - 1))
@@ -139,7 +138,7 @@ def _calibration(report) -> Figure:
                 found.false_alarms[shown],
                 found.hit_rate[shown],
                 color=color_of(index),
-                label=f"{entry.name} [{found.auc:.3f}]",
+                label=f"{name} [{found.auc:.3f}]",
             )
     reliability.set(title="Reliability", xlabel="confidence", ylabel="share of boxes with IoU > 0.5")
     roc.set(title="ROC of the confidence", xlabel="wrong boxes kept", ylabel="right boxes kept")

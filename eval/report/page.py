@@ -34,6 +34,7 @@ _OTHERS = {
     "oxuva_gm": "OxUvA GM",
     "oxuva_maxgm": "OxUvA MaxGM",
 }
+GENERATOR = '<meta name="generator" content="python -m eval.report">'
 MOST_PICTURED = 60  # sequences with pictures, so that the page of a large benchmark can still be mailed
 MOST_POINTS = 500  # of a line over the frames
 _MEANING = {
@@ -114,7 +115,7 @@ def render(report, pictures: dict[str, str]) -> str:
     body = "\n".join(part for part in parts if part)
     title = escape(report.title)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}<title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
         f"<body>\n{body}\n<script>{SCRIPT}</script></body></html>\n"
     )
@@ -158,14 +159,13 @@ def _table(heads: list[str], rows: list[str], hints: dict[str, str] | None = Non
 
 def _main_table(report) -> str:
     shown = [score for score in _MEANING if any(score in entry.spread for entry in report.entries)]
-    best = {score: max(entry.mean(score) or 0 for entry in report.entries) for score in shown}
     rows = []
     for index, entry in enumerate(report.entries):
         cells = [f'<td data-key="{escape(entry.name)}">{_name(report, index)}</td>']
         for score in shown:
             mean = entry.mean(score)
             deviation = f" ± {entry.spread[score][1]:.3f}" if entry.seeds > 1 and score in entry.spread else ""
-            cells.append(_cell(mean, 3, "best" if mean == best[score] else "", deviation))
+            cells.append(_cell(mean, 3, "best" if report.is_best(entry, score) else "", deviation))
         lost = float(sum(len(starts) for starts in entry.losses.values())) if entry.losses else None
         cells += [_cell(lost, 0), _cell(entry.fps, 1), _cell(entry.milliseconds, 1)]
         short = "short" if len(entry.scores) < len(report.names) else ""
@@ -176,7 +176,13 @@ def _main_table(report) -> str:
         "losses": "times that the overlap stayed at most 0.1 for 10 visible frames",
         "ms, median": "of one frame, without decoding",
     }
-    note = '<p class="note">Click a column to sort by it. Means over sequences, each with the same weight.</p>'
+    note = "Click a column to sort by it. Means over sequences, each with the same weight."
+    if len(report.ranked) < len(report.entries):
+        count = len(report.ranked[0].scores)
+        note += (
+            f" Ranked are the trackers on the same {count} sequences; those on others follow, none of them bold."
+        )
+    note = f'<p class="note">{note}</p>'
     return f"<h2>Trackers</h2>{note}{_table(heads, rows, hints)}"
 
 
@@ -238,7 +244,7 @@ def _others(report) -> str:
 
 def _attributes(report) -> str:
     grouped = [
-        by_attribute({name: row["auc"] for name, row in entry.scores.items()}, report.attributes)
+        by_attribute({name: row["auc"] for name, row in entry.scores.items() if "auc" in row}, report.attributes)
         for entry in report.entries
     ]
     names = sorted({attribute for group in grouped for attribute in group})

@@ -2,6 +2,7 @@
 
 import configparser
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.files import ResultError, read_json
-from eval.scoring import formats, got10k, longterm, metrics, ope, statistics
+from eval.scoring import formats, got10k, longterm, metrics, names, ope, statistics
 from eval.scoring.vot_multistart import GRACE, THRESHOLD
+from eval.sources.layouts import shortened
 from eval.sources.sequences import Sequence, SequenceError, image_size, read_image
 
 SHOWN = ("auc", "op50", "op75", "precision20", "norm_precision")
@@ -24,13 +26,14 @@ class Track(NamedTuple):
     confidence: np.ndarray | None  # [T]
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A row of the report: a tracker, over all its seeds and repetitions."""
 
     name: str
     made_from: dict[str, Any] = field(default_factory=dict)  # run.json of the first seed
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)  # sequence -> score -> mean over runs
+    # sequence -> score -> mean over runs; of several seeds, the sequences that all of them have
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)  # score -> mean and deviation over seeds
     curves: ope.Curves | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -56,10 +59,10 @@ class Source(NamedTuple):
 
 
 def find_sources(arguments: list[str]) -> list[Source]:
-    """[NAME=]PATH to sources: a folder without results stands for the folders in it."""
+    """[NAME=]PATH to sources: a folder without results stands for the folders in it. What exists is a path."""
     sources = []
     for text in arguments:
-        name, equals, path = text.partition("=")
+        name, equals, path = ("", "", text) if Path(text).exists() else text.partition("=")
         root = Path(path if equals else text)
         if not root.exists():
             raise ResultError(f"{root}: no such file or folder; give what eval.run wrote, or NAME=FOLDER")
@@ -75,30 +78,42 @@ def group_sources(sources: list[Source]) -> dict[str, list[Source]]:
     for source in sources:
         settings = {key: value for key, value in source.made_from.items() if key != "seed"}
         same = json.dumps(settings, sort_keys=True) if settings else str(source.path)
-        name = source.name or source.made_from.get("tracker") or source.path.stem
+        place = source.path.name if source.path.is_dir() else source.path.stem
+        name = base = source.name or source.made_from.get("tracker") or place
         if name in groups and groups[name][0] != same:
-            name = f"{name} ({source.path.parent.name or source.path})"
+            name = base = f"{name} ({place if place != name else source.path.resolve().parent.name})"
         for number in range(2, len(sources) + 2):
             if name not in groups or groups[name][0] == same:
                 break
-            name = f"{name.partition(' #')[0]} #{number}"
+            name = f"{base} #{number}"
         groups.setdefault(name, (same, []))[1].append(source)
     return {name: members for name, (_, members) in groups.items()}
 
 
 def build_entry(
-    name: str, sources: list[Source], sequences: dict[str, Sequence], rule: str, problems: list[str]
+    name: str,
+    sources: list[Source],
+    sequences: dict[str, Sequence],
+    rule: str,
+    problems: list[str],
+    known: Iterable[str] = (),
 ) -> Entry:
-    """The row of one tracker, scored on `sequences` by the toolkit `rule`; what cannot be scored goes to `problems`."""
+    """The row of one tracker, scored on `sequences` by the toolkit `rule`; what cannot be scored goes to `problems`.
+
+    known: names of sequences that are not scored, but of which results may be there.
+    """
     entry, first = Entry(name, sources[0].made_from, seeds=len(sources)), {}
-    of_seeds, seconds, curves, rows, confidences = [], [], [], {}, []
+    of_seeds, curves, times, confidences = [], {}, {}, []
     for number, source in enumerate(sources):
         faulty: list[ResultError] = []
         found = formats.read_results(source.path, origin=source.origin, problems=faulty, allow_nan=True)
-        problems += [str(problem) for problem in faulty]
+        matched, unknown, doubtful = names.match(found, dict.fromkeys([*sequences, *known]))
+        problems += [str(problem) for problem in faulty] + [f"{source.path}: {line}" for line in doubtful]
+        if unknown:
+            problems.append(f"{source.path}: no sequence is called {shortened(unknown)}; rename them or take them away")
         scored = {}
         for sequence in sequences.values():
-            runs = found.get(sequence.name, ())
+            runs = found[matched[sequence.name]] if sequence.name in matched else ()
             try:
                 scores = [_score(rule, source, sequence, formats.boxes_of(run)) for run in runs]
             except ValueError as error:
@@ -106,35 +121,71 @@ def build_entry(
                 continue
             if not scores:
                 continue
-            scored[sequence.name] = {key: float(np.mean([score[key] for score, _ in scores])) for key in ope.SCORES}
-            curves += [curve for _, curve in scores]
-            seconds += [run.seconds[1:] for run in runs if run.seconds is not None]
+            scored[sequence.name] = _means([score for score, _ in scores])
+            curves.setdefault(sequence.name, []).extend(curve for _, curve in scores)
+            timed = [run.seconds[1:] for run in runs if run.seconds is not None]
+            if timed:
+                times.setdefault(sequence.name, []).extend(timed)
             if not number:
                 first[sequence.name] = runs
-                track = _track(runs[0], sequence)
-                entry.tracks[sequence.name], entry.losses[sequence.name] = track, loss_starts(track.overlap)
             confidences += [_judged_confidence(run, sequence) for run in runs if run.confidence is not None]
-        if scored:
-            of_seeds.append({key: float(np.mean([row[key] for row in scored.values()])) for key in ope.SCORES})
-        for key, row in scored.items():
-            rows.setdefault(key, []).append(row)
-    entry.scores = {
-        key: {score: float(np.mean([row[score] for row in many])) for score in ope.SCORES} for key, many in rows.items()
-    }
-    if not of_seeds:
+        of_seeds.append(scored)
+    entry.scores, entry.spread = _over_seeds(of_seeds)
+    if not entry.scores:
         return entry
-    entry.spread, entry.curves = statistics.over_seeds(of_seeds), ope.mean_curves(curves)
-    if seconds:
-        times = np.concatenate(seconds)
-        entry.fps, entry.milliseconds = len(times) / float(times.sum()), float(np.median(times) * 1e3)
+    first = {key: first[key] for key in entry.scores}
+    entry.tracks = {key: _track(runs[0], sequences[key]) for key, runs in first.items()}
+    entry.losses = {key: loss_starts(track.overlap) for key, track in entry.tracks.items()}
+    entry.curves = ope.mean_curves(curve for key in entry.scores for curve in curves[key])
+    entry.fps, entry.milliseconds = _speed(name, times, problems)
     if confidences:
         confidence, right = (np.concatenate(values) for values in zip(*confidences))
-        if ((confidence >= 0) & (confidence <= 1)).all():
+        if len(confidence) and ((confidence >= 0) & (confidence <= 1)).all():
             entry.calibration = statistics.calibration(confidence, right)
     entry.others = got10k_scores(first, sequences) | longterm_scores(first, sequences)
     entry.others |= oxuva_scores(first, sequences, present_above(sources[0].made_from.get("config", {})))
     entry.rules = side_by_side(entry, sequences, sources[0].made_from.get("dataset", "folder"))
     return entry
+
+
+def _over_seeds(
+    seeds: list[dict[str, dict[str, float]]],
+) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, float]]]:
+    """Scores by sequence of each seed -> (their means by sequence, mean and deviation of the means over sequences).
+
+    Of the sequences that all seeds have: means over others cannot be compared.
+    """
+    common = [key for key in seeds[0] if all(key in scored for scored in seeds)]
+    means = [_means([scored[key] for key in common]) for scored in seeds]
+    return {key: _means([scored[key] for scored in seeds]) for key in common}, statistics.over_seeds(means)
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Score -> its mean over the rows that have it."""
+    known = dict.fromkeys(score for row in rows for score in row)
+    return {score: float(np.mean([row[score] for row in rows if score in row])) for score in known}
+
+
+def _speed(name: str, times: dict[str, list[np.ndarray]], problems: list[str]) -> tuple[float | None, float | None]:
+    """(frames a second, median milliseconds) of the seconds of tracked frames by sequence; None where none can be told.
+
+    A sequence whose numbers cannot be times (all zero, below zero, nan or blank) does not count; `problems` says so.
+    """
+    used, faulty = [], []
+    for sequence, runs in times.items():
+        seconds = np.concatenate(runs)
+        if len(seconds) and not (np.isfinite(seconds).all() and (seconds >= 0).all() and seconds.sum() > 0):
+            faulty.append(sequence)
+        else:
+            used.append(seconds)
+    if faulty:
+        problems.append(f"{name}: the times of {shortened(faulty)} are no seconds, and left out of its speed")
+    seconds = np.concatenate([*used, np.empty(0)])
+    if times and not len(seconds):
+        problems.append(f"{name}: no speed, since there is no time of a tracked frame")
+    if not len(seconds):
+        return None, None
+    return len(seconds) / float(seconds.sum()), float(np.median(seconds) * 1e3)
 
 
 def _score(rule: str, source: Source, sequence: Sequence, boxes: np.ndarray) -> tuple[dict[str, float], ope.Curves]:
@@ -294,21 +345,19 @@ def entry_of_summary(name: str, sources: list[Source]) -> Entry:
     summaries = [read_json(source.path / "summary.json") for source in sources]
     if not all(summaries):
         raise ResultError(f"{sources[0].path}: no summary.json; give --data_dir, so that the boxes can be scored")
-    rows: dict[str, list[dict]] = {}
     try:
-        for summary in summaries:
-            for key, row in summary["sequences"].items():
-                rows.setdefault(key, []).append(_known(row))
-        means = [_known(summary["mean"]) for summary in summaries]
+        seeds = [{key: _known(row) for key, row in summary["sequences"].items()} for summary in summaries]
         fps, milliseconds = summaries[0]["mean"].get("fps"), summaries[0].get("speed", {}).get("ms_median")
     except (KeyError, AttributeError, TypeError) as error:
         raise ResultError(f"{sources[0].path / 'summary.json'}: not a summary of one pass ({error!r})") from error
-    scores = {
-        key: {score: float(np.mean([row[score] for row in many])) for score in many[0]} for key, many in rows.items()
-    }
-    entry = Entry(name, sources[0].made_from, scores, statistics.over_seeds(means), seeds=len(sources))
+    entry = Entry(name, sources[0].made_from, *_over_seeds(seeds), seeds=len(sources))
+    fps, milliseconds = (value if _is_number(value) and value > 0 else None for value in (fps, milliseconds))
     return replace(entry, fps=fps, milliseconds=milliseconds)
 
 
 def _known(row: dict[str, Any]) -> dict[str, float]:
-    return {score: float(row[score]) for score in SHOWN if row.get(score) is not None}
+    return {score: float(row[score]) for score in SHOWN if _is_number(row.get(score))}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

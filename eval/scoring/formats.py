@@ -175,7 +175,7 @@ def _read_track(text: str, name: str) -> dict[str, ResultRun]:
             raise ValueError("a box is missing or not finite")
         if any(len(values) != len(rows) for values, rows in zip(confidences, boxes)):
             raise ValueError("as many boxes as confidences are needed")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ResultError(f"{name}: not boxes of eval.track ({reason}); track the video again") from error
     if first:
@@ -261,7 +261,7 @@ def _beside(texts, name: str, sequence: str, label: str, kinds, count: int) -> n
     """`[count]` numbers of the file of `kinds` that belongs to the result file `name`; None without one."""
     for place in _places(name, sequence, kinds):
         if place in texts and not _is_boxes(place, texts[place]):
-            table = _parse_table(texts[place], place)
+            table = _parse_table(texts[place], place, count)
             # got10k: a column for each repetition.
             column = int(label) - 1 if len(label) == 3 and table.shape[1] > 1 else 0
             if len(table) != count or column >= table.shape[1]:
@@ -270,16 +270,20 @@ def _beside(texts, name: str, sequence: str, label: str, kinds, count: int) -> n
     return None
 
 
-def _parse_table(text: str, name: str) -> np.ndarray:
+def _parse_table(text: str, name: str, count: int) -> np.ndarray:
+    """`[lines, columns]`; a blank line is nan, but at the end of more than `count` lines."""
     rows: list[list[float]] = []
-    for number, line in enumerate(text.rstrip().splitlines(), 1):
+    lines = text.splitlines()
+    while len(lines) > count and not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
         try:
             rows.append([float(field) for field in _SEPARATOR.split(line.strip())] if line.strip() else [np.nan])
         except ValueError as error:
             raise ResultError(f"{name}:{number}: {error}; write it again") from error
         if len(rows[-1]) != len(rows[0]):
             raise ResultError(f"{name}:{number}: {len(rows[-1])} numbers, {len(rows[0])} in the lines before")
-    return np.array(rows).reshape(len(rows), -1)
+    return np.array(rows) if rows else np.empty((0, 1))
 
 
 class Format(NamedTuple):

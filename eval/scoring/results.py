@@ -102,7 +102,7 @@ def claim_folder(
     old = sorted(file for pattern in patterns for file in folder.rglob(pattern))
     try:
         stored = json.loads(path.read_text()) if path.is_file() else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         stored = None
     settings = json.loads(json.dumps(settings))
     if old and not isinstance(stored, dict):

@@ -20,8 +20,8 @@ def by_attribute(scores: Mapping[str, float], attributes: Mapping[str, Sequence[
 
 
 def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Score -> (mean, standard deviation with n - 1) over runs with different seeds; one run has nan as deviation."""
-    table = {name: np.array([run[name] for run in runs]) for name in runs[0]}
+    """Score that all runs have -> (mean, standard deviation with n - 1) over seeds; one run has nan as deviation."""
+    table = {name: np.array([run[name] for run in runs]) for name in runs[0] if all(name in run for run in runs)}
     return {
         name: (float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan"))
         for name, values in table.items()

@@ -77,7 +77,7 @@ def read_dataset(
         raise SequenceError(f"{root}: no sequence found; the {dataset} layout is {LAYOUTS[dataset].files}")
     unknown = [name for name in names or () if name not in loaders]
     if unknown:
-        raise SequenceError(f"{root}: no sequence {', '.join(unknown)}; there are {_shortened(list(loaders))}")
+        raise SequenceError(f"{root}: no sequence {', '.join(unknown)}; there are {shortened(list(loaders))}")
     sequences = []
     for name in dict.fromkeys(names or loaders):
         try:
@@ -547,5 +547,5 @@ def _listed(root: Path, list_file: str, folders: dict[str, Path]) -> list[str]:
     return read_text(path).split() if path.is_file() else list(folders)
 
 
-def _shortened(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -159,7 +159,7 @@ def test_the_video_is_never_replaced(clip, tmp_path, capsys, way):
         out = clip if way == "itself" else tmp_path / "in" / ".." / "in" / "clip.webm"
     assert run("--video", clip, "--box", "5,10,9,9", "--out", out) == 1
     message = capsys.readouterr().err
-    assert message == f"error: {out}: is what is read from {clip}; choose another name for the output\n"
+    assert message == f"error: {out}: would replace {clip}, which is read; choose another name for the output\n"
     assert clip.read_bytes() == before and not list(tmp_path.rglob("*.json"))
 
 

@@ -2,8 +2,11 @@
 
 import argparse
 import csv
+import html
 import json
+import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -15,7 +18,7 @@ from eval.files import ResultError
 from eval.report import __main__ as report
 from eval.report import scores as report_scores
 from eval.report import strips
-from eval.scoring import formats, ope
+from eval.scoring import formats, ope, statistics
 from eval.settings import plain
 from eval.sources.sequences import Sequence
 from tests.helpers.disk import small_disk
@@ -199,6 +202,152 @@ def test_without_the_sequences_the_summary_speaks(tmp_path, data):
         "table.tex",
         "speed.png",
     }
+
+
+def test_means_over_other_sequences_are_not_ranked(no_figures, data, tmp_path, capsys):
+    """A tracker with the easy sequence alone has the higher mean, and neither the first place nor bold face."""
+    for name, shift in (("whole", 3), ("second", 4)):
+        write_tracker(tmp_path / name, name, shift)
+    write_tracker(tmp_path / "part", "part", 0)
+    (tmp_path / "part" / "b.txt").unlink()
+    sources = [tmp_path / "part", tmp_path / "whole"]
+    for folders in (sources, [*sources, tmp_path / "second"]):
+        assert run(*folders, "--data_dir", data, "--out", tmp_path / "out") == 1
+        error = capsys.readouterr().err
+        assert error == "skipped: part: no result of b (1 of 2)\n"
+        main = page(tmp_path / "out").tables[0]
+        assert [row[0] for row in main[1:]] == [folder.name for folder in (*folders[1:], folders[0])]
+        text, latex = ((tmp_path / "out" / name).read_text() for name in ("index.html", "table.tex"))
+        trackers_table = text[: text.index("By each toolkit")]
+        assert ('class="best"' in trackers_table) == (r"\textbf" in latex) == (len(folders) == 3)
+        assert latex.splitlines()[-3].startswith("part (1 of 2) & 0.9") and "bf" not in latex.splitlines()[-3]
+        assert "none of them bold" in text
+    assert run(*sources, "--data_dir", data, "--sequences", "a", "--out", tmp_path / "out") == 0
+    assert r"part & \textbf" in (tmp_path / "out" / "table.tex").read_text()
+
+
+def test_names_of_other_toolkits_and_those_of_nothing(no_figures, data, tmp_path, capsys):
+    write_tracker(tmp_path / "t", "t", 1)
+    for part in (".txt", "_time.value", "_confidence.value"):
+        (tmp_path / "t" / f"a{part}").rename(tmp_path / "t" / f"uav_A{part}")
+        (tmp_path / "t" / f"x{part}").write_text((tmp_path / "t" / f"b{part}").read_text())
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith(f"skipped: {tmp_path / 't'}: no sequence is called x; ")
+    assert page(tmp_path / "out").tables[0][1][-1] == "2 of 2"
+
+
+def test_seeds_are_compared_on_the_sequences_that_all_have(no_figures, data, tmp_path, capsys):
+    for seed in range(2):
+        write_tracker(tmp_path / f"s{seed}" / "t", "t", seed, seed=seed)
+    (tmp_path / "s1" / "t" / "b.txt").unlink()
+    entry = build(tmp_path / "s0", tmp_path / "s1", "--data_dir", data).entries[0]
+    assert list(entry.scores) == list(entry.tracks) == ["a"] and entry.seeds == 2
+    alone = [build(tmp_path / f"s{seed}", "--data_dir", data, "--sequences", "a").entries[0] for seed in range(2)]
+    assert entry.mean("auc") == pytest.approx(np.mean([one.mean("auc") for one in alone]))
+    np.testing.assert_allclose(entry.curves.success.mean(), entry.mean("auc"))
+
+
+@pytest.mark.parametrize("times", ["0\n" * COUNT, "nan\n" * COUNT, "0.1\n\n" * (COUNT // 2), "-1\n" * COUNT])
+def test_what_cannot_be_times_gives_no_speed(no_figures, data, tmp_path, capsys, times):
+    write_tracker(tmp_path / "t", "t", 1)
+    for name in "ab":
+        (tmp_path / "t" / f"{name}_time.value").write_text(times)
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert "skipped: t: the times of a, b are no seconds, and left out of its speed" in capsys.readouterr().err
+    assert page(tmp_path / "out").tables[0][1][7:9] == ["–", "–"]
+    assert "nan" not in (latex := (tmp_path / "out" / "table.tex").read_text()) and r" & -- \\" in latex
+    write_tracker(tmp_path / "t", "t", 1)  # one of two sequences has times
+    (tmp_path / "t" / "b_time.value").write_text(times)
+    assert build(tmp_path / "t", "--data_dir", data).entries[0].fps == pytest.approx(50)
+
+
+def test_sequences_of_one_frame(no_figures, data, tmp_path, capsys):
+    write_tracker(tmp_path / "t", "t", 1)
+    for name in "ab":
+        for image in sorted((data / name / "img").iterdir())[1:]:
+            image.unlink()
+        for path in (data / name / "groundtruth_rect.txt", *(tmp_path / "t").glob(f"{name}*")):
+            path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err == "skipped: t: no speed, since there is no time of a tracked frame\n"
+    assert page(tmp_path / "out").tables[0][1][-1] == "2 of 2"
+
+
+ODD = ["_baseline", "a$b$", "x^2~{y}", "<i>&amp;", r"\section*{[1]}", 'a, "b"', "--", "%#|"]
+
+
+def test_names_are_shown_as_they_are(data, tmp_path, monkeypatch):
+    """In the legends of all figures, page, CSV and LaTeX."""
+    monkeypatch.setattr(report.plots, "save", lambda figure, path: None)  # the page has the same figures
+    for number, name in enumerate(ODD):
+        write_tracker(tmp_path / str(number), name, number / 2)
+    assert run(*(tmp_path / str(number) for number in range(len(ODD))), "--data_dir", data, "--out", tmp_path) == 0
+    found = page(tmp_path)
+    assert [row[0] for row in found.tables[0][1:]] == ODD
+    with (tmp_path / "scores.csv").open() as file:
+        assert list(dict.fromkeys(row["tracker"] for row in csv.DictReader(file))) == ODD
+    figures = re.findall(r"<figure class=.*?</figure>", (tmp_path / "index.html").read_text(), re.S)
+    assert len(figures) == 5
+    for figure in figures:
+        texts = [html.unescape(text).strip("\u200b ") for text in re.findall(r"<text[^>]*>([^<]*)</text>", figure)]
+        assert [next((name for name in ODD if text.startswith(f"{name} [")), text) for text in texts[-8:]] == ODD
+    rows = (tmp_path / "table.tex").read_text().splitlines()[4:-2]
+    assert [row.partition(" & ")[0] for row in rows] == [
+        r"\_baseline",
+        r"a\$b\$",
+        r"x\textasciicircum{}2\textasciitilde{}\{y\}",
+        r"\textless{}i\textgreater{}\&amp;",
+        r"\textbackslash{}section{*}\{{[}1]\}",
+        'a, "b"',
+        "-{}-",
+        r"\%\#\textbar{}",
+    ]
+
+
+def test_a_path_may_hold_an_equals_sign(no_figures, data, tmp_path):
+    for gain in ("1.0", "2.0"):
+        write_tracker(tmp_path / "sweep" / f"gain={gain}", "t", float(gain), gain=float(gain))
+    folders = [tmp_path / "sweep" / f"gain={gain}" for gain in ("1.0", "2.0")]
+    names = [entry.name for entry in build(*folders, f"mine={folders[1]}", "--data_dir", data).entries]
+    assert names == ["t", "t (gain=2.0)", "mine"]
+
+
+@pytest.mark.parametrize("speeds", [[50, 50, 50], [0.02, 3, 4321, 120_000], [101, 104], [7]])
+def test_the_speed_figure_can_be_read(speeds):
+    """Every mark lies inside the axes, and at least one number and no two over each other are on the axis."""
+    entries = [
+        report_scores.Entry(f"t{k}", {}, {"a": {"auc": 0.5}}, {"auc": (0.5 - k / 50, np.nan)}, fps=fps)
+        for k, fps in enumerate(speeds)
+    ]
+    built = report.Report("", "", entries, {}, ["a"], {}, [], [])
+    figure = report.report_figures.draw_all(built)["speed"]
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert all(low < fps < high for fps in speeds) and len(axes.get_legend().get_texts()) == len(speeds)
+    extents = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    inside = [box for box in extents if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+    assert inside and all(one.x1 < other.x0 for one, other in pairwise(inside))
+
+
+@pytest.mark.parametrize(("right", "said"), [(True, "every box is right"), (False, "every box is wrong")])
+def test_a_roc_of_one_kind_of_boxes_says_so(right, said):
+    found = statistics.calibration(np.linspace(0, 1, 9), np.full(9, right))
+    entry = report_scores.Entry("t", {}, {"a": {"auc": 0.5}}, {"auc": (0.5, np.nan)}, calibration=found)
+    figure = report.report_figures.draw_all(report.Report("", "", [entry], {}, ["a"], {}, [], []))["calibration"]
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == [f"t: {said}"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "table.tex", "success.png"])
+def test_a_report_replaces_reports_only(no_figures, data, tmp_path, capsys, name):
+    write_tracker(tmp_path / "t", "t", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    assert run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'out' / name}: is there already, and not from a")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+    (tmp_path / "out" / name).unlink()
+    assert [run(tmp_path / "t", "--data_dir", data, "--out", tmp_path / "out") for _ in "12"] == [0, 0]
 
 
 @pytest.mark.parametrize("rule", ["pysot", "pytracking", "got10k"])

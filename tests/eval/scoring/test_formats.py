@@ -282,6 +282,11 @@ def test_a_file_beside_of_another_length_is_named(tmp_path):
     (tmp_path / "Deer_time.value").write_text("0.1\n0.2\n")
     with pytest.raises(ResultError, match=r"Deer_time\.value: 2 lines for 6 frames"):
         read_results(tmp_path)
+    (tmp_path / "Deer_time.value").write_text("")
+    with pytest.raises(ResultError, match=r"Deer_time\.value: 0 lines for 6 frames"):
+        read_results(tmp_path)
+    (tmp_path / "Deer_time.value").write_text("\n0.1\n" + "\n" * 9)  # the last frames have none either
+    assert np.isnan(read_results(tmp_path)["Deer"][0].seconds).tolist() == [True, False, True, True, True, True]
     (tmp_path / "Deer_time.value").write_text("0.1\nfast\n")
     with pytest.raises(ResultError, match=r"Deer_time\.value:2: could not convert"):
         read_results(tmp_path)
