@@ -1,11 +1,14 @@
 """What commands share: the parser, types of arguments, exit statuses, one-line errors, the set-up of the process."""
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from trackers.base import Params
 from trackers.rules import SettingError
 
 FAILED = 1  # exit status after an error, and where something had to be skipped
-INTERRUPTED = 130  # exit status of a program ended by Ctrl-C
+INTERRUPTED = 130  # exit status of a program ended by Ctrl-C: 128 + 2, the signal's number
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
 _MALLOC_OPTIONS = (
@@ -86,24 +89,52 @@ def reports(*errors: type[Exception], interrupted: str = "nothing was written", 
     """Decorator of a command's `main`, which returns its exit status or None for 0.
 
     One of `errors` becomes one line on stderr and status `failed`. Ctrl-C becomes one line and status 130: the
-    exception's own words, or `interrupted`, which says what is left and what to do.
+    exception's own words, or `interrupted`, which says what is left and what to do. SIGTERM and SIGHUP end it as
+    Ctrl-C does, with status 143 and 129.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(*args, **options) -> int:
-            try:
-                return main(*args, **options) or 0
-            except errors as error:
-                fail(error)
-                return failed
-            except KeyboardInterrupt as stop:
-                print(f"interrupted: {stop}" if str(stop) else f"interrupted; {interrupted}", file=sys.stderr)
-                return INTERRUPTED
+            with _ended_by_signals() as received:
+                try:
+                    status = main(*args, **options) or 0
+                except errors as error:
+                    fail(error)
+                    status = failed
+                except KeyboardInterrupt as stop:
+                    print(f"interrupted: {stop}" if str(stop) else f"interrupted; {interrupted}", file=sys.stderr)
+                    status = INTERRUPTED
+            return 128 + received[0] if status == INTERRUPTED and received else status
 
         return guarded
 
     return decorate
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """SIGTERM and, where it exists and is not ignored (nohup), SIGHUP raise KeyboardInterrupt; their numbers.
+
+    Only the first does: `timeout` and schedulers send it twice, and the second would hit what writes the results.
+    """
+    received: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
+        ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        ends = [number for number in ends if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, end) for number in ends}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it is not Python's
 
 
 def fail(error: Exception | str) -> int:

@@ -5,9 +5,9 @@
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.value and _confidence.value) and OUT/<tracker>/summary.json, and
 prints a table. The same command again resumes an interrupted or killed run. Exit status 0; 1 where a sequence had to be
-skipped (each is named) or the results cannot be written; 130 after Ctrl-C. `--protocol` tre, sre, vot_reset or
-vot_multistart starts the tracker several times per sequence (eval/running/restarts.py). `--guest` runs a tracker of
-another project (eval/running/guest.py). At size: `--workers N` threads, `--batch N` sequences in one call
+skipped (each is named) or the results cannot be written; 130 after Ctrl-C, 143 after SIGTERM. `--protocol` tre, sre,
+vot_reset or vot_multistart starts the tracker several times per sequence (eval/running/restarts.py). `--guest` runs a
+tracker of another project (eval/running/guest.py). At size: `--workers N` threads, `--batch N` sequences in one call
 (eval/running/lanes.py), `--shard I/N` or `--distributed` processes on any hosts.
 """
 

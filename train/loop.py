@@ -234,9 +234,9 @@ def fit(
     and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
     steps a line goes to `folder/log.jsonl` and to `on_log`, every `validate_every` steps and at the end one with what
     `validate` says of the parameters that would be returned (all in the first process).
-    Ctrl-C and SIGTERM end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a step that
-    is not finite, with the last good state saved, and if `folder` is ahead of `config.steps`; CheckpointError,
-    TrainingError or WeightsError where a file cannot be written.
+    Ctrl-C, SIGTERM and SIGHUP end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a
+    step that is not finite, with the last good state saved, and if `folder` is ahead of `config.steps`;
+    CheckpointError, TrainingError or WeightsError where a file cannot be written.
     """
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -302,18 +302,28 @@ def _result(state: TrainState) -> PyTree:
 
 @contextlib.contextmanager
 def _stop_requested() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set instead of ending the process in the middle of a step."""
+    """An event that Ctrl-C, SIGTERM and SIGHUP set instead of ending the process in the middle of a step."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield stop
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+
+    def request(number: int, frame: object) -> None:
+        stop.set()
+        with contextlib.suppress(KeyboardInterrupt):  # a command notes which signal it was, for its exit status
+            if callable(before[number]):
+                before[number](number, frame)
+
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        if before[number] != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, request)
     try:
         yield stop
     finally:
-        for number, handler in zip(signals, before):
-            signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it is not Python's
 
 
 def _log(path: Path, values: dict[str, Any]) -> None:

@@ -1,9 +1,12 @@
 """What commands share: option types, one-line errors, the cache of compiled programs, memory that stays."""
 
 import argparse
+import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -45,6 +48,33 @@ def test_a_command_that_fails_prints_one_line_and_returns_its_status(capsys):
     assert main(KeyboardInterrupt("step 3")) == 130 and capsys.readouterr().err == "interrupted: step 3\n"
     with pytest.raises(KeyError):  # a fault of ours keeps its traceback
         main(KeyError("x"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+def test_a_command_that_is_terminated_ends_once_as_by_ctrl_c(capsys):
+    @reports(interrupted="run it again")
+    def main(number):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), number)  # the second does not hit what cleans up
+            written.append(number)
+
+    written = []
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        assert main(number) == status and written.pop() == number
+        assert capsys.readouterr().err == "interrupted; run it again\n"
+        assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
+def test_a_command_under_nohup_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert reports()(lambda: os.kill(os.getpid(), signal.SIGHUP))() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_was_skipped_is_printed_and_makes_the_status(capsys):
