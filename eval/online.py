@@ -127,7 +127,8 @@ def follow(
 def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:
     """`[4]` float64 x, y, w, h that a tracker can start on in an image of this size.
 
-    ValueError (one line) unless it is four finite numbers with w, h > 0, at least partly inside the image.
+    ValueError (one line) unless it is four finite numbers with w, h >= 1, at least partly inside the image; the box
+    0,0,1,1 and those within it are no pixels but fractions of an image.
     """
     try:
         xywh = np.array(box, np.float64)
@@ -141,6 +142,8 @@ def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:
     x, y, w, h = xywh
     if w <= 0 or h <= 0:
         raise ValueError(f"box {text}: is empty, width and height must be positive")
+    if min(w, h) < 1 or max(xywh) <= 1:
+        raise ValueError(f"box {text}: is smaller than a pixel; give x, y, w, h in pixels, not as fractions")
     if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
         raise ValueError(f"box {text}: lies outside the {width}x{height} image")
     return xywh

@@ -467,6 +467,8 @@ def _sequence(name, frames, boxes, truth, *, flagged=None, cover=None, polygons=
     visible = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
     if not visible[0]:
         raise SequenceError(f"{truth}:1: frame 1 has no box of positive size, so a tracker cannot start there")
+    if max(boxes[0]) <= 1:
+        raise SequenceError(f"{truth}:1: the box lies within one pixel; write boxes in pixels, not as fractions")
     if flagged is not None:
         visible &= ~flagged
     return Sequence(name, tuple(frames), boxes, visible, cover, polygons, scored)
