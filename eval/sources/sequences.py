@@ -3,14 +3,20 @@
 Whatever is wrong with one raises a `SequenceError` of one line that names the file and the fix.
 """
 
+import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # what cameras' sensors call white
+SAMPLED = 9  # images of a folder that are looked at for the level of all
 
 
 class SequenceError(ValueError):
@@ -31,26 +37,72 @@ class Sequence:
     annotated: np.ndarray | None = None  # [T] bool: someone looked, and gave a box or "absent" (OxUvA); None: always
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """The file as `[H, W, 3]` uint8 RGB: gray is repeated, alpha dropped, 16 bits become 8, EXIF ignored.
+def read_image(path: Path | str, *, upright: bool = False) -> np.ndarray:
+    """The file as `[H, W, 3]` uint8 RGB: gray is repeated, alpha dropped, 16 bits become 8.
 
+    upright: turned as the orientation in its EXIF says, as viewers show it; benchmarks annotate what is stored. A TIFF
+    file is always turned.
+    16 bits: 0 becomes 0, and the `white_level` of its folder 255.
     SequenceError if the file is missing, truncated, empty or no image of integers.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise SequenceError(f"{path}: {error.strerror or error}; restore the file") from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        raise SequenceError(f"{path}: not an image, or cut short ({data.size} bytes); restore the file")
+    image = _decode(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if upright else cv2.IMREAD_UNCHANGED)
     if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        image = _to_bytes(white_level(Path(path)))[image]
     if image.dtype != np.uint8:
         raise SequenceError(f"{path}: pixels are {image.dtype}; convert the image to 8 bits")
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels <= 2:
         return np.repeat(image.reshape(*image.shape[:2], channels)[..., :1], 3, axis=2)
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def white_level(path: Path) -> int:
+    """What is white in a 16-bit image, and in the others of its folder: 255, 1023, 4095, 16383 or 65535.
+
+    Cameras store their 10, 12 or 14 bits as they are. The level is the least that no value exceeds in nine images
+    spread over the folder, the first and the last among them: one for all, so that the brightness of a video does not
+    jump. What is brighter in another image becomes white, too. Where it is less than 65535, a line of the log says so.
+    """
+    folder = path.absolute().parent
+    return _white_level(folder, folder.stat().st_mtime_ns) or _level(_decode(path, cv2.IMREAD_UNCHANGED))
+
+
+@lru_cache
+def _white_level(folder: Path, changed: int) -> int:
+    """0 where no 16-bit image was found; `changed` is when the folder was."""
+    level = 0
+    with suppress(SequenceError):
+        paths = list_images(folder)
+        for index in sorted({round(place) for place in np.linspace(0, len(paths) - 1, SAMPLED)}):
+            with suppress(SequenceError):  # of a damaged one, which is named when its turn comes
+                image = _decode(paths[index], cv2.IMREAD_UNCHANGED)
+                level = max(level, _level(image) if image.dtype == np.uint16 else 0)
+    if 0 < level < LEVELS[-1]:
+        logging.getLogger(__name__).warning(f"{folder}: 16-bit images, in which {level} is taken for white")
+    return level
+
+
+def _level(image: np.ndarray) -> int:
+    highest = image.max()
+    return next(level for level in LEVELS if highest <= level)
+
+
+@lru_cache
+def _to_bytes(white: int) -> np.ndarray:
+    """`[65536]` uint8 for each value of 16 bits."""
+    return np.minimum((np.arange(65536) * 255 + white // 2) // white, 255).astype(np.uint8)
+
+
+def _decode(path: Path | str, flags: int) -> np.ndarray:
+    """As OpenCV decodes it, blue first."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SequenceError(f"{path}: {error.strerror or error}; restore the file") from error
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise SequenceError(f"{path}: not an image, or cut short ({data.size} bytes); restore the file")
+    return image
 
 
 def image_size(sequence: Sequence) -> tuple[int, int]:

@@ -25,14 +25,28 @@ def fault_of(box: Sequence[float] | np.ndarray, size: tuple[int, int] | None) ->
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """(width, height) as the head of an image file states them; None where there is no such file, or no such head.
+    """(width, height) as the head of an image file states them; None where there is no such file, or no such head."""
+    return _head(path)[0]
 
-    Twice the longer side where EXIF lays the image on its side: its boxes may be of the stored image or of the upright.
+
+def lying_of(path: Path, stated: tuple[int, int] | None) -> tuple[tuple[int, int] | None, bool]:
+    """((width, height) of what the boxes of a photograph lie on, whether that is the image as its EXIF turns it).
+
+    Tools for drawing boxes show photographs upright, as all viewers do. A few do not: then the (width, height) that
+    the annotation states are those of the image as it is stored. Where both have the same sides, it is the upright one.
     """
+    size, orientation = _head(path)
+    if size is None or orientation not in range(2, 9):
+        return size, False
+    upright = size[::-1] if orientation >= 5 else size
+    return (size, False) if stated == size != upright else (upright, True)
+
+
+def _head(path: Path) -> tuple[tuple[int, int] | None, int]:
+    """((width, height) as stored, orientation) of an image file: 1 is upright, 5 to 8 lie on their side."""
     try:
         with Image.open(path) as image:
-            has_exif = "exif" in image.info or image.format == "TIFF"  # others would be decoded to find out
-            on_its_side = has_exif and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return (max(image.size),) * 2 if on_its_side else image.size
+            has_exif = "exif" in image.info and image.format != "TIFF"  # which every reader turns
+            return image.size, image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+        return None, 1

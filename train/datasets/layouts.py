@@ -159,7 +159,8 @@ def _voc_image(path: Path, images: _Images) -> Clip:
     except (OSError, ElementTree.ParseError, TypeError, ValueError, LookupError) as error:
         raise SequenceError(f"{path}: no boxes can be read ({error}); restore the file") from error
     stated = (tree.findtext("filename") or "").strip()
-    return _still(images.named(stated, f"{path}: <filename>", path.stem), rows)
+    size = _size(tree.findtext("size/width"), tree.findtext("size/height"))
+    return _still(images.named(stated, f"{path}: <filename>", path.stem), rows, size)
 
 
 def find_csv(root: Path, split: str) -> dict[str, ClipLoader]:
@@ -203,14 +204,17 @@ def find_coco(root: Path, split: str) -> dict[str, ClipLoader]:
     path = found[0]
     try:
         content = json.loads(path.read_text())
-        names = {int(image["id"]): image["file_name"] for image in content["images"]}
+        photographs = {
+            int(image["id"]): (image["file_name"], _size(image.get("width"), image.get("height")))
+            for image in content["images"]
+        }
         categories = {int(item["id"]): item["name"] for item in content.get("categories", ())}
         rows: dict[int, list] = {}
         for item in content["annotations"]:
             if not item.get("iscrowd"):
                 label = categories.get(int(item["category_id"]), str(item["category_id"]))
                 rows.setdefault(int(item["image_id"]), []).append((label, _numbers(item.get("bbox")), True))
-        lost = [str(number) for number in rows if number not in names]
+        lost = [str(number) for number in rows if number not in photographs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SequenceError(f"{path}: not the JSON of COCO instances ({error!r}); restore the file") from error
     if lost:
@@ -218,11 +222,14 @@ def find_coco(root: Path, split: str) -> dict[str, ClipLoader]:
     part = path.stem.removeprefix("instances_")
     folders = [folder for folder in (root / part, root / "images" / part, root / "images") if folder.is_dir()]
     images = _Images(folders[0] if folders else root / part)
-    return {names[number]: partial(_coco_image, path, images, names[number], rows[number]) for number in sorted(rows)}
+    return {
+        photographs[number][0]: partial(_coco_image, path, images, *photographs[number], rows[number])
+        for number in sorted(rows)
+    }
 
 
-def _coco_image(path: Path, images: _Images, name: str, rows: list) -> Clip:
-    return _still(images.named(name, f"{path}: {name}"), rows)
+def _coco_image(path: Path, images: _Images, name: str, size: tuple[int, int] | None, rows: list) -> Clip:
+    return _still(images.named(name, f"{path}: {name}"), rows, size)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
@@ -233,12 +240,22 @@ def _numbers(values: Any) -> tuple[float, ...]:
         return ()
 
 
-def _still(path: Path, rows: Iterable[tuple[str, tuple, bool]]) -> Clip:
-    """One image as a clip of one frame; `rows` are (class, box, visible), and a target each.
+def _size(width: Any, height: Any) -> tuple[int, int] | None:
+    """(width, height) of an image as an annotation states it; None where it does not."""
+    try:
+        return int(width), int(height)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
-    A target whose box cannot be used is not visible; an image without any other has no targets.
+
+def _still(path: Path, rows: Iterable[tuple[str, tuple, bool]], stated: tuple[int, int] | None = None) -> Clip:
+    """One photograph as a clip of one frame; `rows` are (class, box, visible), and a target each.
+
+    stated: its (width, height) by the annotation, see `boxes.lying_of`. A target whose box cannot be used is not
+    visible; an image without any other has no targets.
     """
-    targets, unusable, size = [], [], boxes.size_of(path)
+    size, upright = boxes.lying_of(path, stated)
+    targets, unusable = [], []
     for number, (label, box, visible) in enumerate(rows):
         fault = boxes.fault_of(box, size)
         if fault:
@@ -246,7 +263,7 @@ def _still(path: Path, rows: Iterable[tuple[str, tuple, bool]]) -> Clip:
         name = f"{path.stem}:{number}:{'_'.join(label.split())}"
         places = np.full((1, 4), np.nan) if fault else np.array([box], np.float64)
         targets.append(Target(name, places, np.array([visible and not fault])))
-    return Clip((path,), tuple(targets) if len(unusable) < len(targets) else (), tuple(unusable))
+    return Clip((path,), tuple(targets) if len(unusable) < len(targets) else (), tuple(unusable), upright)
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -25,7 +25,8 @@ from eval.sources.sequences import SequenceError, read_image
 VERSION = "1.0.0"
 TABLE = "table.npz"
 SHARD_BYTES = 512 << 20
-SIGNATURES = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
+SIGNATURES = b"\xff\xd8\xff", PNG
 
 
 class DatasetError(ValueError):
@@ -71,6 +72,7 @@ class Clip(NamedTuple):
     frames: Sequence[Path | bytes]  # T image files or encoded images
     targets: tuple[Target, ...]
     unusable: tuple[str, ...] = ()  # a line for each box of the source that is not used, see `boxes.fault_of`
+    upright: bool = False  # boxes are of the images as viewers show them, turned as their EXIF says
 
 
 ClipLoader = Callable[[], Clip]
@@ -212,7 +214,8 @@ def _write_shards(builder, clips, origin, on_frame, shard_bytes) -> tfds.core.Sp
                 targets.append(target._replace(boxes=np.asarray(target.boxes, np.float32)))
                 records.append(np.arange(first, first + len(clip.frames)))
             for frame in clip.frames if clip.targets else ():
-                record = builder.info.features.serialize_example({"image": io.BytesIO(encoded(frame))})
+                image = io.BytesIO(encoded(frame, upright=clip.upright))
+                record = builder.info.features.serialize_example({"image": image})
                 if shard is None or shard_size + len(record) > shard_bytes:
                     if shard is not None:
                         shard.close()
@@ -240,17 +243,21 @@ def _write_shards(builder, clips, origin, on_frame, shard_bytes) -> tfds.core.Sp
     )
 
 
-def encoded(frame: Path | bytes) -> bytes:
-    """The bytes of a JPEG or PNG image as they are; any other image as PNG. SequenceError if it is none."""
+def encoded(frame: Path | bytes, *, upright: bool = False) -> bytes:
+    """An image of 8 bits, turned as its EXIF says where `upright`. SequenceError if the frame is no image.
+
+    The bytes of a JPEG or PNG file as they are; as PNG those of another kind, of 16 bits, or to be turned.
+    """
     try:
         data = frame if isinstance(frame, bytes) else frame.read_bytes()
     except OSError as error:
         raise SequenceError(f"{frame}: {error.strerror or error}; restore the file") from error
-    if data.startswith(SIGNATURES):
+    deep = data.startswith(PNG) and data[24:25] == b"\x10"
+    if data.startswith(SIGNATURES) and not deep and not upright:
         return data
     if isinstance(frame, bytes):
-        raise SequenceError("a frame given as bytes is neither JPEG nor PNG; encode it")
-    return cv2.imencode(".png", read_image(frame)[..., ::-1])[1].tobytes()
+        raise SequenceError("a frame given as bytes is neither JPEG nor PNG of 8 bits; encode it")
+    return cv2.imencode(".png", read_image(frame, upright=upright)[..., ::-1])[1].tobytes()
 
 
 def _write_table(path: Path, targets: list[Target], records: np.ndarray, origin: dict) -> None:

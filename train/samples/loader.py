@@ -178,7 +178,8 @@ def read_image(dataset: TrackingDataset, sequence: int, record: int) -> np.ndarr
 def decode(image: bytes) -> np.ndarray | None:
     """`[H, W, 3]` uint8 BGR, or None if the bytes are no image. Turning the small crops to RGB is cheaper.
 
-    Gray is repeated, alpha dropped, 16 bits become 8; the orientation of EXIF is ignored, as boxes ignore it.
+    Gray is repeated, alpha dropped. The orientation of EXIF is ignored: `train.datasets` has turned what is to be
+    turned, and made 16 bits 8.
     """
     data = np.frombuffer(image, np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None

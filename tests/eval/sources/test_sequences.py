@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eval.sources.sequences import SequenceError, polygon_to_box, read_image
+from tests.helpers.containers import photograph
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 
@@ -32,6 +33,41 @@ def test_read_image_gray_alpha_and_16_bit(tmp_path):
     np.testing.assert_array_equal(
         read_image(save(tmp_path / "deep_gray.png", deep[..., 2])), np.repeat(RGB[..., :1], 3, axis=2)
     )
+
+
+def test_read_image_is_stored_or_upright(tmp_path):
+    path = photograph(tmp_path / "phone.jpg", RGB, 6)
+    stored, upright = read_image(path), read_image(path, upright=True)
+    assert stored.shape == RGB.shape
+    np.testing.assert_array_equal(upright, np.rot90(stored, -1))
+
+
+@pytest.mark.parametrize(("bits", "suffix"), [(8, ".png"), (10, ".png"), (12, ".tiff"), (14, ".png"), (16, ".tiff")])
+def test_the_range_of_16_bit_images_is_that_of_their_folder(tmp_path, caplog, bits, suffix):
+    white = 2**bits - 1
+    ramp = np.linspace(0, white, 12 * 16).reshape(12, 16).round().astype(np.uint16)
+    for number, image in enumerate([ramp // 4, ramp // 2, ramp]):  # the sequence begins in the dark
+        save(tmp_path / f"{number}{suffix}", image)
+    read = [read_image(tmp_path / f"{number}{suffix}") for number in range(3)]
+    for number, image in enumerate(read):
+        np.testing.assert_allclose(image[..., 1], ramp * (255 / white) / 2 ** (2 - number), atol=1)
+    assert [record.message for record in caplog.records] == (
+        [f"{tmp_path}: 16-bit images, in which {white} is taken for white"] if bits < 16 else []
+    )
+
+
+def test_a_value_beyond_the_range_of_the_folder_is_white(tmp_path):
+    for number in range(40):
+        save(tmp_path / f"{number}.png", np.full((4, 6), 4000 if number == 1 else 900, np.uint16))
+    assert [read_image(tmp_path / f"{number}.png").max() for number in (0, 1, 2)] == [224, 255, 224]
+
+
+def test_a_folder_of_two_kinds_of_images(tmp_path):
+    save(tmp_path / "0.png", RGB)
+    save(tmp_path / "1.png", np.full((4, 6), 1023, np.uint16))
+    (tmp_path / "2.png").write_bytes(b"damaged")
+    lone = save(tmp_path / "lone.pgm", np.full((4, 6), 2000, np.uint16))  # not among those that make up a sequence
+    assert read_image(tmp_path / "1.png").max() == 255 and read_image(lone).max() == 255
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from eval.sources.sequences import SequenceError
+from eval.sources.sequences import SequenceError, read_image
 from eval.sources.synthetic import ClipConfig, clip
 from tests.helpers import places
+from tests.helpers.containers import photograph
 from tests.helpers.disk import small_disk
 from train.datasets import LAYOUTS, DatasetError, SyntheticConfig, load, prepare, records
 from train.datasets.__main__ import main
-from train.datasets.boxes import fault_of, size_of
+from train.datasets.boxes import fault_of, lying_of, size_of
+from train.samples.loader import decode
 
 JPEG = [".jpg", [cv2.IMWRITE_JPEG_QUALITY, 80]]
 
@@ -118,6 +120,35 @@ def test_other_formats_become_png_without_loss(tmp_path):
     assert data.startswith(b"\x89PNG")
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(decoded, cv2.imread(str(path)))
+
+
+def test_images_of_more_bits_are_what_is_tracked(tmp_path):
+    folder = tmp_path / "own" / "a"
+    write(folder / "groundtruth_rect.txt", lines(2))
+    (folder / "img").mkdir()
+    for name, level in (("1.png", 4), ("2.tiff", 16)):
+        cv2.imwrite(str(folder / "img" / name), picture(level).astype(np.uint16) * level)  # 10 and 12 bits
+    dataset = prepare("folder", tmp_path / "own", tmp_path / "out")
+    for frame, name in enumerate(("1.png", "2.tiff")):
+        decoded = decode(dataset.frames[frame]["image"])[..., ::-1]
+        np.testing.assert_array_equal(decoded, read_image(folder / "img" / name))
+        np.testing.assert_allclose(decoded, picture((4, 16)[frame])[..., ::-1] / (4, 1)[frame], atol=1.5)
+    deep = cv2.imencode(".png", picture(0).astype(np.uint16))[1].tobytes()
+    with pytest.raises(SequenceError, match="8 bits"):
+        records.encoded(deep)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stated", "upright"), [(6, "24 32", 1), (6, "32 24", 0), (3, "32 24", 1), (6, "", 1)]
+)
+def test_photographs_lie_as_their_boxes_do(tmp_path, orientation, stated, upright):
+    root = tmp_path / "voc"
+    (root / "JPEGImages").mkdir(parents=True)
+    image = photograph(root / "JPEGImages" / "1.jpg", cv2.resize(picture(1, 3, 4), (32, 24)), orientation)
+    size = "<size><width>{}</width><height>{}</height></size>".format(*stated.split()) if stated else ""
+    write(root / "Annotations" / "1.xml", f"<annotation>{size}{VOC_OBJECT.format('dog', 0, 1, 1, 20, 20)}</annotation>")
+    found = decode(prepare("voc", root, tmp_path / "out").frames[0]["image"])[..., ::-1]
+    np.testing.assert_array_equal(found, read_image(image, upright=bool(upright)))
 
 
 def test_otb_is_zero_based_with_two_targets_in_a_folder(tmp_path):
@@ -348,16 +379,21 @@ def test_the_fault_of_a_box(box, fault):
     assert bool(fault_of(box, None)) != ("outside" in fault)
 
 
-def test_a_photograph_on_its_side_may_have_its_boxes_either_way(tmp_path):
+def test_a_photograph_on_its_side_has_its_boxes_upright_unless_its_stated_size_says_otherwise(tmp_path):
     (plain,) = images(tmp_path, [1])
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    for suffix, size in ((".jpg", (32, 32)), (".tif", (32, 32)), (".png", (32, 32)), (".txt", None)):
-        path = tmp_path / f"turned{suffix}"
-        if size:
+    for suffix in (".jpg", ".tif", ".png", ".webp"):
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[ExifTags.Base.Orientation] = orientation
+            path = tmp_path / f"turned{suffix}"
             Image.fromarray(picture(2)).save(path, exif=exif)
-        assert size_of(path) == size
-    assert size_of(plain) == (32, 24)
+            size, upright = lying_of(path, None)
+            assert size == ((24, 32) if orientation > 4 else (32, 24)) == read_image(path, upright=True).shape[1::-1]
+            assert size_of(path) == read_image(path).shape[1::-1]
+            if suffix != ".tif":  # which every reader turns
+                assert upright == (orientation > 1) and size_of(path) == (32, 24)
+                assert lying_of(path, (32, 24)) == ((32, 24), 2 <= orientation <= 4)
+    assert lying_of(tmp_path / "none.jpg", None) == (None, False) and size_of(plain) == (32, 24)
     plain.write_bytes(plain.read_bytes()[:200])
     assert size_of(plain) in (None, (32, 24))  # its head may be whole
 
@@ -510,7 +546,7 @@ def test_decode_finds_broken_images_of_a_benchmark(tmp_path):
 def test_interruption_leaves_nothing_and_starts_again(own, tmp_path, monkeypatch):
     frames = iter(range(100))
 
-    def interrupted(frame):
+    def interrupted(frame, **_):
         if next(frames) == 3:
             raise KeyboardInterrupt
         return frame.read_bytes()
@@ -527,7 +563,7 @@ def test_interruption_leaves_nothing_and_starts_again(own, tmp_path, monkeypatch
 def test_killed_preparation_is_cleared_away(own, tmp_path):
     """SIGKILL in the middle of writing: no data set, and the next run removes what was left."""
     code = "import sys, time; from train import datasets; from train.datasets import records; real = records.encoded\n"
-    code += "def slow(frame):\n    print('writing', flush=True); time.sleep(5); return real(frame)\n"
+    code += "def slow(frame, **how):\n    print('writing', flush=True); time.sleep(5); return real(frame, **how)\n"
     code += "records.encoded = slow; datasets.prepare('folder', *sys.argv[1:])\n"
     command = [sys.executable, "-c", code, str(own), str(tmp_path / "out")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=places.REPOSITORY)
