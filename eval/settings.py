@@ -31,7 +31,7 @@ def params_hash(params: Any) -> str:
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers, the device, and the source revision where git knows it."""
     found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    for package in ("jaxtrack", "jax", "jaxlib", "flax", "numpy", "opencv-python"):
+    for package in ("jaxtrack", "jax", "jaxlib", "flax", "numpy", "opencv-python", "av"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

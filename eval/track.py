@@ -6,7 +6,7 @@
 The same command again replaces its files; any other file that is in the way is kept, and named before the tracking.
 The demo draws a synthetic clip, tracks it with the tracker whose weights come with the package, and writes an
 annotated video, the boxes and a plot into demo/. Exit status 0; 1 after an error, which one line names; 130 after
-Ctrl-C, with everything up to then written.
+Ctrl-C and 143 after SIGTERM, with everything up to then written.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import jax
 import numpy as np
@@ -38,7 +39,8 @@ from eval.scoring.formats import TRACK_COLUMNS
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
 from eval.sources.sequences import IMAGE_SUFFIXES
-from eval.sources.video import VERDICT_NAMES, Source, VideoError, VideoWriter
+from eval.sources.video import VERDICT_NAMES, Source, VideoError
+from eval.sources.video_writer import VideoWriter
 from trackers import rules
 from trackers.base import FOUND, Params, Tracker, many
 from trackers.images import xywh_to_box
@@ -85,7 +87,8 @@ def follow(
     """Tracks `boxes` `[N, 4]`, given on frame `run.first`, to the end; None: they are drawn with the mouse.
 
     `run` grows frame by frame, so it is of use however this ends: a source that proves damaged and Ctrl-C
-    end it with a note in `run`. Where `out` is given, a video with the boxes (and `truth`) appears there.
+    end it with a note in `run`. Where `out` is given, a video with the boxes (and `truth`) appears there, whose
+    frames have the times of the source's.
     ValueError for a box that is empty or outside; VideoError where frame `run.first` is missing, a box
     stops being finite or the disk is full.
     """
@@ -115,7 +118,8 @@ def follow(
                     continue
                 drawn = _annotated(image, tracked, truth[len(run.tracked) - 1] if truth else None)
                 if writer:
-                    writer.write(drawn)
+                    index = run.first + len(run.tracked) - 1
+                    writer.write(drawn, source.times[index] if source.times else None)
                 if window and video.show(drawn):
                     break
         except KeyboardInterrupt:
@@ -276,8 +280,7 @@ def outputs(arguments: argparse.Namespace) -> Outputs:
         folder = arguments.out_dir
         return Outputs(*(folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png")))
     if arguments.out is None:
-        name = f"camera{arguments.video}" if _is_camera(arguments.video) else _name_of(Path(arguments.video).resolve())
-        base = arguments.out_dir / f"{name}_boxes"
+        base = arguments.out_dir / f"{_name_of(arguments.video)}_boxes"
     else:
         base = arguments.out.with_suffix("")
     table, stored, plot = (base.with_name(f"{base.name}.{kind}") for kind in ("csv", "json", "png"))
@@ -288,8 +291,14 @@ def _is_camera(video: str) -> bool:
     return video.isdigit() and not Path(video).exists()
 
 
-def _name_of(path: Path) -> str:
-    """What the results of a video or of a folder of images are called."""
+def _name_of(source: str) -> str:
+    """What the results of a video, a folder of images, a camera or an address are called."""
+    if _is_camera(source):
+        return f"camera{source}"
+    if video.is_address(source):
+        parts = urlsplit(source)
+        return Path(parts.path).stem or parts.hostname or "video"
+    path = Path(source).resolve()
     if not path.is_dir():
         return path.stem
     return next((folder.name for folder in (path, *path.parents) if folder.name.lower() not in IMAGE_FOLDERS), "")
@@ -343,6 +352,11 @@ def _conclude(run: Run) -> int:
     return 0
 
 
+def _rate(source: Source) -> float:
+    """Frames/s by the times of the frames that were read, or as the source states it."""
+    return round((len(source.times) - 1) / source.times[-1], 3) if len(source.times) > 1 else source.fps
+
+
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = command.make_parser(
         "eval.track",
@@ -352,10 +366,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--tracker", default=DEFAULT_TRACKER, help="name, or MODULE:ATTRIBUTE of your own (default: %(default)s)")
     command.add_tracker_changes(parser)
-    add("--video", metavar="FILE|DIR|CAMERA", help="a video, a folder of images, or the number of a camera")
+    add("--video", metavar="FILE|DIR|CAMERA|URL", help="a video, a folder of images, a camera's number, an address")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
     add("--start", type=whole_number(0), default=0, metavar="N", help="frame the boxes are given on (default: 0)")
-    add("--out", type=Path, metavar="FILE", help="annotated .webm (fast), .mp4 or .webp (short); boxes beside it")
+    add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
     add("--out_dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
     add("--show", action="store_true", help="a window; without --box, draw the boxes in it with the mouse")
     add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
@@ -394,7 +408,8 @@ def main(argv: list[str] | None = None) -> int:
         source, truth = video.open_source(arguments.video), None
         boxes = np.array(arguments.box) if arguments.box else None
     files, run = outputs(arguments), Run(arguments.start)
-    on_disk = None if arguments.video is None or _is_camera(arguments.video) else Path(arguments.video)
+    live = arguments.video is None or _is_camera(arguments.video) or video.is_address(arguments.video)
+    on_disk = None if live else Path(arguments.video)
     name = str(on_disk.resolve()) if on_disk else source.name
     check_outputs(files, on_disk, name)
     made_from = {
@@ -403,7 +418,6 @@ def main(argv: list[str] | None = None) -> int:
         "seed": arguments.seed,
         "weights": settings.params_hash(params),
         "video": name,
-        "video_fps": source.fps,
         "files": [file.name for file in files if file],
     }
     options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth)
@@ -414,7 +428,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         run.problem = str(error)
     if run.tracked:
-        report(run, files, made_from, truth)
+        report(run, files, {**made_from, "video_fps": _rate(source)}, truth)
     return _conclude(run)
 
 

@@ -1,16 +1,21 @@
-"""Videos in and out: the only file that opens a capture, a writer or a window of OpenCV.
+"""Videos in, and what is drawn on them: the only file that opens a video, a camera or a window.
 
 Frames are `[H, W, 3]` uint8 RGB everywhere outside; OpenCV's BGR does not leave this file.
+
+Video files and addresses are read by FFmpeg's libraries (PyAV): what a player would show, frame by frame, turned as the
+file says, at the times that it says. Colors become RGB by the matrix and the range that the video is tagged with, as
+BT.601 of limited range where it has no tags; high dynamic range is not mapped to a screen's. Cameras, images in folders
+and windows are OpenCV's.
 """
 
-import contextlib
 import os
-import shutil
 import sys
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -18,11 +23,11 @@ import numpy as np
 from eval.sources.sequences import SequenceError, list_images, read_image
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 
-# What browsers play and OpenCV's own FFmpeg can write. VP8 is about six times faster to write than VP9.
-CODECS = {".webm": "VP80", ".mp4": "vp09"}
-ANIMATION, ANIMATION_QUALITY = ".webp", 80  # a picture that moves wherever a picture is shown, in a README for one
-OUTPUTS = (*CODECS, ANIMATION)
+if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which commands that read no video file need not spend
+    import av
+
 DEFAULT_FPS = 25.0
+TIMEOUT = 20.0  # seconds that an address may be silent
 VERDICT_COLORS = {
     FOUND: (60, 220, 90),
     UNCERTAIN: (250, 210, 40),
@@ -41,36 +46,37 @@ class Source(NamedTuple):
 
     name: str
     frames: Iterator[np.ndarray]  # [H, W, 3] uint8 RGB; raises VideoError; close() releases the source
-    fps: float  # DEFAULT_FPS where the source does not say
-    count: int | None  # number of frames as the file states it; None for a camera
+    fps: float  # as the source states it, DEFAULT_FPS where it does not: where `times` is empty, frames are 1/fps apart
+    count: int | None  # number of frames by what the source states, to show progress; None where it does not
+    times: Sequence[float] = ()  # of each frame read so far, seconds from the first; empty where the source has none
 
 
 def silence_opencv() -> None:
-    """Stop OpenCV and FFmpeg from printing to stderr: for programs, whose messages name file and frame."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
+    """Stop OpenCV from printing to stderr: for programs, whose messages name file and frame."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def open_source(source: str | Path | int) -> Source:
-    """A video file, a folder of images in the order of their numbers, or a camera (a number).
+    """A video file, a folder of images in the order of their numbers, a camera (a number) or an address (rtsp://...).
 
-    Frames may differ in size. VideoError at once if there is nothing to read, and while iterating, after the last
-    readable frame, if the file is damaged or ends before the number of frames it states.
+    Images are turned upright as their EXIF orientation says. Frames may differ in size. VideoError at once if there is
+    nothing to read, and while iterating, after the last readable frame, if a file is damaged or cut short.
     """
     if isinstance(source, int) or (str(source).isdigit() and not Path(source).exists()):
         return _open_camera(int(source))
+    if is_address(source):
+        return _open_video(str(source), _without_password(str(source)))
     path = Path(source)
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise VideoError(f"{path}: no such file; give a video, a folder of images or a camera's number")
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise VideoError(f"{path}: not a video OpenCV can read, or cut short ({path.stat().st_size} bytes)")
-    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    count = int(stated) if 0 < stated < 1e9 else None
-    return Source(str(path), _read_video(path, capture, count), _fps(capture), count)
+        raise VideoError(f"{path}: no such file; give a video, a folder of images, a camera's number or an address")
+    return _open_video(f"file:{path}", str(path))  # FFmpeg takes what stands before a colon for a protocol
+
+
+def is_address(source: str | Path | int) -> bool:
+    """Whether `open_source` takes it for an address, such as rtsp://host/stream."""
+    return "://" in str(source)
 
 
 def to_rgb(image: np.ndarray, name: str = "image") -> np.ndarray:
@@ -98,7 +104,7 @@ def _open_folder(path: Path) -> Source:
     def frames():
         for index, file in enumerate(files):
             try:
-                image = read_image(file)
+                image = read_image(file, upright=True)
             except SequenceError as error:
                 raise VideoError(f"{error} (frame {index} of {len(files)})") from error
             yield image
@@ -107,186 +113,178 @@ def _open_folder(path: Path) -> Source:
 
 
 def _open_camera(index: int) -> Source:
-    capture = cv2.VideoCapture(index)
+    with _silent_opencv():
+        capture = cv2.VideoCapture(index)
     if not capture.isOpened():
         raise VideoError(f"camera {index}: cannot be opened; check that it is connected and not in use")
-    return Source(f"camera {index}", _read_frames(capture), _fps(capture), None)
+    times: list[float] = []
+    stated = capture.get(cv2.CAP_PROP_FPS)
+    fps = stated if 1 <= stated <= 1000 else DEFAULT_FPS
+    return Source(f"camera {index}", _read_camera(capture, times), fps, None, times)
 
 
-def _read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+def _read_camera(capture: cv2.VideoCapture, times: list[float]) -> Iterator[np.ndarray]:
+    start = None
     try:
         while True:
             read, image = capture.read()
             if not read:
                 return
+            now = time.perf_counter()
+            start = now if start is None else start
+            times.append(now - start)
             yield np.ascontiguousarray(to_rgb(image)[..., ::-1])
     finally:
         capture.release()
 
 
-def _read_video(path: Path, capture: cv2.VideoCapture, count: int | None) -> Iterator[np.ndarray]:
-    read = 0
-    for frame in _read_frames(capture):
-        yield frame
-        read += 1
-    # Stated counts are estimates in some containers, hence the slack.
-    if read == 0 or (count is not None and count - read > max(2, 0.01 * count)):
-        raise VideoError(
-            f"{path}: frame {read} cannot be decoded, the file is damaged or cut short"
-            f" ({read} of {count if count is not None else 'an unknown number of'} frames were read)"
-        )
-
-
-def _fps(capture: cv2.VideoCapture) -> float:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return fps if 1 <= fps <= 1000 else DEFAULT_FPS
-
-
-class VideoWriter:
-    """Writes a video that browsers play: .webm (VP8), .mp4 (VP9, slow to write), or .webp for a short one.
-
-    A .webp is an animated picture; its frames are held in memory until it is closed.
-
-    The file appears under its name when it is closed, complete; until then it is a hidden file beside it,
-    removed when writing fails or the `with` block ends by an exception. The first frame sets the size; a
-    frame of another size is scaled to fit, on black. VideoError for another suffix and on a full disk.
-    """
-
-    def __init__(self, path: str | Path, fps: float = DEFAULT_FPS):
-        self.path, self.fps, self.count = Path(path), fps, 0
-        self._writer: cv2.VideoWriter | _AnimationWriter | None = None
-        self._size: tuple[int, int] | None = None
-        if self.path.suffix.lower() not in OUTPUTS:
-            raise VideoError(f"{path}: videos are written as {' or '.join(OUTPUTS)}; rename the output")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(self.path.suffix.lower(), f".{self.path.stem}.", self.path.parent)
-        except OSError as error:
-            raise VideoError(f"{self.path}: {error.strerror or error}; choose another output") from error
-        os.close(handle)
-        self._temporary = Path(name)
-
-    def write(self, image: np.ndarray) -> None:
-        """Appends one `[H, W, 3]` uint8 RGB frame."""
-        if self._writer is None:
-            self._open(image.shape[0], image.shape[1])
-        if self._writer.write(np.ascontiguousarray(_fit(image, self._size)[..., ::-1])) is False:
-            self._fail()
-        self.count += 1
-
-    def close(self) -> None:
-        """Completes the file and gives it its name; nothing appears if no frame was written."""
-        if self._writer is None:
-            self.discard()
-            return
-        try:
-            self._writer.release()
-            self._writer = None
-            if not _last_frame_is_there(self._temporary, self.count, self.fps):
-                self._fail()
-            # mkstemp's files are private to the user; a result has the mode of any other new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            self._temporary.chmod(0o666 & ~mask)
-            self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Stops and removes what was written."""
-        if isinstance(self._writer, cv2.VideoWriter):
-            self._writer.release()
-        self._writer = None
-        self._temporary.unlink(missing_ok=True)
-
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-    def _open(self, height: int, width: int) -> None:
-        # As OpenCV writes them, VP8 and VP9 need even sides, and VP8 is unreadable where they are tiny.
-        self._size = max(height // 2 * 2, 16), max(width // 2 * 2, 16)
-        if self._temporary.suffix == ANIMATION:
-            self._writer = _AnimationWriter(self._temporary, self.fps)
-            return
-        codec = cv2.VideoWriter_fourcc(*CODECS[self._temporary.suffix])
-        with _no_stderr():
-            self._writer = cv2.VideoWriter(str(self._temporary), codec, self.fps, self._size[::-1])
-        if not self._writer.isOpened():
-            self.discard()
-            raise VideoError(f"{self.path}: OpenCV has no encoder for it here; try {' or '.join(CODECS)}")
-
-    def _fail(self) -> None:
-        free = shutil.disk_usage(self.path.parent).free
-        self.discard()
-        reason = "the disk is full" if free < 1 << 20 else "the encoder failed"
-        raise VideoError(f"{self.path}: {reason} (frame {self.count}), nothing was kept; write elsewhere")
-
-
-class _AnimationWriter:
-    """An animated WebP by the methods of `cv2.VideoWriter`; the file is written by `release`."""
-
-    def __init__(self, path: Path, fps: float):
-        self._path, self._animation = path, cv2.Animation()
-        self._frames, self._duration = [], _milliseconds(fps)
-
-    def write(self, image: np.ndarray) -> None:
-        self._frames.append(image)
-
-    def release(self) -> None:
-        self._animation.frames = self._frames
-        self._animation.durations = [self._duration] * len(self._frames)
-        options = [cv2.IMWRITE_WEBP_QUALITY, ANIMATION_QUALITY]
-        cv2.imwriteanimation(str(self._path), self._animation, options)
-
-
-def _milliseconds(fps: float) -> int:
-    """That an animated picture shows each frame for."""
-    return round(1000 / fps)
-
-
-def _last_frame_is_there(path: Path, count: int, fps: float) -> bool:
-    """Whether a video just written is whole: OpenCV does not report that its last blocks found no space."""
-    if path.suffix == ANIMATION:
-        read, animation = cv2.imreadanimation(str(path))
-        return read and sum(animation.durations) == count * _milliseconds(fps)  # equal frames became one, longer
-    capture = cv2.VideoCapture(str(path))
-    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    capture.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
-    read = capture.read()[0]
-    capture.release()
-    return read and abs(stated - count) <= 1
-
-
-@contextlib.contextmanager
-def _no_stderr():
-    """Hides what C code prints: OpenCV remarks that a WebM needs no codec tag each time it opens one."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+@contextmanager
+def _silent_opencv():
+    """OpenCV tells on stderr, in ten lines, which ways to open a camera have failed."""
+    level = cv2.utils.logging.getLogLevel()
+    silence_opencv()
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        cv2.utils.logging.setLogLevel(level)
 
 
-def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image scaled to lie within `size` (height, width), the rest black; an odd last row is cut."""
-    height, width = image.shape[:2]
-    if 0 <= height - size[0] <= 1 and 0 <= width - size[1] <= 1:
-        return image[: size[0], : size[1]]
-    ratio = min(size[0] / height, size[1] / width)
-    rows, columns = (int(np.clip(round(side * ratio), 1, most)) for side, most in zip((height, width), size))
-    fitted = np.zeros((*size, 3), np.uint8)
-    fitted[:rows, :columns] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    return fitted
+def _open_video(address: str, name: str) -> Source:
+    """`address` as FFmpeg takes it, `name` as messages and results may show it."""
+    import av
+
+    local = address.startswith("file:")
+    options = {"rtsp_transport": "tcp"} if address.startswith("rtsp:") else {}  # over UDP, packets get lost
+    try:
+        container = av.open(address, options=options, timeout=None if local else TIMEOUT)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        size = f"; {Path(address.removeprefix('file:')).stat().st_size} bytes" if local else ""
+        raise VideoError(f"{name}: not a video that FFmpeg can read, or cut short ({reason}{size})") from error
+    stream = container.streams.best("video")
+    if stream is None or stream.codec_context is None:
+        container.close()
+        raise VideoError(f"{name}: has no video that can be decoded; convert it, to H.264 in .mp4 for one")
+    container.flags |= av.container.Flags.discard_corrupt.value  # what is left of a packet would be half an image
+    stream.thread_type = "AUTO"
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    fps = rate if 0 < rate <= 1000 else DEFAULT_FPS
+    seconds = _stated_seconds(container)
+    times: list[float] = []
+    count = None if seconds is None else max(round(seconds * fps), 1)
+    return Source(name, _read_video(container, stream, name, fps, times), fps, count, times)
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _stated_seconds(container: "av.container.InputContainer") -> float | None:
+    """How long the file says it is; None where it does not. Of formats without time stamps FFmpeg guesses it."""
+    import av
+
+    guessed = container.format.flags & av.format.Flags.no_timestamps.value
+    return None if guessed or not container.duration else container.duration / av.time_base
+
+
+def _read_video(
+    container: "av.container.InputContainer", stream: "av.VideoStream", name: str, fps: float, times: list[float]
+) -> Iterator[np.ndarray]:
+    """The frames, while `times` grows by the time of each; VideoError at the end where something was missing."""
+    from av.video.reformatter import VideoReformatter
+
+    decoding, reformatter = _Decoding(container, stream), VideoReformatter()
+    origin = None
+    try:
+        for frame in decoding:
+            follows = times[-1] + 1 / fps if times else 0.0
+            stamp = frame.dts if frame.pts is None else frame.pts
+            at = follows if stamp is None else float(stamp * stream.time_base)
+            origin = at - follows if origin is None else origin
+            times.append(at - origin if not times or at - origin > times[-1] else follows)
+            image = reformatter.reformat(frame, format="rgb24").to_ndarray()
+            yield _turned(image, frame.side_data.get("DISPLAYMATRIX"))
+        fault = decoding.fault or _cut_short(decoding, fps, times)
+    finally:
+        container.close()
+    if fault:
+        raise VideoError(f"{name}: {fault} ({len(times)} frames were read)")
+
+
+class _Decoding:
+    """Iterates over the frames of a video stream; then says what was wrong.
+
+    What cannot be decoded is left out, as players do. Before the first frame that is no fault: a file that was cut
+    without decoding, and a stream that is live, start between two key frames.
+    """
+
+    def __init__(self, container: "av.container.InputContainer", stream: "av.VideoStream"):
+        self.stated = _stated_seconds(container)
+        self.reached = 0.0  # seconds from the start to where the packets of all streams, sound too, have come
+        self.fault = ""  # the first one
+        self._container, self._stream = container, stream
+        self._start = (container.start_time or 0) / 1e6
+
+    def __iter__(self) -> Iterator["av.VideoFrame"]:
+        import av
+
+        begun, local = False, self._container.name.startswith("file:")
+        for packet in self._packets():
+            try:
+                frames = self._stream.decode(packet)
+            except av.FFmpegError as error:
+                if begun and local and not self.fault:  # what a network loses is no fault of the video
+                    self.fault = f"damaged at {self._seconds(packet):.2f} s ({error.strerror or error})"
+                continue
+            begun = begun or bool(frames)
+            yield from frames
+
+    def _packets(self) -> Iterator["av.Packet | None"]:
+        """Of the video stream, and None, which makes the decoder give what it still holds."""
+        import av
+
+        try:
+            for packet in self._container.demux():
+                self.reached = max(self.reached, self._seconds(packet))
+                if packet.stream_index == self._stream.index and packet.size:
+                    yield packet
+        except av.FFmpegError as error:
+            self.fault = f"cannot be read on from {self.reached:.2f} s ({error.strerror or error})"
+        yield None
+
+    def _seconds(self, packet: "av.Packet | None") -> float:
+        if packet is None or packet.pts is None:
+            return self.reached
+        return float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._start
+
+
+def _cut_short(decoding: _Decoding, fps: float, times: list[float]) -> str:
+    """What is wrong with a video whose packets end long before its stated duration; "" where they do not.
+
+    The last frame may have no duration and the stated one may be rounded: hence the slack, of frames that may have any
+    distance.
+    """
+    if not times:
+        return "no frame can be decoded, the file is damaged or cut short"
+    longest = max(np.diff(times).max(initial=0), 1 / fps)
+    slack = max(2.5 * longest, 0.01 * (decoding.stated or 0))
+    if decoding.stated is None or decoding.stated - decoding.reached <= slack:
+        return ""
+    return (
+        f"frame {len(times)} is missing, the file is cut short:"
+        f" it ends at {decoding.reached:.2f} of {decoding.stated:.2f} s"
+    )
+
+
+def _turned(image: np.ndarray, matrix: "av.sidedata.sidedata.SideData | None") -> np.ndarray:
+    """The image as the display matrix of its video shows it, by quarter turns and mirrored."""
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]  # a pixel x, y is shown at a x + c y, b x + d y
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def draw_boxes(

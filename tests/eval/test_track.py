@@ -12,6 +12,7 @@ import time
 import weakref
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from eval import track
 from eval.files import ResultError
 from eval.plots import plot_track
 from eval.sources import synthetic, video
-from eval.sources.video import VideoWriter, open_source
+from eval.sources.video import open_source
+from eval.sources.video_writer import VideoWriter
 from tests.helpers import bright_spot, places
 from tests.helpers.bright_spot import frame_with_spot, spots
 
@@ -134,6 +136,7 @@ def test_the_demo(tmp_path, monkeypatch, capsys):
     [
         (("--box", "5,10,0,9"), "is empty"),
         (("--box", "500,10,9,9"), "outside the 64x48 image"),
+        (("--box", "0.31,0.25,0.12,0.12"), "smaller than a pixel; give x, y, w, h in pixels"),
         (("--box", "nan,10,9,9"), "finite"),
         (("--box", "5,10,9,9", "--start", "10"), "has no frame 10"),
         (("--box", "5,10,9,9", "--out", "movie.avi"), "rename the output"),
@@ -238,14 +241,14 @@ def test_a_corrupt_image_keeps_what_was_tracked(tmp_path, capsys):
 
 
 def test_a_video_that_cannot_be_written_keeps_the_boxes(clip, tmp_path, monkeypatch, capsys):
-    write = VideoWriter.write
+    encode = VideoWriter._encode
 
-    def full_after_three(self, image):
+    def full_after_three(self, frame):
         if self.count == 3:
-            self._fail()
-        write(self, image)
+            raise av.FFmpegError(28, "No space left on device")
+        encode(self, frame)
 
-    monkeypatch.setattr(VideoWriter, "write", full_after_three)
+    monkeypatch.setattr(VideoWriter, "_encode", full_after_three)
     assert run("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv", "out.json"]
     assert len(rows(tmp_path / "out.csv")) == 4
@@ -311,7 +314,7 @@ DRIVER = """
     from eval import track
     from eval.sources import video
     def endless(source):
-        frames = (time.sleep(0.02) or frame for frame in itertools.cycle(bright_spot.spots(10)))
+        frames = (time.sleep(0.005) or frame for frame in itertools.cycle(bright_spot.spots(10)))
         return video.Source("endless", frames, 25.0, None)
     video.open_source = endless
     sys.exit(track.main(["--video", "endless", "--box", "5,10,9,9", "--out", sys.argv[1]]))
@@ -338,6 +341,39 @@ def test_ctrl_c_writes_what_it_has_and_exits_130(tmp_path):
     assert files == ["out.csv", "out.json", "out.webm"]
     assert abs(len(list(open_source(out).frames)) - len(kept)) <= 1
     assert json.loads((tmp_path / "out.json").read_text())["ended_early"] == "interrupted"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_as_ctrl_c_does(tmp_path, monkeypatch, number, status):
+    def frames():
+        for index, frame in enumerate(itertools.cycle(spots(10))):
+            if index in (30, 31):  # `timeout` sends it twice
+                os.kill(os.getpid(), number)
+            time.sleep(0.01)
+            yield frame
+
+    monkeypatch.setattr(video, "open_source", lambda name: video.Source("endless", frames(), 25.0, None))
+    assert run("--video", "endless", "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == status
+    assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.json", "out.webm"]
+    kept = len(rows(tmp_path / "out.csv"))
+    assert kept > 10 and abs(len(list(open_source(tmp_path / "out.webm").frames)) - kept) <= 1
+    assert json.loads((tmp_path / "out.json").read_text())["ended_early"] == "interrupted"
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_the_written_video_has_the_times_of_the_one_read(tmp_path):
+    times = [0, 0.033, 0.067, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    with VideoWriter(tmp_path / "clip.webm") as writer:
+        for frame, seconds in zip(spots(10), times, strict=True):
+            writer.write(frame, seconds)
+    options = ("--video", tmp_path / "clip.webm", "--box", "11,12,9,9", "--start", 2, "--out", tmp_path / "out.mp4")
+    assert run(*options) == 0
+    source = open_source(tmp_path / "out.mp4")
+    assert len(list(source.frames)) == 8
+    np.testing.assert_allclose(source.times, np.array(times[2:]) - times[2], atol=0.001)
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert stored["video_fps"] == pytest.approx(9 / 0.7, abs=0.1) and stored["ended_early"] is None
 
 
 def test_a_plot_that_cannot_be_written(tmp_path):
