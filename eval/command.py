@@ -85,6 +85,12 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
+def named_path(text: str) -> tuple[str, Path]:
+    """NAME=PATH as (NAME, PATH), PATH alone as ("", PATH); what exists is a path, although its name holds a `=`."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and not Path(text).exists() else ("", Path(text))
+
+
 def reports(*errors: type[Exception], interrupted: str = "nothing was written", failed: int = FAILED) -> Callable:
     """Decorator of a command's `main`, which returns its exit status or None for 0.
 

@@ -23,6 +23,7 @@ import numpy as np
 
 import trackers
 from eval import command
+from eval.files import keep_apart
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads, released
 from trackers.weights.convert import backbone_model, from_peer, holds_backbone_alone, reader
@@ -155,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     what.add_argument("--model", metavar="MODEL", choices=convertible, help=models_text)
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
     args = parser.parse_args(arguments)
+    keep_apart([args.destination], [args.source, args.heads])
     model = args.model or trackers.get(args.tracker).model
     if args.tracker and not (args.heads and model):
         info = convert_for(args.tracker, args.source, args.destination)

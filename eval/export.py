@@ -37,7 +37,7 @@ from jax import export as jax_export
 import trackers
 from eval import command, settings
 from eval.command import prepare_process
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 from eval.measure.timing import compile_timed, interleaved
 from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
@@ -321,6 +321,7 @@ def main(argv: list[str] | None = None) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     if not arguments.out:
         raise SettingError("give --out, the file to write")
+    keep_apart([arguments.out], [arguments.weights])
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
     config = rules.configure(entry.config, arguments.set)
     tracker, canvas = entry.make(config), canvas_size(*arguments.size)

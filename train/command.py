@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from eval.command import make_parser, prepare_process, reports
+from eval.files import ResultError
 from eval.running import parallel
 from eval.sources.sequences import SequenceError
 from trackers.rules import SettingError
@@ -17,7 +18,10 @@ from train.loop import TrainingError
 from train.run import BEST, WEIGHTS, train
 from train.samples.loader import FrameError
 
-ERRORS = (SettingError, WeightsError, CheckpointError, TrainingError, DatasetError, SequenceError, FrameError, OSError)
+ERRORS = (
+    *(SettingError, ResultError, WeightsError, CheckpointError, TrainingError, DatasetError),
+    *(SequenceError, FrameError, OSError),
+)
 
 
 @reports(*ERRORS, interrupted="training has not started")

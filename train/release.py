@@ -15,6 +15,7 @@ import numpy as np
 
 import trackers
 from eval.command import make_parser, reports
+from eval.files import ResultError, keep_apart
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads
 from trackers.weights.convert import backbone_model
@@ -39,11 +40,16 @@ def release(
     source: `weights.safetensors` (or another weight file) of a run, or the run's folder. backbone: the file that the
     run started from and kept frozen, to be named in the card. Returns what was stored with the weights. Raises
     `WeightsError`, one line: no file of a training, no such part, numbers that are not finite or beyond float16, a
-    backbone that is not the run's, parts of a model that no public backbone fits.
+    backbone that is not the run's, parts of a model that no public backbone fits. `ResultError` where a file would
+    replace one that is read, or one that is no card.
     """
     source = source / "weights.safetensors" if source.is_dir() else source
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out}: the name must end with .safetensors")
+    keep_apart([out], [source, backbone])
+    card_file = out.with_suffix(".md")
+    if card_file.exists() and not card_file.read_bytes().startswith(_card_title(out).encode()):
+        raise ResultError(f"{card_file}: is there already, and no card of {out.name}; move it or choose another --out")
     metadata = files.read_metadata(source)
     model, trained = metadata["model"], metadata["info"]
     if "config" not in trained or model not in models.names():
@@ -74,29 +80,24 @@ def release(
     elif backbone is not None:
         raise WeightsError(f"{backbone}: the backbone is released too; --backbone is for --parts without it")
     with files.metadata_of(source):
-        text = card(out, model, info)
+        _training_rows(info)  # before anything is written
     files.save(out, kept, model=model, info=info, half=True)
-    files.write_atomically(out.with_suffix(".md"), text.encode())
+    files.write_atomically(card_file, card(out, model, info).encode())
     return info
 
 
 def card(path: Path, model: str, info: dict[str, Any]) -> str:
     """The model card of a released file in Markdown. info: of `release`."""
-    config = info["config"]
-    datasets = [f"{one['name']} ({one['split']}, weight {one['probability']:g})" for one in config["datasets"]]
     rows = {
         "model": f"`{model}`",
         "parts": ", ".join(info["parts"]),
         "parameters": f"{info['parameters']:,}",
         "file": f"`{path.name}`, {path.stat().st_size:,} bytes, kernels in half precision",
         "sha256": f"`{files.sha256(path)}`",
-        "training data": ", ".join(datasets),
-        "steps": f"{info['steps']:,} of {config['loader']['batch_size']} samples each",
-        "seed": config["loop"]["seed"],
-        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+        **_training_rows(info),
         "license": info["license"],
     }
-    lines = [f"# {path.stem}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    lines = [_card_title(path), "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     if "backbone" not in info["parts"]:
         lines += ["", "## Backbone", "", *_backbone_lines(path, model, info["backbone"])]
     recorded = "The whole configuration is in the file: `trackers.weights.files.read_metadata`."
@@ -106,6 +107,22 @@ def card(path: Path, model: str, info: dict[str, Any]) -> str:
         if entries:
             lines += ["", f"## {title}", "", *(f"- {entry}" for entry in entries)]
     return "\n".join(lines) + "\n"
+
+
+def _card_title(path: Path) -> str:
+    """How the card of a released file begins."""
+    return f"# {path.stem}\n\n| | |"
+
+
+def _training_rows(info: dict[str, Any]) -> dict[str, Any]:
+    config = info["config"]
+    datasets = [f"{one['name']} ({one['split']}, weight {one['probability']:g})" for one in config["datasets"]]
+    return {
+        "training data": ", ".join(datasets),
+        "steps": f"{info['steps']:,} of {config['loader']['batch_size']} samples each",
+        "seed": config["loop"]["seed"],
+        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+    }
 
 
 def _backbone_lines(path: Path, model: str, backbone: dict[str, Any]) -> list[str]:
@@ -136,7 +153,7 @@ def _origin(source: Path, trained: Params, backbone: Path) -> dict[str, str]:
     return {name: info.get(name, value) for name, value in named.items()}
 
 
-@reports(WeightsError)
+@reports(WeightsError, ResultError)
 def main(arguments: list[str] | None = None) -> None:
     """Write the file and its card; the exit status."""
     description, _, examples = __doc__.partition("\n\n")

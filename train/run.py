@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from eval import settings
+from eval.files import keep_apart
 from trackers import rules
 from trackers.nets import models
 from trackers.nets.alexnet import memtrack_from_siamfc
@@ -49,6 +50,7 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     rules.validate(config)
     made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
     refuse_other_run(out, made_of)
+    keep_apart([out / WEIGHTS, out / BEST], [weights])
     batches = open_batches(config, data_dir)
     prepare = partial(samples_of(config.loss.model).augment, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)

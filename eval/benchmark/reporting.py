@@ -11,7 +11,7 @@ import jax
 
 from eval import plots
 from eval.command import whole_number, whole_numbers
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,8 @@ def run(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], tabl
     if getattr(options, "compare", None):
         print(compare(*options.compare))
         return
+    outputs = [getattr(options, name, None) for name in ("json", "markdown", "plot")]
+    keep_apart(outputs, [getattr(options, "weights", None)])
     with on_device(getattr(options, "device", None)):
         report = measure()
     text = table(report)

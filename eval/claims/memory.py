@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 import trackers
 from eval import command
 from eval.command import prepare_process
-from eval.files import ResultError
+from eval.files import ResultError, keep_apart
 from eval.plots import literal, new_figure, save
 from eval.running.passes import Compiled
 from eval.scoring import metrics
@@ -178,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     config = rules.configure(trackers.get("memtrack").config, arguments.set)
     if not config.memory:
         raise SettingError("memory=False: there is nothing to show without the memory")
+    keep_apart([arguments.out], [arguments.weights])
     params = trackers.load_params("memtrack", arguments.weights)
     if arguments.sequence is None:
         clip = drawn_clip(arguments.frames, arguments.seed)

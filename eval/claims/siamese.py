@@ -26,7 +26,7 @@ import numpy as np
 import trackers
 from eval import command, plots, settings
 from eval.command import prepare_process
-from eval.files import write_atomically
+from eval.files import keep_apart, write_atomically
 from eval.measure.timing import time_function
 from eval.running.passes import Compiled, track_sequence
 from eval.scoring import metrics
@@ -225,6 +225,9 @@ def plot_levels(
 def main(argv: list[str] | None = None) -> None:
     """One line on stderr for what is wrong."""
     arguments = _parser().parse_args(argv)
+    weights = getattr(arguments, "weights", None)
+    read = [command.named_path(text)[1] for text in weights] if isinstance(weights, list) else [weights]
+    keep_apart([arguments.out], read)
     prepare_process()
     print(arguments.run(arguments))
     print(f"written: {arguments.out}")
@@ -237,9 +240,9 @@ def _center_bias(arguments: argparse.Namespace) -> str:
         raise sequences.SequenceError(f"{arguments.data_dir}: no frame after the first has a box")
     found = {}
     for text in arguments.weights:
-        name, _, file = text.rpartition("=")
+        name, file = command.named_path(text)
         params = trackers.load_params(arguments.tracker, file)
-        found[name or Path(file).stem] = measure_center_bias(params, config, shown, arguments.places)
+        found[name or file.stem] = measure_center_bias(params, config, shown, arguments.places)
     plot_center_bias(arguments.out, found)
     lines = ["| weights | " + " | ".join(f"{a}-{b} px" for a, b in pairwise(RINGS)) + " |"]
     lines.append("|---" * len(RINGS) + "|")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eval import command
 from eval.files import ResultError, read_json
 from eval.scoring import formats, got10k, longterm, metrics, names, ope, statistics
 from eval.scoring.vot_multistart import GRACE, THRESHOLD
@@ -62,13 +63,12 @@ def find_sources(arguments: list[str]) -> list[Source]:
     """[NAME=]PATH to sources: a folder without results stands for the folders in it. What exists is a path."""
     sources = []
     for text in arguments:
-        name, equals, path = ("", "", text) if Path(text).exists() else text.partition("=")
-        root = Path(path if equals else text)
+        name, root = command.named_path(text)
         if not root.exists():
             raise ResultError(f"{root}: no such file or folder; give what eval.run wrote, or NAME=FOLDER")
         inside = sorted(path.parent for path in root.glob("*/run.json")) if root.is_dir() else []
         places = inside if inside and not (root / "run.json").exists() else [root]
-        sources += [Source(name if equals else None, place, read_json(place / "run.json")) for place in places]
+        sources += [Source(name or None, place, read_json(place / "run.json")) for place in places]
     return sources
 
 

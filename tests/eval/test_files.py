@@ -1,5 +1,6 @@
 """Output files: whole or not at all, after a full disk and after a kill."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 from tests.helpers import places
 from tests.helpers.disk import small_disk
 
@@ -40,6 +41,38 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
     assert all(other.name.startswith(".") for other in tmp_path.iterdir() if other != path)  # no result by its name
     write_atomically(path, "newer")
     assert path.read_text() == "newer"
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("eval.convert", "{file} {link} --model resnet50"),
+        ("eval.convert", "other.pth {file} --model dimp18 --heads {link}"),
+        ("eval.export", "--tracker dimp18 --weights {file} --out {link}"),
+        ("eval.claims.memory", "--weights {file} --out {link}"),
+        ("eval.claims.siamese", "center-bias --data_dir . --weights a={file} --weights b=c --out {link}"),
+        ("eval.claims.siamese", "levels --data_dir . --weights {file} --out {link}"),
+        ("train.benchmark.__main__", "step --config {file} --json {link}"),
+        ("train.release", "{file} --out {link}"),
+        ("train.release", "other --backbone {file} --out {link}"),
+    ],
+)
+def test_no_command_writes_over_what_it_reads(tmp_path, monkeypatch, capsys, module, arguments):
+    monkeypatch.chdir(tmp_path)
+    file, link = tmp_path / "run=1.safetensors", tmp_path / "link.safetensors"
+    file.write_bytes(b"precious")
+    link.symlink_to(file)
+    command = importlib.import_module(module).main
+    assert command([part.format(file=file, link=link) for part in arguments.split()]) in (1, 2)
+    error = capsys.readouterr().err
+    assert "which is read; choose another name" in error and error.count("\n") == 1
+    assert file.read_bytes() == b"precious" and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_outputs_have_names_of_their_own(tmp_path):
+    keep_apart([tmp_path / "a", None, tmp_path / "b"], [tmp_path / "c", None])
+    with pytest.raises(ResultError, match=r"a: two outputs have this name"):
+        keep_apart([tmp_path / "a", tmp_path / "x" / ".." / "a"], [])
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path):

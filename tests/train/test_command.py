@@ -118,6 +118,8 @@ def test_a_run_its_files_and_going_on(networks, config, tmp_path, data_dir, caps
     assert f"{other} (loss.filter_steps is 2, now 3)" in errors[1]
     assert f"{other} (weights_sha256 is None, now {files.sha256(run / 'weights.safetensors')})" in errors[2]
     (run / "config.json").unlink()  # a run of before there was one
+    assert command(config, tmp_path, data_dir, *every, "--weights", str(run / "weights.safetensors")) == 1
+    assert "weights.safetensors, which is read; choose another name" in capsys.readouterr().err
     assert command(config, tmp_path, data_dir, *every, "--set", "loop.steps=3") == 0
 
 

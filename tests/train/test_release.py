@@ -118,7 +118,8 @@ def test_release_of_a_run_its_card_and_tracking_without_weights(tiny, package, t
     options = ["--command", "python -m train.dimp\n --config x.py", "--measured", "AUC 0.5", "--note", "Not on OTB."]
     with pytest.raises(WeightsError, match="dimp_tiny needs a weight file of model dimp_tiny: train it"):
         trackers.load_params("dimp_tiny", None)
-    assert release.main([str(run), "--out", str(out), *options, "--note", "Nor on LaSOT."]) == 0
+    for _ in range(2):  # the second takes the place of the first
+        assert release.main([str(run), "--out", str(out), *options, "--note", "Nor on LaSOT."]) == 0
     assert files.sha256(out) in capsys.readouterr().out
     info = files.read_metadata(out)["info"]
     assert info["config"]["loss"]["model"] == "dimp_tiny" and info["parts"] == ["backbone", "classifier", "iou_net"]
@@ -157,8 +158,11 @@ def test_release_reports_one_line_and_exit_code_1(tiny, tmp_path, capsys):
     write_run(tmp_path / "broken", "dimp_tiny", broken)
     other = jax.tree.map(lambda leaf: leaf + 1, tiny)
     files.save(tmp_path / "other.safetensors", other, model="dimp_tiny")
-    out = tmp_path / "out.safetensors"
+    out, noted = tmp_path / "out.safetensors", tmp_path / "notes.md"
+    noted.write_text("mine")
     for arguments, reason in (
+        ([run, "--out", noted.with_suffix(".safetensors")], "notes.md: is there already, and no card of notes"),
+        ([run / "weights.safetensors", "--out", run / "weights.safetensors"], "which is read; choose another name"),
         ([tmp_path / "none"], "none: no such file"),
         ([tmp_path], "weights.safetensors: no such file"),
         ([tmp_path / "converted.safetensors"], "not written by a training of this project"),
@@ -173,7 +177,7 @@ def test_release_reports_one_line_and_exit_code_1(tiny, tmp_path, capsys):
         printed = capsys.readouterr()
         assert printed.out == "" and reason in printed.err
         assert printed.err.count("\n") == 1 and printed.err.startswith("error: ")
-    assert not out.exists() and not out.with_suffix(".md").exists()
+    assert not out.exists() and not out.with_suffix(".md").exists() and noted.read_text() == "mine"
 
 
 def test_heads_join_their_backbone_and_no_other(dimp18, package, tmp_path, capsys):

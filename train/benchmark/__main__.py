@@ -16,7 +16,7 @@ import jax
 
 from eval import settings
 from eval.command import FAILED, keep_freed_memory, make_parser, reports, whole_number
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError, keep_apart, write_atomically
 from eval.sources.sequences import SequenceError
 from trackers.rules import SettingError
 from train.benchmark import clip, optimizer, step
@@ -33,6 +33,7 @@ LOSS_TOLERANCE = 1e-4  # relative; the ways to unroll compute the same loss
 def main(argv: list[str] | None = None) -> int:
     """Run a benchmark, print a table, write JSON if asked; the exit status."""
     arguments = _parser().parse_args(argv)
+    keep_apart([arguments.json], [getattr(arguments, "config", None)])
     keep_freed_memory()
     device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
     result = {"versions": settings.versions(), "device": device} | arguments.measure(arguments)

@@ -66,6 +66,9 @@ def prepare(
         if records.made_from(folder) != origin:
             raise DatasetError(f"{folder}: prepared already with other settings; overwrite it or name another data_dir")
         return load(name, data_dir, split)
+    ours = not folder.is_dir() or any((folder / one).is_file() for one in (records.TABLE, "dataset_info.json"))
+    if not ours or (source_dir and Path(source_dir).resolve().is_relative_to(folder.resolve())):
+        raise DatasetError(f"{folder}: holds what no preparation wrote, or the source itself; name another data_dir")
     loaders = _find(name, source_dir, split, synthetic)
     if chosen is not None:
         loaders = _choose(loaders, chosen, str(source_dir or name))

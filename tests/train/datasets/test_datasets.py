@@ -627,6 +627,15 @@ def test_damage_is_one_line_with_the_folder_and_the_fix(own, tmp_path, pattern, 
     assert len(prepare("folder", own, tmp_path / "out", overwrite=True).frames) == 5
 
 
+def test_a_folder_that_no_preparation_wrote_is_kept(own, tmp_path):
+    folder = folder_of(tmp_path / "out")
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="holds what no preparation wrote"):
+        prepare("folder", own, tmp_path / "out", overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_damage_inside_of_a_record_is_found_when_it_is_read(own, tmp_path):
     dataset = prepare("folder", own, tmp_path / "out")
     (path,) = folder_of(tmp_path / "out").glob("*.array_record-*")
