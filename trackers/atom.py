@@ -28,7 +28,7 @@ from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import Location, OnlineConfig, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
 from trackers.parts.search_region import RegionConfig
-from trackers.rules import COUNT, NOT_NEGATIVE, POSITIVE, one_of
+from trackers.rules import COUNT, NOT_NEGATIVE, OF_THE_TRACKER, POSITIVE, one_of
 
 Array = jax.Array
 
@@ -37,7 +37,8 @@ Array = jax.Array
 class Config:
     """All numbers of ATOM; the defaults are those of pytracking's `atom/default`."""
 
-    backbone: Annotated[str, one_of("resnet18", "filter_bank")] = "resnet18"  # or "filter_bank", which needs no weights
+    # "filter_bank" needs no weights
+    backbone: Annotated[str, one_of("resnet18", "filter_bank"), OF_THE_TRACKER] = "resnet18"
     use_iou_net: bool = True
     scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
     region: RegionConfig = RegionConfig(min_side=10.0)

@@ -27,7 +27,7 @@ from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import Location, OnlineConfig, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
 from trackers.parts.search_region import RegionConfig
-from trackers.rules import NOT_NEGATIVE, PROBABILITY
+from trackers.rules import NOT_NEGATIVE, OF_THE_TRACKER, PROBABILITY
 
 Array = jax.Array
 
@@ -36,7 +36,7 @@ Array = jax.Array
 class Config:
     """All numbers of DiMP; the defaults are those of pytracking's `dimp18` and `dimp50`."""
 
-    model: Annotated[str, models.with_part(DimpClassifier)] = "dimp18"  # the networks, of `trackers.nets.models`
+    model: Annotated[str, models.with_part(DimpClassifier), OF_THE_TRACKER] = "dimp18"  # of `trackers.nets.models`
     region: RegionConfig = RegionConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     online: OnlineConfig = OnlineConfig(memory_size=50, replacement="next_free", train_skipping=20)

@@ -37,6 +37,13 @@ class Search(NamedTuple):
     log: bool = False  # drawn uniformly in the logarithm
 
 
+class Fixed(NamedTuple):
+    """A field that `override` and `substitute` do not change, and why; code may, with `dataclasses.replace`."""
+
+    text: str
+
+
+OF_THE_TRACKER = Fixed("belongs to the tracker, as its weights do; choose a tracker that runs on it")  # a model
 ANY = Rule("finite", lambda value: not isinstance(value, float) or math.isfinite(value))  # every number keeps this one
 POSITIVE = Rule("> 0", lambda value: value > 0)
 NOT_NEGATIVE = Rule(">= 0", lambda value: value >= 0)
@@ -161,6 +168,9 @@ def _replace(config: Any, path: str, replacement: Callable[[Any], Any]) -> Any:
         if len(names) > 1 and not dataclasses.is_dataclass(present):
             raise SettingError(f"{path}: {names[0]} is {present!r}, which has no fields")
         value = within(present, names[1:]) if len(names) > 1 else replacement(present)
+        for mark in getattr(hints(type(part))[names[0]], "__metadata__", ()):
+            if isinstance(mark, Fixed) and value != present:
+                raise SettingError(f"{path}={value}: {mark.text} ({present} here)")
         return dataclasses.replace(part, **{names[0]: value})
 
     return within(config, path.split("."))

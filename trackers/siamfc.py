@@ -20,7 +20,7 @@ from trackers.nets.memory import NormalizedResponseHead
 from trackers.nets.rpn import SiamFCHead
 from trackers.parts import templates
 from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Matcher, Memory, Proposals
-from trackers.rules import ABOVE_ONE, COUNT, POSITIVE, PROBABILITY, SCALES, Search, one_of
+from trackers.rules import ABOVE_ONE, COUNT, OF_THE_TRACKER, POSITIVE, PROBABILITY, SCALES, Search, one_of
 
 Array = jax.Array
 
@@ -30,7 +30,7 @@ class Config:
     """All numbers of SiamFC; the defaults are siamfc-pytorch's, with three scales."""
 
     # Of `trackers.nets.models`; MemTrack's host: "memtrack"
-    model: Annotated[str, models.with_part(SiamFCHead, NormalizedResponseHead)] = "siamfc"
+    model: Annotated[str, models.with_part(SiamFCHead, NormalizedResponseHead), OF_THE_TRACKER] = "siamfc"
     instance_size: Annotated[int, REGION] = 255  # crop pixels of a side of the search region
     window_influence: Annotated[float, PROBABILITY, Search(0.05, 0.6)] = 0.176
     scales: Annotated[int, SCALES] = 3  # search crops, an odd number

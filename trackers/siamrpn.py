@@ -19,7 +19,7 @@ from trackers.nets import models, siamese
 from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
 from trackers.parts import templates
 from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, LostConfig, Matcher, Memory, Proposals
-from trackers.rules import NOT_NEGATIVE, PROBABILITY, Search, one_of
+from trackers.rules import NOT_NEGATIVE, OF_THE_TRACKER, PROBABILITY, Search, one_of
 
 Array = jax.Array
 MIN_SIDE = 10.0  # image pixels; no box gets smaller
@@ -29,7 +29,8 @@ MIN_SIDE = 10.0  # image pixels; no box gets smaller
 class Config:
     """All numbers of a SiamRPN tracker; the defaults are SiamRPN's with DaSiamRPN's released "vot" weights."""
 
-    model: Annotated[str, models.with_part(UpChannelRPN, DepthwiseRPN)] = "siamrpn"  # of `trackers.nets.models`
+    # Of `trackers.nets.models`
+    model: Annotated[str, models.with_part(UpChannelRPN, DepthwiseRPN), OF_THE_TRACKER] = "siamrpn"
     instance_size: Annotated[int, REGION] = 271  # crop pixels of a side of the search region
     # Cells that a side of the score map has more than (instance_size - 127) / 8 + 1
     base_size: Annotated[int, NOT_NEGATIVE] = 0

@@ -20,6 +20,7 @@ from trackers.rules import (
     PROBABILITY,
     Search,
     SettingError,
+    configure,
     float_fields,
     override,
     searches,
@@ -140,6 +141,28 @@ def test_mistakes_are_named_in_one_line(config, path, value, message):
     with pytest.raises(ValueError) as caught:
         validate(changed(config, path, value))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "assignment", "here"),
+    [
+        ("dimp_tiny", "model=dimp50", "dimp_tiny"),
+        ("siamrpn", "model=siamrpn_big", "siamrpn"),
+        ("dasiamrpn", "rpn.model=siamrpn", "siamrpn_big"),
+        ("thor_siamfc", "host.model=memtrack", "siamfc"),
+        ("memtrack", "host.model=siamfc", "memtrack"),
+        ("atom", "backbone=filter_bank", "resnet18"),
+    ],
+)
+def test_what_the_weights_are_of_is_chosen_with_the_tracker(tracker, assignment, here):
+    path, _, value = assignment.partition("=")
+    message = f"{assignment}: belongs to the tracker, as its weights do; choose a tracker that runs on it ({here} here)"
+    with pytest.raises(SettingError) as caught:
+        configure(trackers.get(tracker).config, [assignment])
+    assert str(caught.value) == message
+    with pytest.raises(SettingError):
+        trackers.load(tracker, **{path: value})
+    assert configure(trackers.get(tracker).config, [f"{path}={here}"]) == trackers.get(tracker).config
 
 
 def test_rules_reach_the_elements_and_the_configs_in_tuples():
