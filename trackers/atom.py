@@ -174,7 +174,7 @@ def make_stages(config: Config) -> Stages:
         fine = jax.vmap(lambda one: fourier_interpolate(one, config.kernel_size, size))(scores)
         if config.localization.window_output:
             fine = fine * jnp.roll(hann_window(size, centered=False), (size // 2, size // 2), (0, 1))[None]
-        best = jnp.argmax(jnp.max(fine, (1, 2))).astype(jnp.int32)
+        best = jnp.nanargmax(jnp.max(fine, (1, 2))).astype(jnp.int32)
         fine, scale = fine[best], region.scale[best]
         peak = localization.locate(fine, fine, jnp.zeros(2), state.box.size / scale, config.localization)
         moved = region.center[best] + peak.displacement * scale

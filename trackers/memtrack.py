@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from ops.boxes import Box
 from ops.crop import mean_color
 from trackers import siamfc
-from trackers.base import FOUND, Estimate, Tracker
+from trackers.base import FOUND, LOST, Estimate, Tracker, select
 from trackers.nets import models
 from trackers.nets.memory import MemoryController, MemoryState, write
-from trackers.parts import templates
+from trackers.parts import contrast, templates
 from trackers.parts.templates import Matcher
 
 Array = jax.Array
@@ -55,6 +55,7 @@ def make(config: Config) -> Tracker:
     with the memory "attention" `[S, S]` over the search crop of that scale, "read_weights" and "write_weights" `[N]`
     over the slots, "factors" `[3]` (write nothing, into the slots just read, into an unused slot), "decay" `[1]` and
     "residual_gate" `[C]`. What a frame decides to write is the template that is cut out of this same frame.
+    After a frame without contrast where the target is sought (LOST, see `trackers.parts.contrast`) all is as before it.
     """
     matcher = make_matcher(config)
     controller = models.networks(config.host.model)["memory"]
@@ -85,15 +86,16 @@ def make(config: Config) -> Tracker:
             controls, recall = read(params, state, slots, features.search)
             template = recall.template
         response = matcher.match(params, template, features)
-        choice = templates.choose(matcher.decode(response, state.box))
+        choice = templates.choose(templates.finite(matcher.decode(response, state.box), state.box))
+        seen = contrast.visible(region, frame.extent) & (choice.ranked > 0)
         scale = siamfc.best_scale(siamfc.penalized_maps(config.host, response))
-        box = templates.damped(state.box, choice)
+        box = siamfc.follow(state.box, choice, frame)
         extras = {"index": choice.index, "scale": scale}
-        state = state._replace(box=box)
+        after = state._replace(box=box)
         if config.memory:
             controls, recall = jax.tree.map(lambda leaf: leaf[scale], (controls, recall))
             last = matcher.embed(params, frame, box, fill)[0]
-            state = state._replace(last=last, memory=MemoryState(slots, controls))
+            after = after._replace(last=last, memory=MemoryState(slots, controls))
             extras |= {
                 "attention": recall.attention,
                 "residual_gate": recall.residual_gate,
@@ -102,8 +104,10 @@ def make(config: Config) -> Tracker:
                 "factors": controls.factors,
                 "decay": controls.decay,
             }
-        confidence = jnp.clip(choice.score, 0, 1)
-        return state, Estimate(box, choice.score, confidence, jnp.int32(FOUND), extras)
+        state = select(seen, after, state)
+        confidence = jnp.where(seen, jnp.clip(choice.score, 0, 1), 0)
+        verdict = jnp.where(seen, FOUND, LOST).astype(jnp.int32)
+        return state, Estimate(state.box, choice.score, confidence, verdict, extras)
 
     return Tracker(init, track)
 

@@ -5,7 +5,7 @@ crops of a few scales; nothing is learned online.
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,12 @@ import numpy as np
 from ops.boxes import Box
 from ops.crop import Crop
 from ops.score_maps import bicubic_resize
-from trackers.base import Tracker
+from trackers.base import Frame, Tracker
 from trackers.nets import models, siamese
 from trackers.nets.memory import NormalizedResponseHead
 from trackers.nets.rpn import SiamFCHead
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Matcher, Memory, Proposals
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Choice, Matcher, Memory, Proposals
 from trackers.rules import ABOVE_ONE, COUNT, OF_THE_TRACKER, POSITIVE, PROBABILITY, SCALES, Search, one_of
 
 Array = jax.Array
@@ -36,7 +36,7 @@ class Config:
     scales: Annotated[int, SCALES] = 3  # search crops, an odd number
     scale_step: Annotated[float, ABOVE_ONE, Search(1.01, 1.1)] = 1.0375  # from one scale to the next
     scale_rate: Annotated[float, PROBABILITY, Search(0.2, 1.0)] = 0.59  # share of the change of scale that is taken
-    # Factor on the response of every scale but the present one
+    # Factor on the response, without the head's bias, of every scale but the present one
     scale_penalty: Annotated[float, POSITIVE, Search(0.9, 1.0)] = 0.9745
     upsampling: Annotated[int, COUNT] = 16  # of the response
     # Of the upsampled response; THOR's released host: "thor", see `_upsampled`
@@ -51,16 +51,26 @@ FIVE_SCALES = replace(
 
 def make(config: Config, memory: Memory | None = None) -> Tracker:
     """The tracker; `params` of the model "siamfc"."""
-    return templates.compose(
-        (make_matcher(config),),
-        (),
-        follow=lambda old, choice, frame: templates.damped(old, choice),
-        memory=memory,
-    )
+    return templates.compose((make_matcher(config),), (), follow=follow, memory=memory)
+
+
+def follow(old: Box, choice: Choice, frame: Frame) -> Box:
+    """The chosen box; a size that would shrink below a pixel, or grow beyond the frame, stays as it is."""
+    box = templates.damped(old, choice)
+    extent = frame.extent.astype(old.size.dtype)
+    shrinks, grows = box.size < jnp.minimum(old.size, 1), box.size > jnp.maximum(old.size, extent)
+    return box._replace(size=jnp.where(jnp.any(shrinks | grows), old.size, box.size))
+
+
+class Response(NamedTuple):
+    """What a template sees in the search crops."""
+
+    maps: Array  # [scales, 17, 17]
+    nothing: Array  # [] the head's answer where correlation is 0: its bias, or what a normalization makes of 0
 
 
 def make_matcher(config: Config) -> Matcher:
-    """The template contract. Templates: features `[1, 6, 6, C]` of the exemplar. Responses: `[scales, 17, 17]`."""
+    """The template contract. Templates: features `[1, 6, 6, C]` of the exemplar. Responses: `Response`."""
     network = siamese.make(config.model)
     steps = np.arange(config.scales) - config.scales // 2
     size, up = config.instance_size, config.upsampling
@@ -83,7 +93,11 @@ def make_matcher(config: Config) -> Matcher:
         return jax.vmap(one)(factors())
 
     def match(params, template, features):
-        return network.correlate(params, template, features.search)
+        nothing = jnp.zeros_like(template[:1])
+        return Response(
+            network.correlate(params, template, features.search),
+            network.correlate(params, nothing, nothing).reshape(()),
+        )
 
     def decode(response, box):
         maps = penalized_maps(config, response)
@@ -104,6 +118,9 @@ def make_matcher(config: Config) -> Matcher:
 def _upsampled(config: Config) -> tuple[int, float]:
     """Cells of a side of the upsampled response, and the index of no displacement.
 
+    A lone peak has four equal maxima around it for an even `upsampling`, of which the first is taken, as in
+    siamfc-pytorch: a quarter of a crop pixel up and to the left of the peak.
+
     "whole": the map's cells times `upsampling`. "thor": that number squared (256 in place of 272, each cell still
     taken for STRIDE / upsampling pixels), and half of it, a quarter of a pixel off the middle.
     """
@@ -118,14 +135,18 @@ def cells(instance_size: int) -> int:
     return (instance_size - EXEMPLAR_SIZE) // STRIDE + 1
 
 
-def penalized_maps(config: Config, response: Array) -> Array:
-    """The response `[scales, S, S]` upsampled, `[scales, U, U]`, every scale but the present one made less likely."""
+def penalized_maps(config: Config, response: Response) -> Array:
+    """The response upsampled, `[scales, U, U]`, every scale but the present one made less likely.
+
+    The penalty is a factor on the correlation. siamfc-pytorch, whose head has no bias, multiplies the response; with a
+    learned bias below 0 that would make every scale but the present one more likely.
+    """
     upsampled, _ = _upsampled(config)
-    maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response)
-    present = np.arange(config.scales) == config.scales // 2
-    return maps * jnp.where(jnp.asarray(present), 1.0, config.scale_penalty)[:, None, None]
+    maps = jax.vmap(lambda scores: bicubic_resize(scores, upsampled))(response.maps)
+    present = jnp.asarray(np.arange(config.scales) == config.scales // 2)[:, None, None]
+    return jnp.where(present, maps, (maps - response.nothing) * config.scale_penalty + response.nothing)
 
 
 def best_scale(maps: Array) -> Array:
     """`[]` int32 index of the map with the highest peak, of `penalized_maps`."""
-    return jnp.argmax(jnp.max(maps, (1, 2))).astype(jnp.int32)
+    return jnp.nanargmax(jnp.max(maps, (1, 2))).astype(jnp.int32)

@@ -201,7 +201,8 @@ def modulated(ranked: Array) -> Array:
     """
     maps = jnp.mean(ranked, 1)
     together = jnp.mean(maps * jnp.max(maps, (1, 2), keepdims=True), 0)
-    return ranked * (together / jnp.max(together))[None, None]
+    highest = jnp.max(together)
+    return ranked * (together / jnp.where(highest > 0, highest, 1))[None, None]
 
 
 def _module(host: siamfc.Config | siamrpn.Config):

@@ -144,7 +144,8 @@ def test_golden_siamfc(given_maps):
         state = tracker.init({}, jax.random.key(0), frame(), box(x + (w - 1) / 2, y + (h - 1) / 2, w, h))
         for t in range(settings()["frames"]):
             response = formula.normal(oracle.salt(), f"post/siamfc{start}_{t}", (3, 1, 17, 17))[:, 0]
-            state, estimate = track({"response": jnp.asarray(response)}, state, frame())
+            answer = siamfc.Response(jnp.asarray(response), jnp.zeros(()))
+            state, estimate = track({"response": answer}, state, frame())
             cy, cx, h, w, _, _ = stored["state_cyx_hw_zsz_xsz"][start, t]
             np.testing.assert_allclose(numbers(estimate.box), [cx, cy, w, h], atol=1e-3)
             x, y, w, h = stored["boxes_1based_xywh"][start, t] - [1, 1, 0, 0]

@@ -186,7 +186,7 @@ def test_golden_siamfc_host(x64):
             modulate, cy, cx, h, w, score, growth, of_long = rows[first_row + call]
             response = formula.normal(oracle.salt(), f"thor/fc{call}", (slots, scales, side, side))
             # The crop's side is given (240 pixels), not taken from the box.
-            proposals = decode(jnp.asarray(response, jnp.float64), box)
+            proposals = decode(siamfc.Response(jnp.asarray(response, jnp.float64), jnp.zeros(slots)), box)
             side_ratio = 240 / float(templates.context_side(box.size) * host.instance_size / 127)
             center = np.asarray(box.center)
             moved = jnp.asarray(center + (np.asarray(proposals.box.center) - center) * side_ratio)

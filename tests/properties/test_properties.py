@@ -20,6 +20,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import trackers
+from ops.boxes import iou, to_xywh
 from tests.helpers.narrow import narrow_models
 from tests.helpers.scene import (
     FRAMES,
@@ -242,6 +243,37 @@ def test_the_key_decides_where_anything_is_random(name):
     other = follow(compiled(name), params(name), jax.random.key(7), frames_of(images), box_of(xywh))
     if name != OWN:  # of which nobody says whether anything is random
         assert np.array_equal(other.score, reference(name).score) == (not learns_online(name))
+
+
+def blank_frames(shape: tuple[int, ...]) -> np.ndarray:
+    """Five frames that show nothing: black, white, gray, black and gray with a sensor's noise of +-2."""
+    noise = np.random.default_rng(0).integers(-2, 3, (2, *shape))
+    plain = [np.full(shape, level) for level in (0, 255, 128)]
+    return np.clip([*plain, noise[0], 128 + noise[1]], 0, 255).astype(np.uint8)
+
+
+@every_tracker
+def test_a_blank_frame_moves_nothing_and_the_target_is_found_again(name):
+    images, xywh = scene()
+    frames = frames_of(images)
+    state = compiled(name).init(params(name), jax.random.key(0), at(frames, 0), box_of(xywh))
+    state, before = compiled(name).track(params(name), state, at(frames, 1))
+    known = state
+    blank = frames_of(blank_frames(images.shape[1:]))
+    for index in range(len(blank.image)):
+        state, estimate = compiled(name).track(params(name), state, at(blank, index))
+        assert estimate.verdict == base.LOST
+        jax.tree.map(np.testing.assert_array_equal, estimate.box, before.box)
+        if name != OWN:
+            assert estimate.confidence == 0
+    if learns_online(name):
+        jax.tree.map(np.testing.assert_array_equal, state.memory, known.memory)
+    elif name != OWN:
+        jax.tree.map(np.testing.assert_array_equal, learned_model(state), learned_model(known))
+    _, again = compiled(name).track(params(name), state, at(frames, 2))
+    assert again.verdict != base.LOST
+    boxes = to_xywh(again.box), to_xywh(at(reference(name).box, 1))
+    assert iou(*boxes) > 0.5
 
 
 def with_float(name: str, factor) -> tuple:

@@ -75,7 +75,8 @@ def test_a_square_of_the_exemplar_is_the_whole_exemplar(rng):
 
 
 def frame():
-    return Frame(jnp.zeros((400, 400, 3), jnp.uint8), jnp.array([400, 400], jnp.int32))
+    ground = np.kron(np.arange(25).reshape(5, 5, 1) * [4, 6, 8], np.ones((80, 80, 1)))  # a blank one shows no target
+    return Frame(jnp.asarray(ground, jnp.uint8), jnp.array([400, 400], jnp.int32))
 
 
 def start_box():

@@ -9,6 +9,8 @@ import pytest
 
 from ops.boxes import Box
 from trackers import siamfc
+from trackers.base import Frame
+from trackers.nets.siamese import Features
 from trackers.parts import templates
 
 CONFIG = siamfc.Config()
@@ -24,8 +26,8 @@ def response(*peaks):
     return jnp.asarray(maps)
 
 
-def chosen(found, config=CONFIG):
-    return templates.choose(jax.jit(siamfc.make_matcher(config).decode)(found, BOX))
+def chosen(found, config=CONFIG, bias=0.0):
+    return templates.choose(jax.jit(siamfc.make_matcher(config).decode)(siamfc.Response(found, jnp.float32(bias)), BOX))
 
 
 @pytest.mark.parametrize("cells", [(0, 0), (2, -3), (-1, 4)])
@@ -47,6 +49,52 @@ def test_another_scale_must_be_better_than_the_penalty():
     np.testing.assert_allclose(found.box.size, BOX.size * small, rtol=1e-6)
     damped = templates.damped(BOX, found)
     np.testing.assert_allclose(damped.size, BOX.size * (1 + CONFIG.scale_rate * (small - 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [-20.0, -2.0, 3.0])
+def test_the_bias_of_the_head_changes_the_score_alone(bias):
+    for height in (1.02, 1.04):  # below and above what the penalty asks for
+        found = response((1.0, 1, 2.3, -1.2), (height, 2, 3.2, -2.3))
+        plain, shifted = chosen(found), chosen(found + bias, bias=bias)
+        assert shifted.index == plain.index and shifted.rate == plain.rate
+        for actual, expected in zip(shifted.box, plain.box):
+            np.testing.assert_array_equal(actual, expected)
+        logit = jax.scipy.special.logit
+        np.testing.assert_allclose(logit(shifted.score), logit(plain.score) + bias, rtol=1e-4)
+
+
+def test_the_response_knows_what_correlation_0_gives(rng):
+    template, search = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 6, 6, 8), (3, 9, 9, 8)))
+    heads = {
+        "siamfc": {"params": {"bias": jnp.float32(-3.5)}},
+        "memtrack": {
+            "params": {"norm": {"scale": jnp.full(1, 2.0), "bias": jnp.full(1, -1.0)}},
+            "batch_stats": {"norm": {"mean": jnp.full(1, 6.0), "var": jnp.full(1, 16.0)}},
+        },
+    }
+    for (model, head), expected in zip(heads.items(), (-3.5, -1 - 2 * 6 / 4)):
+        matcher = siamfc.make_matcher(replace(CONFIG, model=model, instance_size=151))
+        found = matcher.match({"head": head}, template, Features(search, ()))
+        assert found.maps.shape == (3, 4, 4) and found.nothing.shape == ()
+        np.testing.assert_allclose(found.nothing, expected, rtol=1e-3)
+
+
+def test_a_size_neither_vanishes_nor_outgrows_the_frame():
+    frame = Frame(jnp.zeros((200, 300, 3), jnp.uint8), jnp.array([150, 280], jnp.int32))
+
+    def followed(size, chosen_size):
+        old = Box(jnp.array([70.0, 90.0]), jnp.array(size))
+        new = Box(jnp.array([75.0, 95.0]), jnp.array(chosen_size))
+        choice = templates.Choice(jnp.int32(0), jnp.float32(1), jnp.float32(1), new, jnp.float32(0.5))
+        box = siamfc.follow(old, choice, frame)
+        np.testing.assert_array_equal(box.center, new.center)
+        return box.size.tolist()
+
+    assert followed([40.0, 60.0], [44.0, 66.0]) == [42.0, 63.0]
+    assert followed([1.25, 8.0], [0.5, 3.2]) == [1.25, 8.0]
+    assert followed([140.0, 100.0], [170.0, 121.0]) == [140.0, 100.0]
+    assert followed([0.5, 4.0], [1.0, 8.0]) == [0.75, 6.0]  # one that is too small may grow
+    assert followed([160.0, 100.0], [150.0, 90.0]) == [155.0, 95.0]
 
 
 def test_the_window_prefers_what_is_near():

@@ -168,14 +168,16 @@ def test_without_a_memory_it_is_the_host_for_any_response(host, monkeypatch):
             match=lambda params, template, features: params,
         ),
     )
-    frame = base.Frame(jnp.zeros((64, 64, 3), jnp.uint8), jnp.array([64, 64], jnp.int32))
+    image = jnp.asarray(formula.image_u8(oracle.salt(), "test/thor", 64, 64))
+    frame = base.Frame(image, jnp.array([64, 64], jnp.int32))
     box = Box(jnp.array([30.0, 30.0]), jnp.array([14.0, 11.0]))
     both = {"host": module.make(host), "thor": thor.make(replace(HOST_ALONE, host=host))}
     states = {name: one.init({}, jax.random.key(0), frame, box) for name, one in both.items()}
     steps = {name: jax.jit(one.track) for name, one in both.items()}
     for t in range(3):
         if module is siamfc:
-            response = jnp.asarray(formula.normal(oracle.salt(), f"test/thor{t}", (3, 9, 9)))
+            maps = formula.normal(oracle.salt(), f"test/thor{t}", (3, 9, 9))
+            response = siamfc.Response(jnp.asarray(maps), jnp.zeros(()))
         else:
             maps = formula.siamrpn_maps(oracle.salt(), f"test/thor{t}", 9)
             response = tuple(jnp.asarray(part[0].reshape(-1, 5, 9, 9).transpose(2, 3, 0, 1)) for part in maps)

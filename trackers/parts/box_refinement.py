@@ -73,15 +73,18 @@ def ascend(
 def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:
     """Mean of the `top_k` admissible boxes by IoU; `fallback` `[4]` if none is admissible.
 
-    Returns the box `[4]` and whether one was admissible (`[]` bool).
+    A box is not admissible if one of its numbers or its IoU is not finite. Returns the box `[4]` and whether one was
+    admissible (`[]` bool).
     """
     boxes = boxes.at[:, 2:].max(config.min_side)
     ratio = boxes[:, 2] / boxes[:, 3]
     admissible = (ratio < config.max_aspect_ratio) & (ratio > 1 / config.max_aspect_ratio)
+    admissible &= jnp.isfinite(iou) & jnp.all(jnp.isfinite(boxes), 1)
     ranked, order = jax.lax.top_k(jnp.where(admissible, iou, -jnp.inf), min(config.top_k, iou.shape[0]))
     taken = jnp.isfinite(ranked)
     weight = taken / jnp.maximum(jnp.sum(taken), 1)
-    return jnp.where(taken[0], weight @ boxes[order], fallback), taken[0]
+    best = jnp.where(taken[:, None], boxes[order], 0)
+    return jnp.where(taken[0], weight @ best, fallback), taken[0]
 
 
 def to_crop(box: Box, sample_center: Array, sample_scale: Array, crop_size: int, *, pixel_centers: bool) -> Array:

@@ -16,6 +16,7 @@ from ops.boxes import Box
 from ops.crop import Crop
 from ops.sample_memory import SampleMemory
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Estimate, Frame, Params, State, Tracker
+from trackers.parts import contrast
 from trackers.rules import COUNT, SHARE, Search, one_of
 
 Array = jax.Array
@@ -58,12 +59,22 @@ class Stages(NamedTuple):
 
 
 def compose(stages: Stages) -> Tracker:
-    """The tracker whose frame is the five stages in order."""
+    """The tracker whose frame is the five stages in order.
+
+    The target is LOST, with score 0, in a frame without contrast where it is sought (`trackers.parts.contrast`), and
+    where the score is not finite.
+    """
 
     def track(params, state, frame):
         region = stages.crop(state, frame)
         features = stages.features(params, region.image)
         location = stages.localize(state, frame, region, features)
+        seen = contrast.visible(region, frame.extent) & jnp.isfinite(location.score)
+        location = location._replace(
+            center=jnp.where(seen, location.center, state.box.center),
+            verdict=jnp.where(seen, location.verdict, LOST),
+            score=jnp.where(seen, location.score, 0),
+        )
         state, box = stages.refine(params, state, frame, region, features, location)
         state = stages.update(params, state, region, features, location, box)
         confidence = jnp.clip(location.score, 0, 1)  # labels are in 0..1, and so is a good score

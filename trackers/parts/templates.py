@@ -17,6 +17,7 @@ from ops.boxes import Box
 from ops.crop import Crop, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
 from trackers.nets.siamese import Features, Siamese, Taps, Template
+from trackers.parts import contrast
 from trackers.rules import PROBABILITY, Rule
 
 Array = jax.Array
@@ -45,6 +46,7 @@ class Choice(NamedTuple):
 
     index: Array  # [] int32 into the flattened places
     score: Array  # []
+    ranked: Array  # []
     box: Box
     rate: Array  # []
 
@@ -120,6 +122,9 @@ def compose(
     one by default). while_lost: for the first, second, .. frame after the loss. follow: the next box. report: what is
     said of it. memory: None chooses what ranks highest. whole_fill: the border's color is cut to whole numbers, as in
     DaSiamRPN and pysot.
+
+    The target is LOST, with confidence 0, in a frame without contrast where it is sought (`trackers.parts.contrast`),
+    and where no place ranks above 0: its box rests, and nothing is learned.
     """
     looks = (*usual, *while_lost)
     memory = memory or Memory(lambda *_: (), lambda remembered, propose, *_: (choose(propose()), remembered))
@@ -138,29 +143,45 @@ def compose(
             features = matcher.features(params, region.image)
 
             def propose(template=state.template):
-                return matcher.decode(matcher.match(params, template, features), state.box)
+                return finite(matcher.decode(matcher.match(params, template, features), state.box), state.box)
 
-            return memory.choose(state.remembered, propose, features, state.box)
+            choice, remembered = memory.choose(state.remembered, propose, features, state.box)
+            return choice, remembered, contrast.visible(region, frame.extent)
 
-        choice, remembered = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
+        choice, remembered, visible = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
         box = follow(state.box, choice, frame)
         remembered = memory.learn(params, remembered, frame, box, state.fill)
-        lost_frames, verdict = state.lost_frames, jnp.int32(FOUND)
+        something = visible & (choice.ranked > 0)
+        seen = something if lost is None else something & (choice.score >= lost.enter)
+        box, remembered = select(seen, (box, remembered), (state.box, state.remembered))
+        again = ~seen
         if lost is not None:
-            seen = choice.score >= lost.enter
-            box, remembered = select(seen, (box, remembered), (state.box, state.remembered))
-            again = ~seen | ((lost_frames > 0) & (choice.score <= lost.leave))
-            lost_frames = jnp.where(again, lost_frames + 1, 0)
-            verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
-        confidence = jnp.clip(choice.score, 0, 1)
+            again |= (state.lost_frames > 0) & (choice.score <= lost.leave)
+        lost_frames = jnp.where(again, state.lost_frames + 1, 0)
+        verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
+        confidence = jnp.where(something, jnp.clip(choice.score, 0, 1), 0)
         estimate = Estimate(report(box, frame), choice.score, confidence, verdict, {"index": choice.index})
         return state._replace(box=box, remembered=remembered, lost_frames=lost_frames), estimate
 
     return Tracker(init, track)
 
 
+def finite(proposals: Proposals, box: Box) -> Proposals:
+    """The proposals, of which places with a number that is not finite are worth 0 and keep `box`."""
+    kept, found = jnp.ones((), bool), proposals
+    for leaf in (found.score, found.ranked, found.rate):
+        kept &= jnp.isfinite(leaf)
+    for leaf in found.box:
+        kept &= jnp.all(jnp.isfinite(leaf), -1)
+    score, ranked, rate = (jnp.where(kept, leaf, 0) for leaf in (found.score, found.ranked, found.rate))
+    center, size = (
+        jnp.where(kept[..., None], leaf, jnp.broadcast_to(rest, leaf.shape)) for leaf, rest in zip(found.box, box)
+    )
+    return Proposals(score, ranked, Box(center, size), rate)
+
+
 def choose(proposals: Proposals) -> Choice:
-    """The place with the highest rank."""
+    """The place with the highest rank; of proposals that are `finite`."""
     return at(proposals, jnp.argmax(proposals.ranked))
 
 
@@ -172,7 +193,7 @@ def at(proposals: Proposals, index: Array) -> Choice:
         return leaf.reshape(-1, *leaf.shape[leaf.ndim - trailing :])[index]
 
     box = Box(pick(proposals.box.center, 1), pick(proposals.box.size, 1))
-    return Choice(index, pick(proposals.score), box, pick(proposals.rate))
+    return Choice(index, pick(proposals.score), pick(proposals.ranked), box, pick(proposals.rate))
 
 
 def damped(old: Box, choice: Choice) -> Box:
@@ -214,7 +235,7 @@ def _look_index(state: State, usual: int, while_lost: int) -> Array:
     return jnp.where((state.lost_frames > 0) & (while_lost > 0), wide, state.usual)
 
 
-def _switch(index: Array, look: Callable, looks: tuple[Matcher, ...], state: State) -> tuple[Choice, Any]:
+def _switch(index: Array, look: Callable, looks: tuple[Matcher, ...], state: State) -> Any:
     """`look(looks[index], state)`, where one size alone needs no branch."""
     if len(looks) == 1:
         return look(looks[0], state)

@@ -58,6 +58,26 @@ def test_the_best_admissible_boxes_are_averaged():
     assert not admissible
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_neither_hide_nor_spoil_a_box(bad):
+    good = np.array([[0, 0, 10, 10], [2, 2, 12, 12], [4, 4, 14, 14]], np.float32)
+    fallback, average = jnp.full(4, 7.0), jax.jit(partial(box_refinement.average_best, config=CONFIG))
+    for position in range(4):  # a sound box whose IoU nobody knows
+        found = np.insert(good, position, [50, 50, 10, 10], 0)
+        best, admissible = average(found, np.insert([0.5, 0.7, 0.6], position, bad).astype(np.float32), fallback)
+        np.testing.assert_allclose(best, good.mean(0), rtol=1e-6)
+        assert admissible
+    for column in range(4):  # boxes that are not there, one of them with the highest IoU of all
+        found = good.copy()
+        found[:2, column] = bad
+        best, admissible = average(found, jnp.array([0.9, 0.5, 0.6]), fallback)
+        np.testing.assert_allclose(best, good[2], rtol=1e-6)
+        assert admissible
+    nothing, admissible = average(np.full((3, 4), bad, np.float32), jnp.ones(3), fallback)
+    np.testing.assert_array_equal(nothing, fallback)
+    assert not admissible
+
+
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (3.5, -2.0)])
 def test_the_crop_and_back(shift):
     box, center = Box(jnp.array([60.0, 80.0]), jnp.array([30.0, 50.0])), jnp.array([60.0, 80.0]) + jnp.array(shift)

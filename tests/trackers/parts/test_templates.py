@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ops.boxes import Box
 from trackers.base import Frame
@@ -29,10 +30,34 @@ def test_the_highest_rank_is_chosen_whatever_its_score():
     np.testing.assert_array_equal(found.box.size, centers[1, 2, 1] + 1)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_places_that_are_not_finite_are_not_chosen(bad):
+    old = Box(jnp.array([10.0, 20.0]), jnp.array([40.0, 60.0]))
+    shape = (2, 3, 3)
+    centers = np.arange(2 * 3 * 3 * 2, dtype=np.float32).reshape(*shape, 2)
+    good = [np.full(shape, 0.5, np.float32), np.full(shape, 0.5, np.float32), centers, centers + 1, np.ones(shape)]
+    good[1][1, 2, 1] = 0.6
+    for part in range(len(good)):
+        spoiled = [array.astype(np.float32) for array in good]
+        spoiled[1][0, 0, 0] = 0.9  # the highest rank
+        spoiled[part][0, 0, 0] = bad
+        score, ranked, center, size, rate = map(jnp.asarray, spoiled)
+        found = templates.choose(templates.finite(Proposals(score, ranked, Box(center, size), rate), old))
+        assert int(found.index) == 9 + 7 and found.ranked == np.float32(0.6)
+        np.testing.assert_array_equal(found.box.center, centers[1, 2, 1])
+        nothing = Proposals(score, jnp.full(shape, bad), Box(center, size), rate)
+        found = templates.choose(templates.finite(nothing, old))
+        assert found.ranked == 0 and found.score == 0
+        np.testing.assert_array_equal(templates.damped(old, found).center, old.center)
+        np.testing.assert_array_equal(templates.damped(old, found).size, old.size)
+
+
 def test_the_size_follows_by_its_rate_and_the_center_at_once():
     old = Box(jnp.array([10.0, 20.0]), jnp.array([40.0, 60.0]))
     new = Box(jnp.array([15.0, 18.0]), jnp.array([80.0, 30.0]))
-    found = templates.damped(old, templates.Choice(jnp.int32(0), jnp.float32(1), new, jnp.float32(0.25)))
+    found = templates.damped(
+        old, templates.Choice(jnp.int32(0), jnp.float32(1), jnp.float32(1), new, jnp.float32(0.25))
+    )
     np.testing.assert_array_equal(found.center, new.center)
     np.testing.assert_allclose(found.size, [50.0, 52.5])
 
