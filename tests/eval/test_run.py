@@ -17,6 +17,7 @@ import pytest
 import trackers
 from eval import run
 from eval.running import entrants
+from eval.scoring import formats
 from eval.sources.layouts import read_dataset
 from eval.sources.sequences import read_image
 from tests.helpers import places, trivial_tracker
@@ -120,6 +121,21 @@ def test_the_same_command_goes_on_where_it_stopped(registry, data, tmp_path, mon
     assert tracked == ["c", "b"] and list(summary(tmp_path)["sequences"]) == list(FRAMES)
     assert command(data, tmp_path, "--overwrite") == 0
     assert sorted(tracked[2:]) == list(FRAMES)
+
+
+def test_sequences_called_like_the_files_of_another(registry, tmp_path, monkeypatch):
+    """Each keeps its own boxes, times and confidences, is tracked once, and found again by the reader of results."""
+    counts = {"lap": 4, "lap_time": 5, "lap_confidence": 6, "lap_time_time": 3}
+    for name, count in counts.items():
+        make_video(tmp_path / "data" / name, count)
+    assert command(tmp_path / "data", tmp_path) == 0
+    before = files(tmp_path)
+    results = formats.read_results(tmp_path / "dot")
+    read = {name: (len(one.regions), len(one.seconds), len(one.confidence)) for name, (one,) in results.items()}
+    assert read == {name: (count,) * 3 for name, count in counts.items()}
+    monkeypatch.setattr(entrants, "track_sequence", None)  # nothing is tracked again
+    assert command(tmp_path / "data", tmp_path) == 0 and files(tmp_path) == before
+    assert set(summary(tmp_path)["sequences"]) == set(counts)
 
 
 @pytest.mark.parametrize("change", [("--seed", "1"), ("--set", "gain=0.5")])
