@@ -16,10 +16,12 @@ import jax
 
 import trackers
 from eval.sources.layouts import LAYOUTS
+from eval.sources.video import silence_opencv
 from trackers.base import Params
 from trackers.rules import SettingError
 
 FAILED = 1  # exit status after an error, and where something had to be skipped
+LONGEST_LINE = 1500  # characters of an error: an unreadable file may be quoted in it
 INTERRUPTED = 130  # exit status of a program ended by Ctrl-C: 128 + 2, the signal's number
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
@@ -96,12 +98,13 @@ def reports(*errors: type[Exception], interrupted: str = "nothing was written", 
 
     One of `errors` becomes one line on stderr and status `failed`. Ctrl-C becomes one line and status 130: the
     exception's own words, or `interrupted`, which says what is left and what to do. SIGTERM and SIGHUP end it as
-    Ctrl-C does, with status 143 and 129.
+    Ctrl-C does, with status 143 and 129. OpenCV prints nothing of its own.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(*args, **options) -> int:
+            silence_opencv()
             with _ended_by_signals() as received:
                 try:
                     status = main(*args, **options) or 0
@@ -150,13 +153,14 @@ def fail(error: Exception | str) -> int:
 
 
 def one_line(error: Exception | str) -> str:
-    """What an error says, in one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or repr(error)
+    """What an error says, in one line; its type where it says nothing, and the ends of what is very long."""
+    text = " ".join(str(error).split()) or repr(error)
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 300]} ... {text[-300:]}"
 
 
 def print_skipped(problems: Iterable[Any]) -> int:
     """Print what had to be left out, a line each, on stderr; the exit status: 0 where there is nothing."""
-    lines = [f"skipped: {problem}" for problem in problems]
+    lines = [f"skipped: {one_line(problem)}" for problem in problems]
     for line in lines:
         print(line, file=sys.stderr)
     return FAILED if lines else 0

@@ -23,8 +23,6 @@ import argparse
 import io
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,14 +219,17 @@ def load(path: Path | str) -> Exported:
                 found = manifest.get("format")
                 raise ResultError(f"{path}: its format is {found}, not {FORMAT}; export the tracker again")
             init, track = (jax_export.deserialize(bytearray(file[name])) for name in ("init", "track"))
-            return Exported(init.call, track.call, [file[name] for name in manifest["weights"]], manifest)
+            weights = [file[name] for name in manifest["weights"]]
+            if not all(isinstance(weight, np.ndarray) for weight in weights):
+                raise ValueError("a weight is no array")
+            return Exported(init.call, track.call, weights, manifest)
     except ResultError:
         raise
     except ImportError as error:
         raise ResultError(f"{path}: {error}: pip install 'jaxtrack[export]'") from error
     except FileNotFoundError as error:
         raise ResultError(f"{path}: no such file") from error
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of NumPy, zipfile, flatbuffers and JAX, for damaged bytes
         reason = " ".join(str(error).split())
         raise ResultError(f"{path}: damaged, or not an exported tracker ({reason:.120}); export it again") from error
 
@@ -291,6 +292,13 @@ def _drawn(canvas: tuple[int, int]) -> tuple[list[Frame], np.ndarray]:
 def describe(path: Path) -> str:
     """What is in a file, as text; ResultError as for `load`."""
     exported = load(path)
+    try:
+        return _description(path, exported)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ResultError(f"{path}: its manifest is damaged ({error!r:.120}); export it again") from error
+
+
+def _description(path: Path, exported: Exported) -> str:
     manifest = exported.manifest
     size, of_weights = path.stat().st_size, sum(weight.nbytes for weight in exported.weights)
     lines = [
@@ -362,13 +370,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH")
     return int(height), int(width)
 
 
 def _targets(text: str) -> int | str:
-    if text != ANY and not (text.isdigit() and int(text)):
+    if text != ANY and not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of targets nor {ANY!r}")
     return text if text == ANY else int(text)
 

@@ -288,7 +288,7 @@ def outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def _is_camera(video: str) -> bool:
-    return video.isdigit() and not Path(video).exists()
+    return video.isdecimal() and not Path(video).exists()
 
 
 def _name_of(source: str) -> str:
@@ -396,7 +396,6 @@ def _box(text: str) -> list[float]:
 @command.reports(ValueError, OSError, interrupted="nothing more was written")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    video.silence_opencv()
     prepare_process()
     entry = trackers.get(arguments.tracker)
     config = rules.configure(entry.config, arguments.set)

@@ -22,6 +22,9 @@ class SettingError(ValueError):
     """A setting that cannot be; the message is one line that names it and what it must be."""
 
 
+LONGEST = 300  # characters of a value in a message
+
+
 class Rule(NamedTuple):
     """What a field's numbers or names must be; a tuple keeps the rule if all its elements do, and None always does."""
 
@@ -45,6 +48,7 @@ class Fixed(NamedTuple):
 
 OF_THE_TRACKER = Fixed("belongs to the tracker, as its weights do; choose a tracker that runs on it")  # a model
 ANY = Rule("finite", lambda value: not isinstance(value, float) or math.isfinite(value))  # every number keeps this one
+BOUNDED = Rule("at most 2**32", lambda value: not isinstance(value, int) or abs(value) <= 2**32)  # and this one
 POSITIVE = Rule("> 0", lambda value: value > 0)
 NOT_NEGATIVE = Rule(">= 0", lambda value: value >= 0)
 COUNT = Rule(">= 1", lambda value: value >= 1)
@@ -79,7 +83,7 @@ def validate(config: Any, prefix: str = "") -> None:
         for index, inner in _configs(value):
             validate(inner, f"{name}.{index}")
         for leaf, rules in _leaves(value, hint):
-            broken = next((rule for rule in (ANY, *rules) if not rule.holds(leaf)), None)
+            broken = next((rule for rule in (ANY, BOUNDED, *rules) if not rule.holds(leaf)), None)
             if broken:
                 raise wrong(name, value, broken.text)
     for field, text in config.misfits() if hasattr(config, "misfits") else ():
@@ -88,8 +92,16 @@ def validate(config: Any, prefix: str = "") -> None:
 
 def wrong(name: str, value: Any, text: str) -> SettingError:
     """The error of a field that must be something else; the values of a config within it are not shown."""
-    shown = "" if dataclasses.is_dataclass(value) else f"={value}"
+    shown = "" if dataclasses.is_dataclass(value) else f"={_brief(value)}"
     return SettingError(f"{name}{shown}: must be {text}")
+
+
+def _brief(value: Any) -> str:
+    """A value, or the beginning of what was typed, for a message; Python prints no whole number of 5000 digits."""
+    if isinstance(value, int) and abs(value) > 10**40:
+        return f"a number of {value.bit_length()} bits"
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 @functools.cache
@@ -128,7 +140,7 @@ def override(config: Any, assignments: list[str]) -> Any:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise SettingError(f"{assignment!r} is not field=value")
+            raise SettingError(f"{_brief(assignment)!r} is not field=value")
         config = _replace(config, path, functools.partial(_parse, text, path))
     return config
 
@@ -163,10 +175,11 @@ def _replace(config: Any, path: str, replacement: Callable[[Any], Any]) -> Any:
         if names[0] not in known:
             meant = [other for other, _ in _paths(config) if other.split(".")[-1] == names[-1]]
             choices = f"did you mean {' or '.join(meant)}" if meant else f"it has {', '.join(known)}"
-            raise SettingError(f"{path}: {type(part).__name__} has no field {names[0]!r}; {choices}")
+            part_name = type(part).__name__
+            raise SettingError(f"{_brief(path)}: {part_name} has no field {_brief(names[0])!r}; {choices}")
         present = getattr(part, names[0])
         if len(names) > 1 and not dataclasses.is_dataclass(present):
-            raise SettingError(f"{path}: {names[0]} is {present!r}, which has no fields")
+            raise SettingError(f"{_brief(path)}: {names[0]} is {_brief(present)}, which has no fields")
         value = within(present, names[1:]) if len(names) > 1 else replacement(present)
         for mark in getattr(hints(type(part))[names[0]], "__metadata__", ()):
             if isinstance(mark, Fixed) and value != present:
@@ -184,16 +197,16 @@ def _parse(text: str, name: str, present: Any) -> Any:
         raise SettingError(f"{name}: is a config; name one number in it, as in {name}.{inner}=value")
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        if isinstance(present, float) and type(value) is int:
+            value = float(value)
+    except (ValueError, SyntaxError, OverflowError, RecursionError, MemoryError):  # the last two: of nested brackets
         raise SettingError(
-            f"{name}={text}: not a value; {name} is a {type(present).__name__} like {present!r}"
+            f"{name}={_brief(text)}: not a value; {name} is a {type(present).__name__} like {_brief(present)}"
         ) from None
-    if isinstance(present, float) and type(value) is int:
-        value = float(value)
     if isinstance(present, tuple) and isinstance(value, list):
         value = tuple(value)
     if present is not None and type(value) is not type(present):
-        raise SettingError(f"{name}={text}: must be a {type(present).__name__} like {present!r}")
+        raise SettingError(f"{name}={_brief(text)}: must be a {type(present).__name__} like {_brief(present)}")
     return value
 
 

@@ -24,14 +24,20 @@ class CheckpointError(ValueError):
 
 
 def open_checkpoints(folder: Path, *, keep: int) -> ocp.CheckpointManager:
-    """The checkpoints of a run, the newest `keep` of them kept; written in the background."""
+    """The checkpoints of a run, the newest `keep` of them kept; written in the background. CheckpointError."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(Path(folder).absolute(), options=options)
+    try:
+        return ocp.CheckpointManager(Path(folder).absolute(), options=options)
+    except Exception as error:  # whatever the storage layers raise for altered files and for folders of other names
+        raise CheckpointError(
+            f"{folder}: its checkpoints cannot be listed ({_one_line(error):.200}); restore a copy, or start in a new "
+            "folder"
+        ) from error
 
 
 def any_in(folder: Path) -> bool:
     """Whether a run has written a checkpoint to `folder`, readable or not."""
-    return any(path.name.isdigit() for path in Path(folder).glob("*"))
+    return any(path.name.isdecimal() for path in Path(folder).glob("*"))
 
 
 @contextlib.contextmanager

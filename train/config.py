@@ -121,7 +121,14 @@ def read_config(path: Path, assignments: list[str]) -> Config:
     """What `get_config()` of a Python file returns, with `field=value` assignments applied. SettingError."""
     if not path.is_file():
         raise SettingError(f"{path}: no such file; train/configs holds some")
-    found = runpy.run_path(str(path)).get("get_config")
+    try:
+        found = runpy.run_path(str(path)).get("get_config")
+        config = found and found()
+    except Exception as error:  # whatever the user's file raises
+        reason = " ".join(str(error).split())
+        raise SettingError(f"{path}: fails: {type(error).__name__}: {reason:.200}; correct the file") from error
     if found is None:
         raise SettingError(f"{path}: has no function get_config")
-    return override(found(), assignments)
+    if not isinstance(config, Config):
+        raise SettingError(f"{path}: get_config returns a {type(config).__name__}, not a train.config.Config")
+    return override(config, assignments)

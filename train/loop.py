@@ -257,7 +257,13 @@ def fit(
         start = 0
         if found is not None:
             start, state, data = found
-            batches.set_state(data)
+            try:
+                batches.set_state(data)
+            except (LookupError, TypeError, ValueError) as error:
+                raise checkpoint.CheckpointError(
+                    f"{manager.directory / str(start)}: damaged, it does not say where the data stood "
+                    f"({error!r:.100}); delete it, and the same command resumes from the one before"
+                ) from error
         if start > config.steps:
             raise TrainingError(f"{folder}: has trained {start} steps already, more than loop.steps={config.steps}")
         if not quiet:
@@ -346,6 +352,6 @@ def _cut_log(path: Path, step: int) -> None:
 
 def _step_of(line: bytes) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return float("inf")

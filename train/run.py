@@ -110,8 +110,8 @@ def refuse_other_run(out: Path, now: dict[str, Any]) -> None:
     if path.is_file() and checkpoint.any_in(out / loop.CHECKPOINTS):
         try:
             stored = json.loads(path.read_text())
-        except ValueError as error:
-            raise SettingError(f"{path}: damaged ({error}); give another --out, or delete it") from error
+        except (ValueError, RecursionError) as error:
+            raise SettingError(f"{path}: damaged ({error!s:.200}); give another --out, or delete it") from error
         found = [
             f"{name} is {there}, now {here}"
             for name, there, here in _differences(stored, now)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,19 @@ def read(path: Path) -> dict[str, Any]:
     """A report; ResultError, one line, if the file is not a report."""
     try:
         report = json.loads(path.read_text())
-        milliseconds(report)
+        found = list(milliseconds(report).values())
+        if not (all(0 < value < math.inf for value in found) and isinstance(report.get("versions", {}), dict)):
+            raise ValueError
         return report
     except OSError as error:
         raise ResultError(f"{path}: {error.strerror or error}; give a file of --json") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ResultError(f"{path}: not a report of a benchmark; give a file of --json") from error
 
 
 def milliseconds(report: dict[str, Any]) -> dict[str, float]:
     """Median milliseconds by row."""
-    return {name: row["median_ms"] for name, row in report["rows"].items()}
+    return {name: float(row["median_ms"]) for name, row in report["rows"].items()}
 
 
 def compare(first: Path, second: Path) -> str:

@@ -317,7 +317,7 @@ def oxuva_scores(runs: formats.Results, sequences: dict[str, Sequence], threshol
 def present_above(config: dict[str, Any]) -> float:
     """The confidence below which a tracker of this project says that the target is lost; 0 for one that never does."""
     for part, name in (("localization", "not_found_threshold"), ("lost", "enter")):
-        if isinstance(config.get(part), dict) and config[part].get(name) is not None:
+        if isinstance(config.get(part), dict) and _is_number(config[part].get(name)):
             return float(config[part][name])
     inner = [present_above(config[part]) for part in ("rpn", "host") if isinstance(config.get(part), dict)]
     return max(inner, default=0.0)
@@ -348,8 +348,8 @@ def entry_of_summary(name: str, sources: list[Source]) -> Entry:
     try:
         seeds = [{key: _known(row) for key, row in summary["sequences"].items()} for summary in summaries]
         fps, milliseconds = summaries[0]["mean"].get("fps"), summaries[0].get("speed", {}).get("ms_median")
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ResultError(f"{sources[0].path / 'summary.json'}: not a summary of one pass ({error!r})") from error
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ResultError(f"{sources[0].path / 'summary.json'}: not a summary of one pass ({error!r:.200})") from error
     entry = Entry(name, sources[0].made_from, *_over_seeds(seeds), seeds=len(sources))
     fps, milliseconds = (value if _is_number(value) and value > 0 else None for value in (fps, milliseconds))
     return replace(entry, fps=fps, milliseconds=milliseconds)

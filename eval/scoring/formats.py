@@ -5,7 +5,6 @@ import io
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +93,9 @@ def _texts(path: Path, problems: list[ResultError] | None) -> dict[str, str]:
     """File name (with its folders) -> text, of every file at `path` that may hold results."""
     try:
         contents = _contents(path)
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except ResultError:
+        raise
+    except Exception as error:  # zipfile raises a dozen kinds for damaged archives
         raise ResultError(f"{path}: cannot be read ({error}); give a folder, a .zip or a text file") from error
     texts = {}
     for name, content in contents.items():
@@ -116,7 +117,7 @@ def _contents(path: Path) -> dict[str, bytes]:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             inside = {item: Path(item) for item in archive.namelist()}
-            return {str(file): archive.read(item) for item, file in inside.items() if _may_hold_results(file)}
+            return {str(path / file): archive.read(item) for item, file in inside.items() if _may_hold_results(file)}
     read = {str(file): file.read_bytes() for file in files_at(path)}
     binary = next((file for file in path.rglob("*.bin")), None)
     if binary is not None and not read:
@@ -175,9 +176,9 @@ def _read_track(text: str, name: str) -> dict[str, ResultRun]:
             raise ValueError("a box is missing or not finite")
         if any(len(values) != len(rows) for values, rows in zip(confidences, boxes)):
             raise ValueError("as many boxes as confidences are needed")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise ResultError(f"{name}: not boxes of eval.track ({reason}); track the video again") from error
+        raise ResultError(f"{name}: not boxes of eval.track ({reason!s:.200}); track the video again") from error
     if first:
         raise ResultError(f"{name}: starts at frame {first}, results have a box for every frame; track from frame 0")
     stem = Path(name).stem.removesuffix("_boxes")
@@ -280,7 +281,7 @@ def _parse_table(text: str, name: str, count: int) -> np.ndarray:
         try:
             rows.append([float(field) for field in _SEPARATOR.split(line.strip())] if line.strip() else [np.nan])
         except ValueError as error:
-            raise ResultError(f"{name}:{number}: {error}; write it again") from error
+            raise ResultError(f"{name}:{number}: not numbers: {line.strip()[:60]!r}; write it again") from error
         if len(rows[-1]) != len(rows[0]):
             raise ResultError(f"{name}:{number}: {len(rows[-1])} numbers, {len(rows[0])} in the lines before")
     return np.array(rows) if rows else np.empty((0, 1))

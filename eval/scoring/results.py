@@ -7,6 +7,7 @@ finished.
 """
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,8 +62,12 @@ def read_result(folder: Path, sequence: Sequence, start_box: np.ndarray | None =
     if not all(file.is_file() for file in files):
         return None
     try:
-        boxes, seconds, confidence = (np.loadtxt(file, delimiter=",", ndmin=2) for file in files)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, whose table has another shape
+            boxes, seconds, confidence = (np.loadtxt(file, delimiter=",", ndmin=2) for file in files)
+        if not all(np.isfinite(table).all() for table in (boxes, seconds, confidence)):
+            raise ValueError("a number is not finite")
+    except (ValueError, OSError) as error:
         raise ResultError(
             f"{files[0]}: not a result of this program ({error}); delete it or give --overwrite"
         ) from error

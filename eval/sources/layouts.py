@@ -129,7 +129,7 @@ def find_otb(root: Path) -> dict[str, Loader]:
     loaders = {}
     for folder in _folders(root):
         truths = {path.name.split(".")[-2]: path for path in folder.glob("groundtruth_rect.*.txt")}
-        kept = {target: path for target, path in sorted(truths.items()) if target.isdigit()}
+        kept = {target: path for target, path in sorted(truths.items()) if target.isdecimal()}
         truth = folder / "groundtruth_rect.txt"
         if not kept and ((folder / "img").is_dir() or truth.is_file()):
             loaders[folder.name] = partial(_load_otb, folder, folder.name, truth)
@@ -163,7 +163,7 @@ def find_uav123(root: Path, part: str = "UAV123") -> dict[str, Loader]:
 def _load_uav(truth: Path, videos: Path) -> Sequence:
     name, first = truth.stem, 1
     folder, _, part = name.rpartition("_")
-    if folder in UAV_PARTS and part.isdigit():
+    if folder in UAV_PARTS and part.isdecimal():
         if int(part) > len(UAV_PARTS[folder]):
             raise SequenceError(f"{truth}: {folder} has {len(UAV_PARTS[folder])} parts; remove the file")
         first = UAV_PARTS[folder][int(part) - 1]
@@ -286,7 +286,10 @@ def find_tcolor128(root: Path) -> dict[str, Loader]:
 
 def _load_tcolor128(truth: Path) -> Sequence:
     path = truth.with_name(truth.name.replace("_gt.txt", "_frames.txt"))
-    (first, last), *_ = _read_numbers(path, (2,)).astype(int).tolist()
+    first, last = _read_numbers(path, (2,))[0].tolist()
+    if not (first.is_integer() and last.is_integer() and first <= last):
+        raise SequenceError(f"{path}: {first:g},{last:g} are not the numbers of the first and last image; restore it")
+    first, last = int(first), int(last)
     frames = _numbered(list_images(truth.parent / "img"), first, last - first + 1, truth.parent / "img")
     return _sequence(truth.parent.name, frames, _read_numbers(truth, (4,)), truth)
 
@@ -510,7 +513,7 @@ def _read_labels(path: Path, count: int) -> np.ndarray:
     fields = [field for field in re.split(r"[,\s]+", read_text(path)) if field]
     try:
         labels = np.array([int(field) for field in fields], np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise SequenceError(f"{path}: not whole numbers ({error}); restore the file") from error
     if len(labels) != count:
         raise SequenceError(f"{path}: {len(labels)} labels for {count} images; restore the file")
@@ -523,20 +526,22 @@ def read_text(path: Path) -> str:
         return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         raise SequenceError(f"{path}: missing; put the benchmark's file there or leave the sequence out") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no text, or of a name that no file can have
         raise SequenceError(f"{path}: cannot be read ({error}); restore the file") from error
 
 
 def _numbered(frames: list[Path], first: int, count: int, folder: Path) -> list[Path]:
     """`count` frames from image number `first` on, looked up by the number in the file name."""
-    by_number = {int(path.stem): path for path in frames if path.stem.isdigit()}
-    missing = [number for number in range(first, first + count) if number not in by_number]
+    by_number = {int(path.stem): path for path in frames if path.stem.isdecimal()}
+    wanted = range(first, first + count)
+    missing = count - sum(number in wanted for number in by_number)
     if missing:
+        number = next(number for number in wanted if number not in by_number)
         raise SequenceError(
-            f"{folder}: image {missing[0]} is missing ({len(missing)} of {first}..{first + count - 1});"
+            f"{folder}: image {number} is missing ({missing} of {first}..{first + count - 1});"
             " restore it, or read the sequence with the folder layout"
         )
-    return [by_number[number] for number in range(first, first + count)]
+    return [by_number[number] for number in wanted]
 
 
 def _folders(root: Path) -> list[Path]:

@@ -97,9 +97,12 @@ def _decode(path: Path | str, flags: int) -> np.ndarray:
     """As OpenCV decodes it, blue first."""
     try:
         data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise SequenceError(f"{path}: {error.strerror or error}; restore the file") from error
-    image = cv2.imdecode(data, flags) if data.size else None
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+        raise SequenceError(f"{path}: {_reason(error)}; restore the file") from error
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error as error:  # of sides that are too long
+        raise SequenceError(f"{path}: not an image OpenCV decodes ({error.err:.100}); restore the file") from error
     if image is None:
         raise SequenceError(f"{path}: not an image, or cut short ({data.size} bytes); restore the file")
     return image
@@ -134,14 +137,19 @@ def list_images(folder: Path) -> list[Path]:
     """Image files of a folder in the order of the numbers in their names; SequenceError if there are none."""
     try:
         paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    except OSError as error:
-        raise SequenceError(f"{folder}: {error.strerror or error}; put the images there") from error
+    except (OSError, ValueError) as error:
+        raise SequenceError(f"{folder}: {_reason(error)}; put the images there") from error
     paths = sorted((path for path in paths if not path.name.startswith(".")), key=numeric_order)
     if not paths:
         raise SequenceError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}); put the frames there")
     return paths
 
 
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 def numeric_order(path: Path) -> tuple:
     """Sort key: by the numbers in the name, where digits are compared as numbers."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)), path.name
+    parts = re.split(r"(\d+)", path.stem)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts), path.name

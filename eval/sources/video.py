@@ -62,7 +62,7 @@ def open_source(source: str | Path | int) -> Source:
     Images are turned upright as their EXIF orientation says. Frames may differ in size. VideoError at once if there is
     nothing to read, and while iterating, after the last readable frame, if a file is damaged or cut short.
     """
-    if isinstance(source, int) or (str(source).isdigit() and not Path(source).exists()):
+    if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
         return _open_camera(int(source))
     if is_address(source):
         return _open_video(str(source), _without_password(str(source)))

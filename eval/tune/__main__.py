@@ -59,13 +59,16 @@ class Scores:
         try:
             stored = json.loads(self.path.read_text())
             changed = {name for name, count in self.frames.items() if stored["frames"].get(name) != count}
-            kept = {tuple(trial["values"]): trial["auc"] for trial in stored["trials"]}
-            self.table = {key: {n: v for n, v in auc.items() if n not in changed} for key, auc in kept.items()}
+            for trial in stored["trials"]:
+                known = {name: float(auc) for name, auc in trial["auc"].items() if name not in changed}
+                self.table[tuple(map(float, trial["values"]))] = known
+                if not np.isfinite(list(known.values())).all():
+                    raise ValueError("a score is not finite")
             self.frames = {**stored["frames"], **self.frames}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ResultError(f"{self.path}: not trials of this program ({error}); give --overwrite") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ResultError(f"{self.path}: not trials of this program ({error!s:.200}); give --overwrite") from error
 
     def add(self, setting: Setting, name: str, auc: float) -> None:
         self.table.setdefault(setting, {})[name] = auc

@@ -40,7 +40,9 @@ class Batches:
         return {"position": self.position}
 
     def set_state(self, state):
-        self.position = state["position"]
+        self.position = int(state["position"])
+        if self.position < 0:
+            raise ValueError("position")
 
 
 def params():

@@ -50,7 +50,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # a hostile or damaged pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: damaged or not a checkpoint: {reason}") from error
+        raise WeightsError(f"{path}: damaged or not a checkpoint: {reason:.200}") from error
     strange = [name for name, value in state.items() if value.dtype.kind not in "biuf" and value.dtype != _BFLOAT16]
     if strange:
         raise WeightsError(f"{path}: {strange[0]} holds {state[strange[0]].dtype}, not real numbers")

@@ -117,7 +117,7 @@ def _find(name: str, source_dir, split: str, synthetic: SyntheticConfig) -> dict
 def _choose(loaders: dict[str, ClipLoader], chosen: list[str], source: str) -> dict[str, ClipLoader]:
     order = list(loaders)
     names = [
-        order[int(name)] if name not in loaders and name.isdigit() and int(name) < len(order) else name
+        order[int(name)] if name not in loaders and name.isdecimal() and int(name) < len(order) else name
         for name in chosen
     ]
     unknown = [name for name in names if name not in loaders]

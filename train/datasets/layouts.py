@@ -205,10 +205,10 @@ def find_coco(root: Path, split: str) -> dict[str, ClipLoader]:
     try:
         content = json.loads(path.read_text())
         photographs = {
-            int(image["id"]): (image["file_name"], _size(image.get("width"), image.get("height")))
+            int(image["id"]): (str(image["file_name"]), _size(image.get("width"), image.get("height")))
             for image in content["images"]
         }
-        categories = {int(item["id"]): item["name"] for item in content.get("categories", ())}
+        categories = {int(item["id"]): str(item["name"]) for item in content.get("categories", ())}
         rows: dict[int, list] = {}
         for item in content["annotations"]:
             if not item.get("iscrowd"):

@@ -114,6 +114,8 @@ class BatchIterator(grain.DatasetIterator):
     def set_state(self, state: dict[str, int]) -> None:
         self.close()
         self._next_batch = int(state["next_batch"])
+        if self._next_batch < 0:
+            raise ValueError(f"next_batch={self._next_batch}: must be >= 0")
 
     def close(self) -> None:
         """Stops workers and threads; the next batch starts them again."""

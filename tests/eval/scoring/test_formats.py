@@ -288,7 +288,7 @@ def test_a_file_beside_of_another_length_is_named(tmp_path):
     (tmp_path / "Deer_time.value").write_text("\n0.1\n" + "\n" * 9)  # the last frames have none either
     assert np.isnan(read_results(tmp_path)["Deer"][0].seconds).tolist() == [True, False, True, True, True, True]
     (tmp_path / "Deer_time.value").write_text("0.1\nfast\n")
-    with pytest.raises(ResultError, match=r"Deer_time\.value:2: could not convert"):
+    with pytest.raises(ResultError, match=r"Deer_time\.value:2: not numbers"):
         read_results(tmp_path)
 
 
