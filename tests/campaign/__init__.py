@@ -1,0 +1,1 @@
+"""Searches for faults: damaged inputs (`mutations`), killed commands (`kills`), long runs (`soak`)."""
