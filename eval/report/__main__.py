@@ -69,7 +69,7 @@ class Report:
         return _on_largest_set(self.entries)
 
     def is_best(self, entry: Entry, score: str) -> bool:
-        """Whether no ranked entry has a higher mean; nothing is best beside entries that cannot be compared alone."""
+        """Whether no ranked entry has a higher mean; never of the only ranked one among several entries."""
         if entry not in self.ranked or len(self.ranked) == 1 < len(self.entries):
             return False
         return entry.mean(score) == max(other.mean(score) or 0 for other in self.ranked)

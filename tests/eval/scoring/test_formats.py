@@ -146,7 +146,11 @@ def test_what_eval_track_writes_is_read(tmp_path, count, kind):
         ("csv", ("20.1235", ""), "could not convert"),
         ("json", ('"targets"', '"rows"'), "no 'targets'"),
         ("json", ("[20.1235,", "["), "inhomogeneous"),
+        ("csv", ("0,1,", '"0"x,1,'), "expected after"),
         ("json", ('"first_frame": 0', '"first_frame": 4'), "starts at frame 4"),
+        ("json", ('"first_frame": 0', '"first_frame": Infinity'), "cannot convert float infinity"),
+        ("json", ("[20.1235,", f"[{'9' * 400},"), "too large"),
+        ("json", ('"targets": ', '"targets": ' + "[" * 5000), "recursion"),
     ],
 )
 def test_tables_that_eval_track_did_not_write_are_refused(tmp_path, kind, change, message):
