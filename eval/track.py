@@ -347,7 +347,8 @@ def _conclude(run: Run) -> int:
     if run.problem:
         return command.fail(run.problem)
     if run.interrupted:
-        print(f"interrupted after {len(run.tracked)} frames; they are written", file=sys.stderr)
+        done = f" after {len(run.tracked)} frames; they are written" if run.tracked else "; nothing was tracked yet"
+        print(f"interrupted{done}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -133,7 +133,7 @@ class VideoWriter:
             self.discard()
             others = " or ".join(suffix for suffix in ENCODINGS if suffix != self.path.suffix.lower())
             raise VideoError(f"{self.path}: FFmpeg has no encoder for it here ({error}); try {others}") from error
-        # Two by two pixels share a color, so H.264 needs even sides; and hardware decoders refuse tiny ones.
+        # Two by two pixels share a color, so H.264 needs even sides; its blocks have 16 pixels.
         self._stream.height, self._stream.width = max(height // 2 * 2, 16), max(width // 2 * 2, 16)
         self._stream.pix_fmt, self._stream.options = kind.pixels, kind.options
         context = self._stream.codec_context

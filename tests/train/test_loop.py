@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eval.command import reports
 from tests.helpers import places, small_training
 from tests.helpers.disk import small_disk
 from tests.helpers.small_training import CONFIG, OPTIMIZER, Batches, train
@@ -170,6 +171,19 @@ def test_two_processes_train_what_one_does(uninterrupted, tmp_path):
         for actual, expected in zip(stored.values(), jax.tree.leaves(uninterrupted[0]), strict=True):
             np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == CONFIG.steps  # the first process writes it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+def test_a_command_that_is_terminated_while_it_trains_has_the_status_of_the_signal(capsys):
+    @reports()
+    def main(number):
+        with loop._stop_requested() as stop:
+            signal.raise_signal(number)  # ends no step
+            assert stop.is_set()
+        raise KeyboardInterrupt("stopped after step 3")
+
+    assert [main(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == [143, 129, 130]
+    assert capsys.readouterr().err == "interrupted: stopped after step 3\n" * 3
 
 
 def test_a_run_in_two_parts_and_ctrl_c(uninterrupted, tmp_path):
