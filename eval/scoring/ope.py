@@ -154,9 +154,9 @@ class Curves(NamedTuple):
 def judge(rule: Rule, predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None) -> Judged:
     """`[P, 4]` predicted and `[T, 4]` true boxes x, y, w, h, `[T]` flags of visibility (None: all) -> Judged.
 
-    Boxes are 0-based, and else as annotated: a frame without the target may be nan or zeros. ValueError, one line,
-    where the rule takes no such result: P != T, a prediction that is not finite or of negative size, or no frame to
-    count.
+    Boxes are 0-based, and else as annotated: a frame without the target may be nan, or zeros in its file.
+    ValueError, one line, where the rule takes no such result: P != T, a prediction that is not finite or of negative
+    size, or no frame to count.
     """
     truth = np.asarray(truth, np.float64)
     predicted = np.array(predicted, np.float64)
