@@ -184,7 +184,10 @@ def _replace(config: Any, path: str, replacement: Callable[[Any], Any]) -> Any:
         for mark in getattr(hints(type(part))[names[0]], "__metadata__", ()):
             if isinstance(mark, Fixed) and value != present:
                 raise SettingError(f"{path}={value}: {mark.text} ({present} here)")
-        return dataclasses.replace(part, **{names[0]: value})
+        try:
+            return dataclasses.replace(part, **{names[0]: value})
+        except ValueError as error:  # of a dataclass that checks itself
+            raise error if isinstance(error, SettingError) else SettingError(f"{_brief(path)}: {error}") from error
 
     return within(config, path.split("."))
 

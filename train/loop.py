@@ -259,7 +259,7 @@ def fit(
             start, state, data = found
             try:
                 batches.set_state(data)
-            except (LookupError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, OverflowError) as error:
                 raise checkpoint.CheckpointError(
                     f"{manager.directory / str(start)}: damaged, it does not say where the data stood "
                     f"({error!r:.100}); delete it, and the same command resumes from the one before"

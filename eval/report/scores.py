@@ -68,8 +68,17 @@ def find_sources(arguments: list[str]) -> list[Source]:
             raise ResultError(f"{root}: no such file or folder; give what eval.run wrote, or NAME=FOLDER")
         inside = sorted(path.parent for path in root.glob("*/run.json")) if root.is_dir() else []
         places = inside if inside and not (root / "run.json").exists() else [root]
-        sources += [Source(name or None, place, read_json(place / "run.json")) for place in places]
+        sources += [Source(name or None, place, _made_from(place / "run.json")) for place in places]
     return sources
+
+
+def _made_from(path: Path) -> dict[str, Any]:
+    """What run.json says, empty without one; ResultError where the parts that a report uses are of another type."""
+    content = read_json(path)
+    for name, kind in (("tracker", str), ("dataset", str), ("config", dict)):
+        if not isinstance(content.get(name, kind()), kind):
+            raise ResultError(f"{path}: its {name!r} is not as eval.run writes it; restore the file")
+    return content
 
 
 def group_sources(sources: list[Source]) -> dict[str, list[Source]]:

@@ -1,27 +1,32 @@
-"""Small commands to be killed: `python -m tests.campaign.kill_targets COMMAND OPTIONS` is `python -m COMMAND OPTIONS`.
+"""Small commands to be killed: a tracker that follows a bright pixel, and a training of a SiamFC of a few channels.
 
-The tracker `DOT` follows a bright pixel; what is trained is a SiamFC of a few channels. `WAIT` seconds pass before
-every image is decoded, so that a run lasts.
+`call` is what `python -m COMMAND OPTIONS` does after its imports.
 """
 
-import os
-import runpy
-import sys
 import time
 from dataclasses import replace
 
 import cv2
 
 import trackers
+from eval import run, track
 from eval.sources.synthetic import ClipConfig
 from tests.helpers import narrow, trivial_tracker
+from train import command as train_command
+from train import siamfc
 from train.config import DatasetConfig
 from train.datasets import SYNTHETIC, SyntheticConfig
+from train.datasets import __main__ as datasets
 
-WAIT = float(os.environ.get("WAIT", "0"))
 DOT = trackers.Entry(
     trivial_tracker.Config(jitter=2.0), trivial_tracker.make, init_params=lambda key: trivial_tracker.params()
 )
+COMMANDS = {
+    "eval.run": run.main,
+    "eval.track": track.main,
+    "train.datasets": datasets.main,
+    "train.siamfc": lambda options: train_command.main("siamfc", siamfc.loss, siamfc.LossConfig, options),
+}
 
 
 def get_config():
@@ -38,19 +43,14 @@ def get_config():
     )
 
 
-def main() -> None:
-    command, *options = sys.argv[1:]
+def call(command: str, options: list[str], wait: float = 0.0) -> int:
+    """The exit status of a command; `wait` seconds pass before every image is decoded, so that it lasts."""
     decode = cv2.imdecode
 
     def slow(*arguments):
-        time.sleep(WAIT)
+        time.sleep(wait)
         return decode(*arguments)
 
     cv2.imdecode = slow
-    sys.argv = [command, *options]
     with narrow.narrow_models():
-        runpy.run_module(command, run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()
+        return COMMANDS[command](options)

@@ -4,18 +4,20 @@
 
 SIGKILL and SIGTERM in turns over `eval.run` (one pass and restarts), `eval.track`, `train.siamfc` and `train.datasets`.
 After each, every file under its final name must be whole and hold what an undisturbed run wrote, and after SIGTERM
-nothing unfinished may lie beside it. The same command again must end as if nothing had happened, to the bit.
+nothing unfinished may lie beside it. The same command again must end as if nothing had happened, to the bit. All runs
+are children of one process that has imported everything, so that a run lasts a second or two.
 """
 
 import argparse
 import json
 import os
+import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +26,12 @@ import numpy as np
 
 from eval.sources import video
 from tests.campaign import kill_targets
-from tests.helpers import places
-from tests.helpers.compilation import little_optimization
 from tests.helpers.videos import make_video
 from trackers.weights import files
 from train.datasets import DatasetError, load
 
 SEQUENCES, FRAMES = ("a", "b", "c", "d"), 21
+STARTS = 20  # of a sequence in OTB's TRE
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 TRACKER = f"{kill_targets.__name__}:DOT"
 
@@ -44,6 +45,7 @@ class Target(NamedTuple):
 
     options: Callable[[Path, Path], list[str]]  # of (folder of the inputs, folder of the outputs): COMMAND OPTIONS
     facts: Callable[[Path], dict[str, Any]]  # what an output folder holds, without times; Problem for what is not whole
+    finished: Callable[[Path], list[Path]] = lambda out: []  # results that are not made again
     grows: bool = False  # the facts are lists, and an interrupted run has written the beginnings of them
 
 
@@ -56,7 +58,8 @@ def _shown(out: Path) -> list[Path]:
 def unfinished(path: Path) -> bool:
     """Hidden, or of a data set or a checkpoint that is being written."""
     marks = (".orbax-checkpoint-tmp", "incomplete.")
-    return any(part.startswith(".") or any(mark in part for mark in marks) for part in path.parts)
+    hidden = (part for part in path.parts if part != ".config")  # where TFDS keeps what it knows of a data set
+    return any(part.startswith(".") or any(mark in part for mark in marks) for part in hidden)
 
 
 def _read_json(path: Path) -> Any:
@@ -74,11 +77,21 @@ def _run_facts(out: Path) -> dict[str, Any]:
             summary = _read_json(path)
             rows = [{key: value for key, value in row.items() if key != "fps"} for row in summary["sequences"].values()]
             found[name] = [rows, summary["missing"]]
-        elif path.name.endswith("_time.txt"):
+        elif path.stem.endswith("_time"):
             found[name] = len(np.loadtxt(path, ndmin=1))
         else:
             found[name] = path.read_text()
     return found
+
+
+def _finished_passes(out: Path) -> list[Path]:
+    return [path for path in _shown(out) if path.suffix == ".txt"]
+
+
+def _finished_restarts(out: Path) -> list[Path]:
+    """Of sequences of which all runs are there."""
+    paths = [path for path in _shown(out) if path.suffix == ".txt"]
+    return [path for path in paths if len(list(path.parent.glob("*.txt"))) == STARTS]
 
 
 def _track_facts(out: Path) -> dict[str, Any]:
@@ -122,6 +135,7 @@ TARGETS = {
     "run": Target(
         lambda data, out: ["eval.run", "--tracker", TRACKER, "--data_dir", str(data / "videos"), "--out", str(out)],
         _run_facts,
+        _finished_passes,
     ),
     "restarts": Target(
         lambda data, out: [
@@ -129,6 +143,7 @@ TARGETS = {
             *("--protocol", "tre", "--workers", "2"),
         ],
         _run_facts,
+        _finished_restarts,
     ),
     "track": Target(
         lambda data, out: [
@@ -157,63 +172,109 @@ def make_inputs(folder: Path) -> None:
         make_video(folder / "videos" / name, FRAMES - number)
 
 
-def start(target: Target, data: Path, out: Path, wait: float) -> subprocess.Popen:
+class Child:
+    """A process that has imported everything and does one task; its output goes to a file."""
+
+    def __init__(self, task: Callable[[], int]):
+        self._printed = tempfile.TemporaryFile("w+")
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            self._do(task)
+        self.began, self.code = time.perf_counter(), None
+
+    def _do(self, task: Callable[[], int]) -> None:
+        """In the child, which never returns into the parent's code."""
+        code = 70
+        try:
+            os.dup2(self._printed.fileno(), 1)
+            os.dup2(self._printed.fileno(), 2)
+            code = task()
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code as `subprocess` gives it; None where it runs longer."""
+        end = time.perf_counter() + seconds
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif time.perf_counter() > end:
+                return None
+            else:
+                time.sleep(0.005)
+        return self.code
+
+    def printed(self) -> str:
+        self._printed.seek(0)
+        return self._printed.read()
+
+
+LONGEST = 300.0  # seconds of any run
+
+
+def start(target: Target, data: Path, out: Path, wait: float) -> Child:
     out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", kill_targets.__name__, *target.options(data, out)]
-    flags = os.environ.get("XLA_FLAGS") or little_optimization()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "WAIT": str(wait), "XLA_FLAGS": flags}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=places.REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True)
+    command, *options = target.options(data, out)
+    return Child(lambda: kill_targets.call(command, options, wait))
 
 
-def run(target: Target, data: Path, out: Path, wait: float = 0.0) -> float:
-    """The seconds of an undisturbed run; Problem where it fails."""
-    began = time.perf_counter()
-    process = start(target, data, out, wait)
-    _, printed = process.communicate()
-    if process.returncode:
-        raise Problem(f"exit code {process.returncode}: {printed[-600:]}")
-    return time.perf_counter() - began
-
-
-def first_write(target: Target, data: Path, out: Path, wait: float) -> tuple[float, float]:
-    """(seconds until something appears in `out`, seconds of the whole run)."""
-    began, appeared = time.perf_counter(), None
-    process = start(target, data, out, wait)
-    while process.poll() is None:
+def run(target: Target, data: Path, out: Path, wait: float = 0.0) -> tuple[float, float]:
+    """(seconds until something appears in `out`, seconds of the whole undisturbed run); Problem where it fails."""
+    child, appeared = start(target, data, out, wait), None
+    while child.wait(0) is None:
         if appeared is None and any(out.iterdir()):
-            appeared = time.perf_counter() - began
-        time.sleep(0.01)
-    if process.returncode:
-        raise Problem(f"exit code {process.returncode}: {process.stderr.read()[-600:]}")
-    process.communicate()
-    whole = time.perf_counter() - began
-    return appeared or whole, whole
+            appeared = time.perf_counter() - child.began
+        time.sleep(0.005)
+    if child.code:
+        raise Problem(f"exit code {child.code}: {child.printed()[-600:]}")
+    whole = time.perf_counter() - child.began
+    return whole if appeared is None else appeared, whole
 
 
 def kill(target: Target, data: Path, out: Path, wait: float, moment: float, number: signal.Signals) -> int:
     """The exit code of a run that gets a signal after `moment` seconds."""
-    process = start(target, data, out, wait)
-    try:
-        _, printed = process.communicate(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-        try:
-            _, printed = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise Problem(f"still there 60 s after {number.name}") from None
-    if process.returncode not in (0, 130, -number):
-        raise Problem(f"exit code {process.returncode}: {printed[-600:]}")
-    if "Traceback" in printed:
-        raise Problem(f"a traceback: {printed[-600:]}")
-    return process.returncode
+    child = start(target, data, out, wait)
+    if child.wait(moment) is None:
+        os.kill(child.pid, number)
+    if child.wait(60) is None:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(60)
+        raise Problem(f"still there 60 s after {number.name}")
+    if child.code not in (0, 128 + number, -number) or "Traceback" in child.printed():
+        raise Problem(f"exit code {child.code}: {child.printed()[-900:]}")
+    return child.code
+
+
+def facts(target: Target, out: Path) -> dict[str, Any]:
+    """`target.facts`, found in a process of its own: this one starts no threads, which no child would have."""
+    with tempfile.NamedTemporaryFile() as file:
+
+        def find() -> int:
+            try:
+                found: Any = target.facts(out)
+            except Problem as problem:
+                found = problem
+            Path(file.name).write_bytes(pickle.dumps(found))
+            return 0
+
+        child = Child(find)
+        if child.wait(LONGEST):
+            raise Problem(f"its files cannot be read: {child.printed()[-600:]}")
+        found = pickle.loads(file.read())
+    if isinstance(found, Problem):
+        raise found
+    return found
 
 
 def check(target: Target, out: Path, reference: dict[str, Any], number: signal.Signals) -> None:
     """Problem where something is not whole, not what it should be, or left behind."""
-    found = target.facts(out)
+    found = facts(target, out)
     for name, value in found.items():
         if name not in reference:
             raise Problem(f"{name}: an undisturbed run does not write it")
@@ -238,8 +299,8 @@ def campaign(names: list[str], count: int, seed: int, folder: Path) -> tuple[dic
     for name in names:
         target, out = TARGETS[name], folder / "undisturbed" / name
         run(target, folder / "data", folder / "compile" / name)  # fills the cache of compiled programs
-        moments[name] = first_write(target, folder / "data", out, waits[name])
-        references[name] = target.facts(out)
+        moments[name] = run(target, folder / "data", out, waits[name])
+        references[name] = facts(target, out)
         print(f"{name}: undisturbed {moments[name][1]:.1f} s, first file after {moments[name][0]:.1f} s", flush=True)
     for index in range(count):
         name, number = names[index % len(names)], SIGNALS[index // len(names) % 2]
@@ -252,14 +313,13 @@ def campaign(names: list[str], count: int, seed: int, folder: Path) -> tuple[dic
             code = kill(target, folder / "data", out, waits[name], moment, number)
             rows[name][_ending(code)] = rows[name].get(_ending(code), 0) + 1
             check(target, out, references[name], number)
-            kept = {path: path.stat().st_mtime_ns for path in _shown(out) if path.suffix == ".txt"}
+            kept = {path: path.stat().st_mtime_ns for path in target.finished(out)}
             run(target, folder / "data", out)
-            if target.facts(out) != references[name]:
+            if facts(target, out) != references[name]:
                 raise Problem("the resumed run ends in another way than the undisturbed one")
             again = [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when]
-            done = [path for path in again if not path.endswith(("_time.txt", "_confidence.txt"))]
-            if done:
-                raise Problem(f"finished results are made again: {', '.join(done)}")
+            if again:
+                raise Problem(f"finished results are made again: {', '.join(again)}")
             shutil.rmtree(out)
         except Problem as problem:
             problems.append(f"{said}: {problem}")
@@ -268,7 +328,7 @@ def campaign(names: list[str], count: int, seed: int, folder: Path) -> tuple[dic
 
 
 def _ending(code: int) -> str:
-    return {0: "finished before", 130: "ended by itself"}.get(code, "killed")
+    return "finished before" if code == 0 else "killed" if code < 0 else "ended by itself"
 
 
 def main(argv: list[str] | None = None) -> int:

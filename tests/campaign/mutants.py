@@ -199,6 +199,8 @@ def _inside_zip(content: bytes, rng: Rng) -> bytes | None:
             members = [(name, archive.read(name)) for name in archive.namelist()]
     except Exception:  # damaged by the mutation before
         return None
+    if not members:
+        return None
     index = int(rng.integers(len(members)))
     name, data = members[index]
     match rng.integers(8):

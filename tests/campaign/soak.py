@@ -25,8 +25,9 @@ from eval import track
 from eval.command import prepare_process
 from eval.online import OnlineTracker
 from eval.sources.video import Source
-from tests.helpers import narrow
+from tests.helpers import narrow, small_trackers
 from trackers import rules
+from trackers.nets import models
 
 SETTLED = 200  # frames until all sizes were seen and memory has its level
 GROWTH = 20.0  # MiB after them
@@ -126,20 +127,25 @@ def by_online_tracker(tracker, params, count: int, seed: int, watch: Watch) -> b
     return finite
 
 
-def soak(name: str, assignments: list[str], frames: int, seed: int) -> dict[str, Any]:
+def soak(name: str, assignments: list[str], frames: int, seed: int, small: bool = False) -> dict[str, Any]:
     """The figures of both halves."""
     entry = trackers.get(name)
-    config = rules.configure(entry.config, assignments)
+    config = rules.configure(small_trackers.small(name) if small else entry.config, assignments)
     tracker = entry.make(config)
     model = entry.model
-    params = narrow.start(model) if model in narrow.MODELS and _is_narrow(model) else trackers.load_params(name)
+    params = narrow.start(model) if _is_narrow(model) else trackers.load_params(name)
     watch = Watch()
 
     def count_compilations(event: str, duration: float, **_) -> None:
         watch.compiled += event == COMPILED
 
     jax.monitoring.register_event_duration_secs_listener(count_compilations)
-    found: dict[str, Any] = {"tracker": name, "set": assignments, "narrow": bool(model) and _is_narrow(model)}
+    found: dict[str, Any] = {
+        "tracker": name,
+        "set": assignments,
+        "small": small,
+        "narrow": _is_narrow(model),
+    }
     for way in (by_eval_track, by_online_tracker):
         began = perf_counter()
         watch.__init__()
@@ -148,8 +154,8 @@ def soak(name: str, assignments: list[str], frames: int, seed: int) -> dict[str,
     return found
 
 
-def _is_narrow(model: str) -> bool:
-    return trackers.nets.models.get(model) is narrow.MODELS.get(model)
+def _is_narrow(model: str | None) -> bool:
+    return model in narrow.MODELS and models.get(model) is narrow.MODELS[model]
 
 
 def is_sound(found: dict[str, Any]) -> bool:
@@ -163,12 +169,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--narrow", action="store_true", help="networks of a few channels, with random weights")
+    parser.add_argument("--small", action="store_true", help="small search regions; every frame is learned from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     prepare_process()
     if arguments.narrow:
         narrow.narrow_models().__enter__()
-    found = soak(arguments.tracker, arguments.set, arguments.frames, arguments.seed)
+        narrow.plain_convolution().__enter__()
+    found = soak(arguments.tracker, arguments.set, arguments.frames, arguments.seed, arguments.small)
     print(json.dumps(found))
     return int(not is_sound(found))
 

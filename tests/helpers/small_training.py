@@ -41,8 +41,8 @@ class Batches:
 
     def set_state(self, state):
         self.position = int(state["position"])
-        if self.position < 0:
-            raise ValueError("position")
+        if not 0 <= self.position <= 10**6:
+            raise ValueError(f"position {self.position}")
 
 
 def params():

@@ -97,7 +97,7 @@ def metadata_of(path: str | Path) -> Iterator[None]:
         yield
     except WeightsError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise WeightsError(f"{path}: its metadata are damaged, or of another program: {reason}") from error
 

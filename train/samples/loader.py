@@ -93,6 +93,7 @@ class BatchIterator(grain.DatasetIterator):
         super().__init__()
         self._make = partial(_pipeline, load, config, process, num_batches)
         self._copies = config.workers > 0
+        self._num_batches = num_batches
         self._next_batch = 0
         self._running = None
 
@@ -114,8 +115,8 @@ class BatchIterator(grain.DatasetIterator):
     def set_state(self, state: dict[str, int]) -> None:
         self.close()
         self._next_batch = int(state["next_batch"])
-        if self._next_batch < 0:
-            raise ValueError(f"next_batch={self._next_batch}: must be >= 0")
+        if not 0 <= self._next_batch <= self._num_batches:
+            raise ValueError(f"next_batch={self._next_batch}: must be in 0..{self._num_batches}")
 
     def close(self) -> None:
         """Stops workers and threads; the next batch starts them again."""
