@@ -21,6 +21,8 @@ MOST_RESIDENT = 1.6e9  # bytes; two workers and what they start then stay below 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background deaf to it
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup deaf to this one
 
 
 def pytest_configure(config):

@@ -50,25 +50,18 @@ def test_a_command_that_fails_prints_one_line_and_returns_its_status(capsys):
         main(KeyError("x"))
 
 
-@pytest.fixture
-def usual_signals():
-    """As a shell leaves them: under nohup, for one, SIGHUP is ignored in the tests, too."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert reports()(lambda: os.kill(os.getpid(), signal.SIGHUP))() == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
-def test_a_signal_that_is_ignored_stays_so(usual_signals):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    assert reports()(lambda: os.kill(os.getpid(), signal.SIGHUP))() == 0
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-
-
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
-def test_a_command_that_is_terminated_ends_once_as_by_ctrl_c(usual_signals, capsys):
+def test_a_command_that_is_terminated_ends_once_as_by_ctrl_c(capsys):
     @reports(interrupted="run it again")
     def main(number):
         try:
