@@ -126,22 +126,34 @@ def _ended_by_signals() -> Iterator[list[int]]:
     """SIGTERM and, where it exists and is not ignored (nohup), SIGHUP raise KeyboardInterrupt; their numbers.
 
     Only the first does: `timeout` and schedulers send it twice, and the second would hit what writes the results.
+    Python ignores what is raised in a destructor or while it collects garbage: it is then raised again, Ctrl-C's, too.
     """
     received: list[int] = []
+    ignored: list[bool] = []
 
     def end(number: int, frame: object) -> None:
         received.append(number)
-        if len(received) == 1:
+        if len(received) == 1 or ignored:
+            ignored.clear()
             raise KeyboardInterrupt
 
-    before = {}
+    def unraisable(what: Any) -> None:
+        if not isinstance(what.exc_value, KeyboardInterrupt):
+            shown(what)
+            return
+        ignored.append(True)
+        threading.Timer(0.01, signal.raise_signal, [received[0] if received else signal.SIGINT]).start()
+
+    before, shown = {}, sys.unraisablehook
     if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
         ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
         ends = [number for number in ends if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in ends}
+        sys.unraisablehook = unraisable
     try:
         yield received
     finally:
+        sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it is not Python's
 

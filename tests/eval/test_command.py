@@ -79,6 +79,26 @@ def test_a_command_that_is_terminated_ends_once_as_by_ctrl_c(capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_during_the_collection_of_garbage_is_not_lost(number, status, capsys):
+    """Python ignores what is raised in a destructor."""
+
+    class Garbage:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    @reports(ValueError, interrupted="run it again")
+    def main():
+        garbage = Garbage()
+        del garbage
+        for _ in range(500):
+            time.sleep(0.01)
+
+    began = time.perf_counter()
+    assert main() == status and time.perf_counter() - began < 2
+    assert capsys.readouterr().err == "interrupted; run it again\n"
+
+
 def test_a_command_under_nohup_goes_on():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
