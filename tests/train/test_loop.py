@@ -226,9 +226,9 @@ def test_nothing_readable_is_an_error_that_deletes_nothing(tmp_path):
     assert "\n" not in str(caught.value) and (tmp_path / "checkpoints" / "5").is_dir()
 
 
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # what would be printed as a traceback
 # Now and then a thread of Orbax, of this test or one before it, outlives its event loop.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # what would be printed as a traceback
 @pytest.mark.parametrize("steps", [10, 40])  # it shows at the end, or when the next checkpoint is written
 def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_space(steps, uninterrupted, tmp_path):
     quiet = replace(CONFIG, log_every=100)
