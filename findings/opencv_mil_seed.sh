@@ -4,7 +4,7 @@
 # run come again. KCF has no such generator: its runs are equal. A benchmark that starts MIL several times in one process
 # measures something that depends on what ran before.
 #
-# Seen with Python 3.11.7, opencv-python-headless 5.0.0.93:
+# Seen with Python 3.11.7, opencv-contrib-python-headless 5.0.0.93:
 #   one process: KCF's runs are equal: True, MIL's runs are equal: False
 #   two processes: MIL's first runs are equal: True
 set -euo pipefail

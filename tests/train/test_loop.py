@@ -227,7 +227,9 @@ def test_nothing_readable_is_an_error_that_deletes_nothing(tmp_path):
 
 
 # Now and then a thread of Orbax, of this test or one before it, outlives its event loop.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore:(?s)Exception ignored in. None.*Event loop is closed:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # what would be printed as a traceback
 @pytest.mark.parametrize("steps", [10, 40])  # it shows at the end, or when the next checkpoint is written
 def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_space(steps, uninterrupted, tmp_path):
