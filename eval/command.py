@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 import trackers
+from eval.files import cache_folder
 from eval.sources.layouts import LAYOUTS
 from eval.sources.video import silence_opencv
 from trackers.base import Params
@@ -195,12 +196,10 @@ def prepare_process() -> None:
 def enable_compilation_cache() -> Path:
     """Keep compiled programs on disk, so that only the first run on a machine compiles; returns the folder.
 
-    The folder is `$JAX_COMPILATION_CACHE_DIR` or `~/.cache/jaxtrack/xla` (below `$XDG_CACHE_HOME` where set);
-    Where it cannot be written, JAX warns and continues. Programs that compile in under half a second are not
-    kept.
+    The folder is `$JAX_COMPILATION_CACHE_DIR`, or `xla` in the user's `cache_folder`. Where it cannot be written, JAX
+    warns and continues. Programs that compile in under half a second are not kept.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or base / "jaxtrack" / "xla")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder() / "xla")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder

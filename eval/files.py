@@ -1,15 +1,22 @@
-"""Output files: written whole or not at all, and never over what they were made from; JSON that is read back."""
+"""Files: outputs, written whole or not at all and never over what they were made from; JSON read back; the cache."""
 
 import json
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from trackers.weights.atomic import replace_file
 
 
 class ResultError(ValueError):
     """Results cannot be written or reused; the message is one line that names the file and the fix."""
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be made or fetched again, which need not exist; `$XDG_CACHE_HOME` moves it."""
+    return platformdirs.user_cache_path("jaxtrack", appauthor=False)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

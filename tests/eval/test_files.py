@@ -8,9 +8,18 @@ import sys
 
 import pytest
 
-from eval.files import ResultError, keep_apart, write_atomically
+from eval.files import ResultError, cache_folder, keep_apart, write_atomically
 from tests.helpers import places
 from tests.helpers.disk import small_disk
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
+def test_the_cache_lies_where_linux_has_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / "home" / ".cache" / "jaxtrack"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder() == tmp_path / "caches" / "jaxtrack" and not cache_folder().exists()
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
