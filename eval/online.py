@@ -30,9 +30,7 @@ class OnlineTracker:
     An image of another size may come at any time: a new canvas costs one compilation and changes nothing else.
     """
 
-    def __init__(
-        self, tracker: Tracker, params: Params, *, seed: int = 0, max_size: tuple[int, int] | None = None
-    ):
+    def __init__(self, tracker: Tracker, params: Params, *, seed: int = 0, max_size: tuple[int, int] | None = None):
         self._tracker = tracker
         self._params = jax.device_put(params)
         self._next_key = jax.random.key(seed)
@@ -124,8 +122,8 @@ def follow(
             return
 
 
-def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:
-    """`[4]` float64 x, y, w, h that a tracker can start on in an image of this size.
+def check_box(box: Sequence[float], height: int | None = None, width: int | None = None) -> np.ndarray:
+    """`[4]` float64 x, y, w, h that a tracker can start on in an image of this size, or of any.
 
     ValueError (one line) unless it is four finite numbers with w, h >= 1, at least partly inside the image; the box
     0,0,1,1 and those within it are no pixels but fractions of an image.
@@ -144,6 +142,6 @@ def check_box(box: Sequence[float], height: int, width: int) -> np.ndarray:
         raise ValueError(f"box {text}: is empty, width and height must be positive")
     if min(w, h) < 1 or max(xywh) <= 1:
         raise ValueError(f"box {text}: is smaller than a pixel; give x, y, w, h in pixels, not as fractions")
-    if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
+    if height is not None and (x + w <= 0 or y + h <= 0 or x >= width or y >= height):
         raise ValueError(f"box {text}: lies outside the {width}x{height} image")
     return xywh

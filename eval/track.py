@@ -10,40 +10,27 @@ Ctrl-C and 143 after SIGTERM, with everything up to then written.
 """
 
 import argparse
-import contextlib
-import csv
-import io
-import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import jax
 import numpy as np
 
 import trackers
 from eval import command, settings
+from eval.annotations import table
 from eval.command import INTERRUPTED, prepare_process, whole_number
 from eval.files import ResultError, keep_apart, write_atomically
-from eval.online import check_box
 from eval.plots import plot_track
-from eval.running.passes import Compiled
-from eval.running.progress import progress_bar
 from eval.scoring import metrics
-from eval.scoring.formats import TRACK_COLUMNS
 from eval.sources import synthetic, video
-from eval.sources.ahead import read_ahead
+from eval.sources.backwards import open_backwards
 from eval.sources.sequences import IMAGE_SUFFIXES
-from eval.sources.video import VERDICT_NAMES, Source, VideoError
-from eval.sources.video_writer import VideoWriter
+from eval.sources.video import Source, VideoError
+from eval.targets import Run, Target, annotated, follow, merged, numbered
 from trackers import rules
-from trackers.base import FOUND, Params, Tracker, many
-from trackers.images import xywh_to_box
 
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 DEMO = "synthetic clip"
@@ -51,179 +38,25 @@ DEMO = "synthetic clip"
 IMAGE_FOLDERS = frozenset("color frame frames image images img imgs jpeg jpg png rgb".split())
 
 
-class Tracked(NamedTuple):
-    """N targets in one frame; in the first, the boxes given and no score."""
-
-    boxes: np.ndarray  # [N, 4] float64 x, y, w, h, 0-based
-    scores: np.ndarray  # [N] float64, nan in the first frame
-    confidence: np.ndarray  # [N] float64 in 0..1
-    verdicts: np.ndarray  # [N] int, codes of trackers.base
-    seconds: float  # for all targets: initialization in the first frame, tracking in the others
-
-
-@dataclass
-class Run:
-    """What came of a video, up to its end or to where it was stopped."""
-
-    first: int = 0  # index in the video of the frame the boxes were given on
-    tracked: list[Tracked] = field(default_factory=list)
-    compile_seconds: float = 0.0
-    interrupted: bool = False
-    problem: str | None = None  # why it ended before the end of the video
-
-
-def follow(
-    run: Run,
-    tracker: Tracker,
-    params: Params,
-    source: Source,
-    boxes: np.ndarray | None,
-    *,
-    seed: int = 0,
-    out: Path | None = None,
-    window: bool = False,
-    truth: list[synthetic.Example] | None = None,
-) -> None:
-    """Tracks `boxes` `[N, 4]`, given on frame `run.first`, to the end; None: they are drawn with the mouse.
-
-    `run` grows frame by frame, so it is of use however this ends: a source that proves damaged and Ctrl-C
-    end it with a note in `run`. Where `out` is given, a video with the boxes (and `truth`) appears there, whose
-    frames have the times of the source's.
-    ValueError for a box that is empty or outside; VideoError where frame `run.first` is missing, a box
-    stops being finite or the disk is full.
-    """
-    images = _from_frame(source, run.first)
-    first = next(images)
-    boxes = video.select_boxes(first) if boxes is None else boxes
-    compiled = Compiled.of(many(tracker, len(boxes)))
-    readable = _until_damage(itertools.chain([first], images), run)
-    total = source.count - run.first if source.count else None
-    with contextlib.ExitStack() as stack:
-        tracking = track_frames(compiled, params, readable, boxes, seed=seed)
-        stack.enter_context(contextlib.closing(tracking))
-        writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
-        progress = progress_bar(total, "frame", desc="compiling")
-        stack.enter_context(progress)
-        try:
-            for image, tracked in tracking:
-                if not np.isfinite(tracked.boxes).all():
-                    raise VideoError(f"frame {run.first + len(run.tracked)}: the tracker's box is not finite")
-                run.tracked.append(tracked)
-                run.compile_seconds = compiled.init.compile_seconds + compiled.track.compile_seconds
-                if len(run.tracked) == 2:  # both functions are compiled: the time left counts from here
-                    progress.set_description("tracking", refresh=False)
-                    progress.unpause()
-                progress.update()
-                if not (writer or window):
-                    continue
-                drawn = _annotated(image, tracked, truth[len(run.tracked) - 1] if truth else None)
-                if writer:
-                    index = run.first + len(run.tracked) - 1
-                    writer.write(drawn, source.times[index] if source.times else None)
-                if window and video.show(drawn):
-                    break
-        except KeyboardInterrupt:
-            run.interrupted = True
-
-
-def track_frames(
-    compiled: Compiled, params: Params, images: Iterable[np.ndarray], boxes: np.ndarray, *, seed: int = 0
-) -> Iterator[tuple[np.ndarray, Tracked]]:
-    """(image, Tracked) for each image, all targets in one compiled call; `compiled` is of `many(tracker, N)`.
-
-    `boxes` `[N, 4]` x, y, w, h lie on the first image (ValueError if one does not). Another thread decodes
-    ahead; an image whose size calls for another canvas costs a compilation.
-    """
-    params = jax.device_put(params)
-    keys = jax.random.split(jax.random.key(seed), len(boxes))
-    targets = None
-    for image, frame in read_ahead((image, trackers.frame(image)) for image in images):
-        if targets is None:
-            boxes = np.stack([check_box(box, *image.shape[:2]) for box in boxes])
-            args = params, keys, *jax.device_put((frame, xywh_to_box(boxes)))
-            init = compiled.init.prepare(*args)
-            start = perf_counter()
-            targets = jax.block_until_ready(init(*args))
-            given = np.ones(len(boxes))
-            yield image, Tracked(boxes, given * np.nan, given, np.full(len(boxes), FOUND), perf_counter() - start)
-            continue
-        track = compiled.track.prepare(params, targets, frame)
-        start = perf_counter()
-        targets, estimates = track(params, targets, jax.device_put(frame))
-        box, *rest = jax.device_get((estimates.box, estimates.score, estimates.confidence, estimates.verdict))
-        seconds = perf_counter() - start
-        score, confidence, verdict = (np.asarray(value, np.float64) for value in rest)
-        yield image, Tracked(trackers.xywh(box), score, confidence, verdict.astype(int), seconds)
-
-
-def _from_frame(source: Source, start: int) -> Iterator[np.ndarray]:
-    """The images from frame `start` on; VideoError if there is none."""
-    images = itertools.islice(source.frames, start, None)
-    first = next(images, None)
-    if first is None:
-        raise VideoError(f"{source.name}: has no frame {start}; choose a smaller --start")
-    return itertools.chain([first], images)
-
-
-def _until_damage(images: Iterable[np.ndarray], run: Run) -> Iterator[np.ndarray]:
-    try:
-        yield from images
-    except VideoError as error:
-        run.problem = str(error)
-
-
-def _annotated(image: np.ndarray, tracked: Tracked, truth: synthetic.Example | None) -> np.ndarray:
-    if truth is not None and truth.visibility > 0:
-        image = video.draw_boxes(image, truth.box)
-    labels = [
-        f"{number} {VERDICT_NAMES[int(verdict)]} {confidence:.2f}"
-        for number, (verdict, confidence) in enumerate(zip(tracked.verdicts, tracked.confidence), 1)
-    ]
-    return video.draw_boxes(image, tracked.boxes, verdicts=tracked.verdicts, labels=labels)
-
-
 def boxes_csv(run: Run) -> str:
-    """One line a frame and target (from 1): `TRACK_COLUMNS`."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(TRACK_COLUMNS)
-    for index, tracked in enumerate(run.tracked, run.first):
-        rows = zip(tracked.boxes, tracked.scores, tracked.confidence, tracked.verdicts)
-        for target, (box, score, confidence, verdict) in enumerate(rows, 1):
-            numbers = [f"{value:.4f}" for value in box]
-            shown = f"{score:.6g}" if np.isfinite(score) else ""
-            verdict = VERDICT_NAMES[int(verdict)]
-            table.writerow([index, target, *numbers, shown, f"{confidence:.4f}", verdict])
-    return text.getvalue()
+    """One line a frame and target: the columns of `eval.annotations.table`."""
+    return table.csv_text(annotated(run))
 
 
 def boxes_json(run: Run, made_from: dict[str, Any]) -> str:
     """The same as JSON, a list of values a target, with `made_from` and the speed."""
-    targets = []
-    for target in range(len(run.tracked[0].boxes)):
-        targets.append(
-            {
-                "boxes": [tracked.boxes[target].round(4).tolist() for tracked in run.tracked],
-                "scores": [_number(tracked.scores[target]) for tracked in run.tracked],
-                "confidence": [_number(tracked.confidence[target]) for tracked in run.tracked],
-                "verdicts": [VERDICT_NAMES[int(tracked.verdicts[target])] for tracked in run.tracked],
-            }
-        )
-    whole = {
+    last = run.first + run.step * (len(run.tracked) - 1)
+    header = {
         **made_from,
-        "first_frame": run.first,
+        "first_frame": min(run.first, last),
         "frames": len(run.tracked),
+        "backwards": run.step < 0,
+        "image_size": run.size,
         "ended_early": "interrupted" if run.interrupted else run.problem,
         "speed": speed(run),
         "versions": settings.versions(),
-        "targets": targets,
     }
-    return json.dumps(whole, allow_nan=False) + "\n"
-
-
-def _number(value: float) -> float | None:
-    """JSON has no nan."""
-    return round(float(value), 6) if np.isfinite(value) else None
+    return table.json_text(annotated(run), header)
 
 
 def speed(run: Run) -> dict[str, float]:
@@ -291,6 +124,11 @@ def _is_camera(video: str) -> bool:
     return video.isdecimal() and not Path(video).exists()
 
 
+def is_live(source: str) -> bool:
+    """A camera or an address: not a file that can be read again."""
+    return _is_camera(source) or video.is_address(source)
+
+
 def _name_of(source: str) -> str:
     """What the results of a video, a folder of images, a camera or an address are called."""
     if _is_camera(source):
@@ -330,7 +168,7 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
     """Writes the boxes (and the plot where the truth is known) and prints the speed."""
     write_atomically(files.csv, boxes_csv(run))
     write_atomically(files.json, boxes_json(run, made_from))
-    measured, count = speed(run), len(run.tracked[0].boxes)
+    measured, count = speed(run), len(run.names)
     print(f"compiled in {measured['compile_s']:.1f} s (not counted below; the next run reuses most of it)")
     if len(run.tracked) > 1:
         targets = f"{count} target{'s' * (count > 1)}"
@@ -369,15 +207,30 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command.add_tracker_changes(parser)
     add("--video", metavar="FILE|DIR|CAMERA|URL", help="a video, a folder of images, a camera's number, an address")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
-    add("--start", type=whole_number(0), default=0, metavar="N", help="frame the boxes are given on (default: 0)")
+    add(
+        "--target",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=X,Y,W,H[@N]",
+        help="a target with a name, from frame N on; repeatable, the same name again at another frame: started anew",
+    )
+    add(
+        "--start",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="frame the boxes without @N are given on (default: 0)",
+    )
+    add("--reverse", action="store_true", help="track from there back to the first frame of the video")
     add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
     add("--out_dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
     add("--show", action="store_true", help="a window; without --box, draw the boxes in it with the mouse")
     add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
     arguments = parser.parse_args(argv)
-    if arguments.video is None and (arguments.box or arguments.start):
-        parser.error("--box and --start belong to --video")
-    if arguments.video is not None and not arguments.box and not arguments.show:
+    if arguments.video is None and (arguments.box or arguments.target or arguments.start or arguments.reverse):
+        parser.error("--box, --target, --start and --reverse belong to --video")
+    if arguments.video is not None and not (arguments.box or arguments.target or arguments.show):
         parser.error("give the target with --box x,y,w,h, or --show to draw it")
     if arguments.out_dir is None:
         arguments.out_dir = Path("." if arguments.video is not None else "demo")
@@ -394,6 +247,36 @@ def _box(text: str) -> list[float]:
     return values
 
 
+def _target(text: str) -> tuple[str, list[float], int | None]:
+    """Name, box and, where it is given, frame."""
+    name, _, place = text.rpartition("=")
+    box, at, frame = place.partition("@")
+    if not name.strip() or not name.isprintable() or (at and not frame.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=x,y,w,h or NAME=x,y,w,h@FRAME")
+    return name.strip(), _box(box), int(frame) if at else None
+
+
+def chosen_targets(arguments: argparse.Namespace) -> list[Target] | None:
+    """The targets of --box, numbered, and of --target; None where they are to be drawn. ValueError as of `merged`."""
+    named = [Target(name, {arguments.start if at is None else at: box}) for name, box, at in arguments.target]
+    return merged([*numbered(arguments.box or [], arguments.start), *named]) or None
+
+
+def open_video(arguments: argparse.Namespace, targets: list[Target] | None) -> tuple[Source, Run]:
+    """The frames in the order in which they are tracked, and what will grow by them.
+
+    VideoError, and ValueError for what cannot be read backwards.
+    """
+    starts = [frame for target in targets or () for frame in target.starts] or [arguments.start]
+    if not arguments.reverse:
+        return video.open_source(arguments.video), Run(min(starts))
+    if is_live(arguments.video):
+        raise ValueError(f"--reverse: {_name_of(arguments.video)} cannot be read backwards; record it to a file first")
+    if max(starts) == 0:
+        raise ValueError("--reverse: before frame 0 there is nothing to track; give NAME=x,y,w,h@N or --start N")
+    return open_backwards(arguments.video, max(starts)), Run(max(starts), step=-1)
+
+
 @command.reports(ValueError, OSError, interrupted="nothing more was written")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
@@ -403,13 +286,13 @@ def main(argv: list[str] | None = None) -> int:
     params = trackers.load_params(arguments.tracker, arguments.weights)
     if arguments.video is None:
         source, boxes, truth = demo_clip(arguments.seed)
+        targets, run = numbered(boxes), Run()
         print(f"demo: {source.name}, {source.count} frames, tracked by {arguments.tracker}")
     else:
-        source, truth = video.open_source(arguments.video), None
-        boxes = np.array(arguments.box) if arguments.box else None
-    files, run = outputs(arguments), Run(arguments.start)
-    live = arguments.video is None or _is_camera(arguments.video) or video.is_address(arguments.video)
-    on_disk = None if live else Path(arguments.video)
+        targets, truth = chosen_targets(arguments), None
+        source, run = open_video(arguments, targets)
+    files = outputs(arguments)
+    on_disk = None if arguments.video is None or is_live(arguments.video) else Path(arguments.video)
     name = str(on_disk.resolve()) if on_disk else source.name
     check_outputs(files, on_disk, name)
     made_from = {
@@ -421,8 +304,9 @@ def main(argv: list[str] | None = None) -> int:
         "files": [file.name for file in files if file],
     }
     options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth)
+    options["again"] = lambda: video.open_source(arguments.video)
     try:
-        follow(run, entry.make(config), params, source, boxes, **options)
+        follow(run, entry.make(config), params, source, targets, **options)
     except VideoError as error:
         if not run.tracked:
             raise

@@ -1,8 +1,6 @@
 """Result files of the toolkits: one tolerant reader, a writer for each format, and the archives of the servers."""
 
-import csv
 import io
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eval.annotations import table
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.sources.layouts import LAYOUTS
 from eval.sources.sequences import polygon_to_box
@@ -19,8 +18,6 @@ _SEPARATOR = re.compile(r"\s*[,;\s]\s*")
 _REPETITION = re.compile(r"(.+)_(\d{3}|\d{8})")
 _TIME, _CONFIDENCE = ("_time",), ("_confidence", "_object_presence_scores")
 _MOST_CODE = 3  # numbers in a line of times, confidences or codes; a box has more
-TRACK_COLUMNS = ("frame", "target", "x", "y", "w", "h", "score", "confidence", "verdict")  # of eval.track's .csv
-_TRACK_HEADER = ",".join(TRACK_COLUMNS)
 
 
 class ResultRun(NamedTuple):
@@ -148,7 +145,7 @@ def _is_boxes(name: str, text: str) -> bool:
     """
     path = Path(name)
     if path.suffix != ".txt":
-        return path.suffix == ".csv" and text.startswith(_TRACK_HEADER)
+        return path.suffix == ".csv" and text.startswith(table.HEADER)
     kind = next((kind for kind in _TIME + _CONFIDENCE if path.stem.endswith(kind)), None)
     if kind is None:
         return True
@@ -169,46 +166,20 @@ def _read_file(texts: dict[str, str], name: str, origin: int, allow_nan: bool) -
 def _read_track(text: str, name: str) -> dict[str, ResultRun]:
     """What eval.track wrote, .csv or .json."""
     try:
-        first, targets = _track_table(text) if name.endswith(".csv") else _track_json(text)
-        boxes = [np.array(rows, np.float64).reshape(-1, 4) for rows, _ in targets]
-        confidences = [np.array(values, np.float64) for _, values in targets]
-        if not boxes or not all(len(one) and np.isfinite(one).all() for one in boxes):
-            raise ValueError("a box is missing or not finite")
-        if any(len(values) != len(rows) for values, rows in zip(confidences, boxes)):
-            raise ValueError("as many boxes as confidences are needed")
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
+        tracks = table.read_csv(text) if name.endswith(".csv") else table.read_json(text)
+        if not tracks:
+            raise ValueError("a box is missing")
+    except table.READ as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ResultError(f"{name}: not boxes of eval.track ({reason!s:.200}); track the video again") from error
-    if first:
-        raise ResultError(f"{name}: starts at frame {first}, results have a box for every frame; track from frame 0")
+    for track in tracks:
+        if track.frames[0]:
+            which = f"target {track.name} starts" if len(tracks) > 1 else "starts"
+            fix = "results have a box for every frame; track from frame 0"
+            raise ResultError(f"{name}: {which} at frame {track.frames[0]}, {fix}")
     stem = Path(name).stem.removesuffix("_boxes")
-    names = [stem] if len(boxes) == 1 else [f"{stem}-{number}" for number in range(1, len(boxes) + 1)]
-    runs = zip(names, boxes, confidences)
-    return {one: ResultRun(list(rows), None, values) for one, rows, values in runs}
-
-
-def _track_table(text: str) -> tuple[int, list[tuple[list, list]]]:
-    """(first frame, boxes and confidences of each target); ValueError or KeyError for another table."""
-    table = csv.DictReader(io.StringIO(text), strict=True)
-    if tuple(table.fieldnames or ()) != TRACK_COLUMNS:
-        raise ValueError(f"the first line is not {_TRACK_HEADER}")
-    frames, targets = [], {}
-    for row in table:
-        boxes, confidences = targets.setdefault(int(row["target"]), ([], []))
-        boxes.append([float(row[side]) for side in "xywh"])
-        confidences.append(float(row["confidence"]))
-        frames.append((int(row["frame"]), int(row["target"])))
-    first = frames[0][0] if frames else 0
-    count = len(frames) // max(len(targets), 1)
-    wanted = [(frame, target) for frame in range(first, first + count) for target in range(1, len(targets) + 1)]
-    if frames != wanted:
-        raise ValueError("a line is missing, twice there or in another place")
-    return first, list(targets.values())
-
-
-def _track_json(text: str) -> tuple[int, list[tuple[list, list]]]:
-    stored = json.loads(text)
-    return int(stored["first_frame"]), [(target["boxes"], target["confidence"]) for target in stored["targets"]]
+    names = [stem] if len(tracks) == 1 else [f"{stem}-{track.name}" for track in tracks]
+    return {one: ResultRun(list(track.boxes), None, track.confidence) for one, track in zip(names, tracks)}
 
 
 def _sequence_of(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ BT.601 of limited range where it has no tags; high dynamic range is not mapped t
 and windows are OpenCV's.
 """
 
+import colorsys
 import os
 import sys
 import time
@@ -68,7 +69,7 @@ def open_source(source: str | Path | int) -> Source:
         return _open_video(str(source), _without_password(str(source)))
     path = Path(source)
     if path.is_dir():
-        return _open_folder(path)
+        return open_folder(path)
     if not path.is_file():
         raise VideoError(f"{path}: no such file; give a video, a folder of images, a camera's number or an address")
     return _open_video(f"file:{path}", str(path))  # FFmpeg takes what stands before a colon for a protocol
@@ -95,21 +96,25 @@ def to_rgb(image: np.ndarray, name: str = "image") -> np.ndarray:
     return image[..., :3]
 
 
-def _open_folder(path: Path) -> Source:
+def open_folder(path: Path, last: int | None = None) -> Source:
+    """The images of a folder; from the one of number `last` back to the first where that is given."""
     try:
         files = list_images(path)
     except SequenceError as error:
         raise VideoError(str(error)) from error
+    order = range(len(files)) if last is None else range(last, -1, -1)
+    if len(order) > len(files):
+        raise VideoError(f"{path}: has no frame {last}; choose an earlier one")
 
     def frames():
-        for index, file in enumerate(files):
+        for index in order:
             try:
-                image = read_image(file, upright=True)
+                image = read_image(files[index], upright=True)
             except SequenceError as error:
                 raise VideoError(f"{error} (frame {index} of {len(files)})") from error
             yield image
 
-    return Source(str(path), frames(), DEFAULT_FPS, len(files))
+    return Source(str(path), frames(), DEFAULT_FPS, len(order))
 
 
 def _open_camera(index: int) -> Source:
@@ -151,6 +156,15 @@ def _silent_opencv():
 
 def _open_video(address: str, name: str) -> Source:
     """`address` as FFmpeg takes it, `name` as messages and results may show it."""
+    container, stream = open_container(address, name)
+    clock = Clock(stream)
+    seconds = _stated_seconds(container)
+    count = None if seconds is None else max(round(seconds * clock.fps), 1)
+    return Source(name, _read_video(container, stream, name, clock), clock.fps, count, clock.times)
+
+
+def open_container(address: str, name: str) -> "tuple[av.container.InputContainer, av.VideoStream]":
+    """What FFmpeg finds at an address, and the video in it, to be decoded; VideoError where there is none."""
     import av
 
     local = address.startswith("file:")
@@ -167,12 +181,7 @@ def _open_video(address: str, name: str) -> Source:
         raise VideoError(f"{name}: has no video that can be decoded; convert it, to H.264 in .mp4 for one")
     container.flags |= av.container.Flags.discard_corrupt.value  # what is left of a packet would be half an image
     stream.thread_type = "AUTO"
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    fps = rate if 0 < rate <= 1000 else DEFAULT_FPS
-    seconds = _stated_seconds(container)
-    times: list[float] = []
-    count = None if seconds is None else max(round(seconds * fps), 1)
-    return Source(name, _read_video(container, stream, name, fps, times), fps, count, times)
+    return container, stream
 
 
 def _without_password(address: str) -> str:
@@ -188,31 +197,53 @@ def _stated_seconds(container: "av.container.InputContainer") -> float | None:
     return None if guessed or not container.duration else container.duration / av.time_base
 
 
+class Clock:
+    """The times of a video's frames, seconds from the first."""
+
+    def __init__(self, stream: "av.VideoStream"):
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.fps = rate if 0 < rate <= 1000 else DEFAULT_FPS
+        self.times: list[float] = []
+        self._base, self._origin = stream.time_base, None
+
+    def add(self, stamp: int | None) -> None:
+        """Takes the next frame's time stamp; without one, and where it goes back, the frame follows at 1/fps."""
+        follows = self.times[-1] + 1 / self.fps if self.times else 0.0
+        at = follows if stamp is None else float(stamp * self._base)
+        self._origin = at - follows if self._origin is None else self._origin
+        later = not self.times or at - self._origin > self.times[-1]
+        self.times.append(at - self._origin if later else follows)
+
+
+def stamp_of(frame: "av.VideoFrame") -> int | None:
+    return frame.dts if frame.pts is None else frame.pts
+
+
+def to_image(frame: "av.VideoFrame", reformatter: "av.video.reformatter.VideoReformatter") -> np.ndarray:
+    """`[H, W, 3]` uint8 RGB, turned as the frame says."""
+    image = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    return _turned(image, frame.side_data.get("DISPLAYMATRIX"))
+
+
 def _read_video(
-    container: "av.container.InputContainer", stream: "av.VideoStream", name: str, fps: float, times: list[float]
+    container: "av.container.InputContainer", stream: "av.VideoStream", name: str, clock: Clock
 ) -> Iterator[np.ndarray]:
-    """The frames, while `times` grows by the time of each; VideoError at the end where something was missing."""
+    """The frames, while the clock takes the time of each; VideoError at the end where something was missing."""
     from av.video.reformatter import VideoReformatter
 
-    decoding, reformatter = _Decoding(container, stream), VideoReformatter()
-    origin = None
+    decoding, reformatter = Decoding(container, stream), VideoReformatter()
     try:
         for frame in decoding:
-            follows = times[-1] + 1 / fps if times else 0.0
-            stamp = frame.dts if frame.pts is None else frame.pts
-            at = follows if stamp is None else float(stamp * stream.time_base)
-            origin = at - follows if origin is None else origin
-            times.append(at - origin if not times or at - origin > times[-1] else follows)
-            image = reformatter.reformat(frame, format="rgb24").to_ndarray()
-            yield _turned(image, frame.side_data.get("DISPLAYMATRIX"))
-        fault = decoding.fault or _cut_short(decoding, fps, times)
+            clock.add(stamp_of(frame))
+            yield to_image(frame, reformatter)
+        fault = decoding.fault or _cut_short(decoding, clock.fps, clock.times)
     finally:
         container.close()
     if fault:
-        raise VideoError(f"{name}: {fault} ({len(times)} frames were read)")
+        raise VideoError(f"{name}: {fault} ({len(clock.times)} frames were read)")
 
 
-class _Decoding:
+class Decoding:
     """Iterates over the frames of a video stream; then says what was wrong.
 
     What cannot be decoded is left out, as players do. Before the first frame that is no fault: a file that was cut
@@ -259,7 +290,7 @@ class _Decoding:
         return float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._start
 
 
-def _cut_short(decoding: _Decoding, fps: float, times: list[float]) -> str:
+def _cut_short(decoding: Decoding, fps: float, times: list[float]) -> str:
     """What is wrong with a video whose packets end long before its stated duration; "" where they do not.
 
     The last frame may have no duration and the stated one may be rounded: hence the slack, of frames that may have any
@@ -287,16 +318,22 @@ def _turned(image: np.ndarray, matrix: "av.sidedata.sidedata.SideData | None") -
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
+def target_color(number: int) -> tuple[int, int, int]:
+    """RGB of the target of a number from 0: bright, and unlike those of its neighbors."""
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((0.36 + 0.618034 * number) % 1, 0.75, 1.0))
+
+
 def draw_boxes(
     image: np.ndarray,
     boxes: np.ndarray,
     *,
     verdicts: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
+    colors: Sequence[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """A copy of `[H, W, 3]` uint8 RGB with `[N, 4]` x, y, w, h drawn on it, but for rows that are not finite.
 
-    The color tells the verdict (VERDICT_COLORS; white without), a lost target's box is drawn thin.
+    Without `colors`, the color tells the verdict (VERDICT_COLORS; white without); a lost target's box is drawn thin.
     """
     drawn = np.ascontiguousarray(image).copy()
     thickness = max(1, round(min(image.shape[:2]) / 200))
@@ -304,7 +341,7 @@ def draw_boxes(
         if not np.isfinite([x, y, w, h]).all():
             continue
         verdict = None if verdicts is None else int(verdicts[index])
-        color = VERDICT_COLORS.get(verdict, (255, 255, 255))
+        color = VERDICT_COLORS.get(verdict, (255, 255, 255)) if colors is None else colors[index]
         corners = np.clip([x, y, x + w - 1, y + h - 1], -30000, 30000).round().astype(int).tolist()
         width = 1 if verdict in (None, LOST) else thickness
         cv2.rectangle(drawn, corners[:2], corners[2:], color, width)

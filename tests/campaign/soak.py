@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import trackers
-from eval import track
+from eval import targets
 from eval.command import prepare_process
 from eval.online import OnlineTracker
 from eval.sources.video import Source
@@ -110,8 +110,8 @@ def _place(start: float, index: int, room: int) -> int:
 
 def by_eval_track(tracker, params, count: int, seed: int, watch: Watch) -> bool:
     """`count` frames through the loop of `eval.track`; whether all numbers were finite."""
-    run, source = track.Run(), Source("drawn", images(count, seed, watch), 25.0, count)
-    track.follow(run, tracker, params, source, np.array([BOX]), seed=seed)
+    run, source = targets.Run(), Source("drawn", images(count, seed, watch), 25.0, count)
+    targets.follow(run, tracker, params, source, targets.numbered([BOX]), seed=seed)
     assert len(run.tracked) == count and run.problem is None, run.problem
     later = run.tracked[1:]
     return all(np.isfinite(one.boxes).all() and np.isfinite([one.scores, one.confidence]).all() for one in later)

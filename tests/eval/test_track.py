@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import av
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -269,7 +270,7 @@ def _nan_after_two():
 
     def step(params, state, frame):
         state, estimate = base.track(params, state, frame)
-        center = estimate.box.center + track.jax.numpy.where(state.frames > 2, np.nan, 0.0)
+        center = estimate.box.center + jnp.where(state.frames > 2, np.nan, 0.0)
         return state, estimate._replace(box=estimate.box._replace(center=center))
 
     return base._replace(track=step)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval import track
+from eval import targets, track
 from eval.benchmark import reporting
 from eval.files import ResultError
 from eval.report import __main__ as report
@@ -44,10 +44,10 @@ def _make_tracked(suffix: str):
     """What `eval.track` writes beside its video."""
 
     def make(folder: Path) -> None:
-        run, (sequence, _) = track.Run(), _sequences()
+        run, (sequence, _) = targets.Run(), _sequences()
         for box in sequence.boxes:
             shown = np.array([box]), np.array([0.5]), np.array([0.75]), np.array([0]), 0.01
-            run.tracked.append(track.Tracked(*shown))
+            run.tracked.append(targets.Tracked(*shown))
         text = track.boxes_csv(run) if suffix == ".csv" else track.boxes_json(run, {"tracker": "dot"})
         write(folder / f"clip_boxes{suffix}", text)
 

@@ -10,7 +10,8 @@ import pytest
 from eval import formats
 from eval.files import ResultError
 from eval.scoring.formats import FORMATS, ResultRun, boxes_of, pack_results, read_results, render, write_results
-from eval.track import Run, Tracked, boxes_csv, boxes_json
+from eval.targets import Run, Tracked
+from eval.track import boxes_csv, boxes_json
 from tests.helpers.disk import small_disk
 
 COUNT = 6
@@ -140,7 +141,8 @@ def test_what_eval_track_writes_is_read(tmp_path, count, kind):
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("csv", ("3,2,", "3,1,"), "a line is missing"),
+        ("csv", ("3,2,", "3,1,"), "target 1: frame 3 is there twice"),
+        ("csv", ("3,2,", "7,2,"), "a line is in another place"),
         ("csv", ("frame,target", "frame,object"), "the first line is not frame,target,x"),
         ("csv", ("20.1235", "nan"), "not finite"),
         ("csv", ("20.1235", ""), "could not convert"),

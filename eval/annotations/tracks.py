@@ -1,0 +1,67 @@
+"""What files of annotations say of a video: its targets, each with a box in some of the frames."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+FOUND, LOST = "found", "lost"  # of the verdicts' names, those that formats without verdicts tell apart
+
+
+class Track(NamedTuple):
+    """One target in T frames."""
+
+    id: int  # from 1, unlike those of the others
+    name: str
+    frames: np.ndarray  # [T] int, ascending, from 0
+    boxes: np.ndarray  # [T, 4] float64 x, y, w, h in pixels, 0-based
+    confidence: np.ndarray  # [T] in 0..1, nan where nobody says
+    verdicts: list[str]  # [T] "lost" where the target is not seen: the box is the last one
+    scores: np.ndarray  # [T] the tracker's own, nan where nobody says
+
+
+class Video(NamedTuple):
+    """The targets of one video."""
+
+    name: str
+    tracks: list[Track]
+    size: tuple[int, int] | None = None  # width, height in pixels
+    files: tuple[str, ...] = ()  # of each frame from the first on, where they are images
+
+
+class Row(NamedTuple):
+    """One target in one frame."""
+
+    frame: int
+    box: Iterable[float]
+    confidence: float = float("nan")
+    verdict: str = FOUND
+    score: float = float("nan")
+
+
+def make_track(identity: int, name: str, rows: Iterable[Row]) -> Track:
+    """Rows in any order; ValueError for a frame that is negative or there twice and a box that is none."""
+    rows = sorted(rows, key=lambda row: row.frame)
+    frames = [row.frame for row in rows]
+    for before, frame in zip([-1, *frames], frames):
+        if frame < 0:
+            raise ValueError(f"frame {frame} is before the first one")
+        if frame == before:
+            raise ValueError(f"frame {frame} is there twice")
+    boxes = np.array([[*row.box] for row in rows], np.float64).reshape(-1, 4)
+    for frame, box in zip(frames, boxes):
+        if not np.isfinite(box).all() or (box[2:] < 0).any():
+            raise ValueError(f"frame {frame}: the box {box.tolist()} is not finite, or w or h is negative")
+    confidence, scores = (np.array([getattr(row, kind) for row in rows], float) for kind in ("confidence", "score"))
+    return Track(identity, name, np.array(frames, int), boxes, confidence, [row.verdict for row in rows], scores)
+
+
+def seen(track: Track) -> list[bool]:
+    """`[T]` whether the target is there."""
+    return [verdict != LOST for verdict in track.verdicts]
+
+
+def unique_names(names: list[tuple[str, int]]) -> list[str]:
+    """A name for each (label, id): the label, with the id where several have it."""
+    labels = [label for label, _ in names]
+    return [label if labels.count(label) == 1 else f"{label}-{identity}" for label, identity in names]
