@@ -20,7 +20,8 @@ def _check_namesakes() -> None:
             f"import {name} finds {file or places[1]}, which is another project's package; install jaxtrack into an "
             "environment of its own, and have nothing of this name in the current folder or on PYTHONPATH"
         )
-        if sys.argv[:1] == ["-m"]:  # python -m imports the packages above its module
+        # python -m imports the packages above its module; the other is the console script
+        if sys.argv[:1] == ["-m"] or Path(sys.argv[0]).stem == "jaxtrack":
             sys.exit(f"error: {message}")
         raise ImportError(message)
 

@@ -5,8 +5,10 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import jax
 
 import trackers
+from eval import programs
 from eval.files import cache_folder
 from eval.sources.layouts import LAYOUTS
 from eval.sources.video import silence_opencv
@@ -23,6 +26,7 @@ from trackers.rules import SettingError
 
 FAILED = 1  # exit status after an error, and where something had to be skipped
 LONGEST_LINE = 1500  # characters of an error: an unreadable file may be quoted in it
+COLUMNS = 78  # of a help, as argparse fills a terminal of 80
 INTERRUPTED = 130  # exit status of a program ended by Ctrl-C: 128 + 2, the signal's number
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
@@ -33,14 +37,47 @@ _MALLOC_OPTIONS = (
 )
 
 
-def make_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """The parser of `python -m MODULE`; its help ends with `example`, one or several lines printed as they are."""
-    return argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=description,
-        epilog=f"example: {example.strip()}",
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose long options may be written with `_` for `-`: --data-dir is --data-dir."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        given = sys.argv[1:] if args is None else list(args)
+        last = given.index("--") if "--" in given else len(given)
+        spelled = [_UNDERSCORED.sub(_dashed, text) for text in given[:last]]
+        return super().parse_known_args(spelled + given[last:], namespace)
+
+
+_UNDERSCORED = re.compile(r"^--\w[\w-]*(?==|$)")
+
+
+def _dashed(option: re.Match[str]) -> str:
+    return option[0].replace("_", "-")
+
+
+def make_parser(module: str, *examples: str, details: str = "") -> Parser:
+    """The parser of the program that is `module`, described by its row in `eval.programs` and by `details`.
+
+    The help fits 80 columns: of `details` every paragraph is filled, and `examples`, command lines, are continued.
+    """
+    program = programs.BY_MODULE[module]
+    paragraphs = [program.summary, *details.strip().split("\n\n")] if details else [program.summary]
+    more = [other.words for other in programs.PROGRAMS if other.words.startswith(f"{program.words} ")]
+    if more:
+        paragraphs.append(f"More: {', '.join(more)}.")
+    texts = [textwrap.fill(" ".join(text.split()), COLUMNS) for text in paragraphs]
+    lines = [_continued(programs.spelled(" ".join(example.split()))) for example in examples]
+    return Parser(
+        prog=programs.spelled(f"python -m {module}"),
+        description=programs.spelled("\n\n".join(texts)),
+        epilog="\n  ".join([f"example{'s' * (len(lines) > 1)}:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _continued(line: str) -> str:
+    """A command line as a shell reads it from several lines that fit the help."""
+    parts = textwrap.wrap(line, COLUMNS - 6, break_long_words=False, break_on_hyphens=False)
+    return " \\\n      ".join(parts)
 
 
 def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +89,10 @@ def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
 def add_sequences(
     parser: argparse.ArgumentParser, text: str = "where the sequences are", *, required: bool = True
 ) -> None:
-    """--data_dir, --dataset and --sequences: the arguments of `eval.sources.layouts.read_dataset`."""
-    parser.add_argument("--data_dir", type=Path, required=required, help=text)
-    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", help="layout of data_dir (default: folder)")
+    """--data-dir, --dataset and --sequences: the arguments of `eval.sources.layouts.read_dataset`."""
+    parser.add_argument("--data-dir", type=Path, required=required, metavar="DIR", help=text)
+    layouts = f"layout of the files: {', '.join(LAYOUTS)} (default: folder)"
+    parser.add_argument("--dataset", choices=LAYOUTS, default="folder", metavar="LAYOUT", help=layouts)
     parser.add_argument("--sequences", type=names, metavar="A,B", help="default: all")
 
 

@@ -31,6 +31,9 @@ from trackers.weights.layout import State
 from trackers.weights.torch_reader import read_state_dict
 
 RELEASED = "released"
+DETAILS = """SOURCE is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose
+other parts ("heads") come with this package: what the file holds decides. PyTorch is not needed. A checkpoint of
+TensorFlow needs TensorFlow: pip install 'jaxtrack[tensorflow]'."""
 
 
 def convert(source: Path, destination: Path, model: str, heads_file: Path | None = None) -> dict:
@@ -143,10 +146,14 @@ def _heads_file(model: str, choice: str) -> Path:
     return file
 
 
-@command.reports(ValueError, failed=2)
-def main(arguments: list[str] | None = None) -> None:
-    description, _, examples = __doc__.partition("\n\n")
-    parser = command.make_parser("eval.convert", description, examples)
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.convert",
+        "python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18_heads",
+        "python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50",
+        "python -m eval.convert model.ckpt-100000.index memtrack.safetensors --tracker memtrack",
+        details=DETAILS,
+    )
     convertible = [name for name in models.names() if models.get(name).peer or models.get(name).heads]
     parser.add_argument("source", type=Path, help="checkpoint of torch.save, .npz state dict, or .index of TensorFlow")
     parser.add_argument("destination", type=Path, help="safetensors file to write")
@@ -155,7 +162,12 @@ def main(arguments: list[str] | None = None) -> None:
     models_text = f"for bare backbones and experts: the networks that the file is for, one of {', '.join(convertible)}"
     what.add_argument("--model", metavar="MODEL", choices=convertible, help=models_text)
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@command.reports(ValueError, failed=2)
+def main(arguments: list[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
     keep_apart([args.destination], [args.source, args.heads])
     model = args.model or trackers.get(args.tracker).model
     if args.tracker and not (args.heads and model):

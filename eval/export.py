@@ -2,21 +2,7 @@
 
     python -m eval.export --tracker dimp18 --weights dimp18.safetensors --out dimp18.stablehlo
 
-All that is needed to run it is jax, numpy and flatbuffers:
-
-    import json, jax, numpy as np
-    from jax import export
-    file = np.load("dimp18.stablehlo")
-    manifest = json.loads(bytes(file["manifest"]))         # names, shapes and dtypes of everything
-    weights = [jax.device_put(file[name]) for name in manifest["weights"]]
-    functions = [export.deserialize(bytearray(file[name])).call for name in ("init", "track")]
-    init, track = jax.jit(functions[0]), jax.jit(functions[1], donate_argnums=1)
-    def frame(image):                                      # [h, w, 3] uint8 RGB
-        canvas = np.zeros(manifest["canvas"], np.uint8)    # a new one each time: jax may still read the one before
-        canvas[:image.shape[0], :image.shape[1]] = image
-        return canvas, np.int32(image.shape[:2])
-    state = init(weights, np.uint32([0, 0]), *frame(first), np.float32([x, y, w, h]))
-    state, box, score, confidence, verdict = track(weights, state, *frame(second))  # box: x, y, w, h
+All that is needed to run it is jax, numpy and flatbuffers: eval/README.md shows how.
 """
 
 import argparse
@@ -318,7 +304,7 @@ def _description(path: Path, exported: Exported) -> str:
 @command.reports(SettingError, ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Export a tracker, or describe a file."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     prepare_process()
     if arguments.describe:
         print(describe(arguments.describe))
@@ -351,9 +337,12 @@ def _export(arguments: argparse.Namespace) -> None:
             print(f"{name}: {found['track_ms'][name]:.1f} ms a frame, compiled in {found['compile_s'][name]:.1f} s")
 
 
-def _parser() -> argparse.ArgumentParser:
-    summary, _, text = __doc__.partition("\n\n")
-    parser = command.make_parser("eval.export", summary, text)
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.export",
+        "python -m eval.export --tracker dimp_tiny --out dimp_tiny.stablehlo",
+        details="eval/README.md shows how to run the file: with jax, numpy and flatbuffers.",
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     what.add_argument("--describe", type=Path, metavar="FILE", help="check an exported file and say what is in it")

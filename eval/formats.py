@@ -19,7 +19,7 @@ from eval.scoring.formats import FORMATS, SERVERS, files_at, origin_of, pack_res
 
 @command.reports(ResultError, interrupted="some files may be missing, run it again")
 def main(argv: list[str] | None = None) -> None:
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     found, origin = _origins(arguments)
     out, results = arguments.out, read_results(arguments.results, origin=found)
     if out.suffix == ".zip":
@@ -47,18 +47,17 @@ def _origins(arguments: argparse.Namespace) -> tuple[int, int]:
     return arguments.from_origin, origin if arguments.origin is None else arguments.origin
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.formats",
-        "Convert or pack result files.",
         "python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
     )
     parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="format to write")
+    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")
     add = partial(parser.add_argument, type=int, choices=(0, 1))
     add("--origin", help="what x, y count from in PATH (default: after eval.run, as the benchmark's files; or 0)")
-    add("--from_origin", default=0, help="what x, y count from in RESULTS (default: 0)")
+    add("--from-origin", default=0, help="what x, y count from in RESULTS (default: 0)")
     return parser
 
 

@@ -1,7 +1,7 @@
 """Run a tracker over a benchmark.
 
-    python -m eval.run --tracker NAME --dataset folder --data_dir DIR --out OUT
-    python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
+    python -m eval.run --tracker NAME --dataset folder --data-dir DIR --out OUT
+    python -m eval.run --guest csrt --guest-python ENV/bin/python --data-dir DIR --out OUT
 
 Writes OUT/<tracker>/<sequence>.txt (with _time.value and _confidence.value) and OUT/<tracker>/summary.json, and
 prints a table. The same command again resumes an interrupted or killed run. Exit status 0; 1 where a sequence had to be
@@ -31,11 +31,10 @@ from trackers import rules
 from trackers.rules import SettingError
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.run",
-        "Run a tracker over a benchmark.",
-        "python -m eval.run --tracker dimp_tiny --data_dir SEQUENCES --out results --workers 2",
+        "python -m eval.run --tracker dimp_tiny --data-dir SEQUENCES --out results --workers 2",
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
@@ -43,22 +42,26 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--guest-python", type=Path, default=sys.executable, metavar="PATH", help="guest's interpreter (default: this)"
     )
-    parser.add_argument("--guest-color", choices=("bgr", "rgb"), default="bgr", help="of its images (default: bgr)")
+    parser.add_argument(
+        "--guest-color", choices=("bgr", "rgb"), default="bgr", metavar="ORDER", help="bgr or rgb (default: bgr)"
+    )
     parser.add_argument(
         "--guest-timeout",
         type=whole_number(1),
         default=60,
-        metavar="SECONDS",
-        help="to start, and per frame (default: 60)",
+        metavar="S",
+        help="seconds to start, and per frame (default: 60)",
     )
     command.add_benchmark(parser)
-    parser.add_argument("--protocol", choices=("ope", *restarts.PROTOCOLS), default="ope", help="default: one pass")
+    protocols = ("ope", *restarts.PROTOCOLS)
+    listed = f"{', '.join(protocols)} (default: ope, one pass)"
+    parser.add_argument("--protocol", choices=protocols, default="ope", metavar="NAME", help=listed)
     parser.add_argument(
         "--jitter",
         type=_jitter,
         default=0.0,
         metavar="SHARE",
-        help="start from boxes changed by up to this share of their sides, drawn from the seed (0: as they are)",
+        help="change the first boxes by up to this share of their sides",
     )
     parser.add_argument("--workers", type=whole_number(1), default=1, metavar="N", help="sequences side by side")
     parser.add_argument(
@@ -66,7 +69,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="sequences of similar image size tracked in one call (pays on an accelerator)",
+        help="sequences in one call (pays on an accelerator)",
     )
     parser.add_argument(
         "--shard",
@@ -78,9 +81,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="one of several processes (Slurm, TPU pod) that write to one OUT: each takes its shard",
+        help="one of several processes (Slurm, TPU pod): its shard",
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(argv)
 
 
 def _jitter(text: str) -> float:

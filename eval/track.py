@@ -150,7 +150,7 @@ def check_outputs(files: Outputs, video: Path | None, name: str) -> None:
         if video and file.suffix.lower() in IMAGE_SUFFIXES and file.resolve().parent == video.resolve():
             raise ResultError(f"{file}: would be one more image of the video {video}; choose another --out")
         if file.exists() and file.name not in ours:
-            fix = "move it away or choose another --out or --out_dir"
+            fix = "move it away or choose another --out or --out-dir"
             raise ResultError(f"{file}: is there already, and not from tracking {name}; {fix}")
 
 
@@ -196,16 +196,19 @@ def _rate(source: Source) -> float:
     return round((len(source.times) - 1) / source.times[-1], 3) if len(source.times) > 1 else source.fps
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.track",
-        "Track targets through a video, an image folder or a camera. Without --video: a demo.",
-        "python -m eval.track --video clip.mp4 --box 120,80,40,60 --out tracked.webm",
+        "python -m eval.track clip.mp4 --box 120,80,40,60 --out tracked.webm",
+        "python -m eval.track 0 --show",
+        details="Without a video: a demo.",
     )
+    parser.usage = f"{parser.prog} [VIDEO] [--box X,Y,W,H] [options]"
     add = parser.add_argument
     add("--tracker", default=DEFAULT_TRACKER, help="name, or MODULE:ATTRIBUTE of your own (default: %(default)s)")
     command.add_tracker_changes(parser)
-    add("--video", metavar="FILE|DIR|CAMERA|URL", help="a video, a folder of images, a camera's number, an address")
+    add("place", nargs="?", metavar="VIDEO", help="a file, a folder of images, a camera's number or an address")
+    add("--video", metavar="VIDEO", help="the same by name")
     add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
     add(
         "--target",
@@ -213,7 +216,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=X,Y,W,H[@N]",
-        help="a target with a name, from frame N on; repeatable, the same name again at another frame: started anew",
+        help="a named target, from frame N on; repeatable, also at another N",
     )
     add(
         "--start",
@@ -224,14 +227,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--reverse", action="store_true", help="track from there back to the first frame of the video")
     add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
-    add("--out_dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
-    add("--show", action="store_true", help="a window; without --box, draw the boxes in it with the mouse")
+    add("--out-dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
+    add("--show", action="store_true", help="a window; without --box, draw the boxes in it")
     add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    described = parser()
+    arguments = described.parse_intermixed_args(argv)  # VIDEO may follow options
+    if None not in (arguments.place, arguments.video):
+        described.error(f"two videos: {arguments.place} and --video {arguments.video}; give one")
+    arguments.video = arguments.place if arguments.video is None else arguments.video
     if arguments.video is None and (arguments.box or arguments.target or arguments.start or arguments.reverse):
-        parser.error("--box, --target, --start and --reverse belong to --video")
+        described.error("--box, --target, --start and --reverse need a video")
     if arguments.video is not None and not (arguments.box or arguments.target or arguments.show):
-        parser.error("give the target with --box x,y,w,h, or --show to draw it")
+        described.error("give the target with --box x,y,w,h, or --show to draw it")
     if arguments.out_dir is None:
         arguments.out_dir = Path("." if arguments.video is not None else "demo")
     return arguments

@@ -7,6 +7,7 @@ learned in the video; only the IoU-Net is trained, on the features of a backbone
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -49,7 +50,10 @@ def loss(
     return overlap, (params, {"overlap": overlap})
 
 
+parser = partial(command.parser, "atom")
+main = partial(command.main, "atom", loss, LossConfig)
+
 if __name__ == "__main__":
     from train import atom  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(command.main("atom", atom.loss, atom.LossConfig))
+    sys.exit(atom.main())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from eval.command import make_parser, prepare_process, reports
+from eval.command import Parser, make_parser, prepare_process, reports
 from eval.files import ResultError
 from eval.running import parallel
 from eval.sources.sequences import SequenceError
@@ -24,18 +24,23 @@ ERRORS = (
 )
 
 
-@reports(*ERRORS, interrupted="training has not started")
-def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = None) -> None:
-    """The command `python -m train.NAME`. loss: `(params, prepared batch, loss_config)`."""
+def parser(name: str) -> Parser:
+    """Of the command `python -m train.NAME`."""
     example = f"python -m train.{name} --config train/configs/{name}_smoke.py --out runs/smoke"
-    parser = make_parser(f"train.{name}", f"Train {name}: see train/configs.", example)
+    parser = make_parser(f"train.{name}", example, details="The settings are a file of train/configs.")
     parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
     parser.add_argument("--weights", type=Path, help="to start from: of the same model, or of a backbone alone")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+@reports(*ERRORS, interrupted="training has not started")
+def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = None) -> None:
+    """The command `python -m train.NAME`. loss: `(params, prepared batch, loss_config)`."""
+    arguments = parser(name).parse_args(argv)
     prepare_process()
     for noisy in ("absl", "asyncio"):  # Orbax's threads log tracebacks of what `checkpoint` reports in one line
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

@@ -79,7 +79,10 @@ def loss(
     return total, (params, {"classification": classification, "overlap": overlap})
 
 
+parser = partial(command.parser, "dimp")
+main = partial(command.main, "dimp", loss, LossConfig)
+
 if __name__ == "__main__":
     from train import dimp  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(command.main("dimp", dimp.loss, dimp.LossConfig))
+    sys.exit(dimp.main())

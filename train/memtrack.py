@@ -8,6 +8,7 @@ back through all steps of the memory.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -150,7 +151,10 @@ def carried(params: Params, templates: Array, config: LossConfig) -> Any:
     return jax.eval_shape(make, params, templates)
 
 
+parser = partial(command.parser, "memtrack")
+main = partial(command.main, "memtrack", loss, LossConfig)
+
 if __name__ == "__main__":
     from train import memtrack  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(command.main("memtrack", memtrack.loss, memtrack.LossConfig))
+    sys.exit(memtrack.main())

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import trackers
-from eval.command import make_parser, reports
+from eval.command import Parser, make_parser, reports
 from eval.files import ResultError, keep_apart
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads
@@ -153,11 +153,12 @@ def _origin(source: Path, trained: Params, backbone: Path) -> dict[str, str]:
     return {name: info.get(name, value) for name, value in named.items()}
 
 
-@reports(WeightsError, ResultError)
-def main(arguments: list[str] | None = None) -> None:
-    """Write the file and its card; the exit status."""
-    description, _, examples = __doc__.partition("\n\n")
-    parser = make_parser("train.release", description, examples)
+def parser() -> Parser:
+    parser = make_parser(
+        "train.release",
+        "python -m train.release runs/dimp18_heads --out dimp18_heads.safetensors --parts classifier iou_net "
+        '--backbone r18.safetensors --measured "AUC 0.61 on ..."',
+    )
     parser.add_argument("source", type=Path, help="weights.safetensors of a run, or the run's folder")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write; the card goes beside it")
     parser.add_argument("--parts", nargs="+", metavar="PART", help="e.g. classifier iou_net (default: all)")
@@ -165,7 +166,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--command", default="", help="the command that trained the weights, for the card")
     parser.add_argument("--measured", action="append", metavar="TEXT", help="a result, for the card")
     parser.add_argument("--note", action="append", metavar="TEXT", help="e.g. what it was not trained on, for the card")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@reports(WeightsError, ResultError)
+def main(arguments: list[str] | None = None) -> None:
+    """Write the file and its card; the exit status."""
+    args = parser().parse_args(arguments)
     info = release(
         args.source,
         args.out,

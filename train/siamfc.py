@@ -8,6 +8,7 @@ low elsewhere.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -56,7 +57,10 @@ def loss(
     return total, (params, parts)
 
 
+parser = partial(command.parser, "siamfc")
+main = partial(command.main, "siamfc", loss, LossConfig)
+
 if __name__ == "__main__":
     from train import siamfc  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(command.main("siamfc", siamfc.loss, siamfc.LossConfig))
+    sys.exit(siamfc.main())

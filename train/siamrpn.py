@@ -8,6 +8,7 @@ search crop are classified, and the offsets of those that overlap the target are
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -53,7 +54,10 @@ def loss(
     return total, (params, {"classification": classification, "localization": localization})
 
 
+parser = partial(command.parser, "siamrpn")
+main = partial(command.main, "siamrpn", loss, LossConfig)
+
 if __name__ == "__main__":
     from train import siamrpn  # as the configs know it; this copy of the module is called __main__
 
-    sys.exit(command.main("siamrpn", siamrpn.loss, siamrpn.LossConfig))
+    sys.exit(siamrpn.main())

@@ -54,7 +54,7 @@ class Part(NamedTuple):
 @command.reports(ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     keep_freed_memory()
     entry = trackers.get(options.tracker)
     if options.first_box and not options.compare:
@@ -312,7 +312,7 @@ def _first_box(entry: trackers.Entry, options) -> None:
 
 def _start_seconds(options) -> dict[str, float]:
     """From the start of a process to its first box: with an empty compilation cache, and with the filled one."""
-    line = [sys.executable, "-m", "eval.benchmark", "--first_box", "--tracker", options.tracker]
+    line = [sys.executable, "-m", "eval.benchmark", "--first-box", "--tracker", options.tracker]
     line += ["--height", str(options.height), "--width", str(options.width)]
     line += ["--device", options.device] if options.device else []
     model = trackers.get(options.tracker).model
@@ -370,10 +370,9 @@ def _share(row: dict[str, Any]) -> str:
     return " | " if row["roofline_share"] is None else f"{row['roofline_share']:.2f} | {row['bound']}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.benchmark",
-        "Compile time, run time by stage, frames per second and memory of a tracker.",
         "python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
     parser.add_argument("--tracker", default="dimp18", help="name, or MODULE:ATTRIBUTE")
@@ -385,8 +384,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
     parser.add_argument("--height", type=whole_number(1), default=480)
     parser.add_argument("--width", type=whole_number(1), default=640)
-    parser.add_argument("--no_restart", action="store_true", help="leave out the time of a second start")
-    parser.add_argument("--first_box", action="store_true", help="only track one frame (used for the second start)")
+    parser.add_argument("--no-restart", action="store_true", help="leave out the time of a second start")
+    parser.add_argument("--first-box", action="store_true", help="only track one frame (used for the second start)")
     parser.add_argument(
         "--targets",
         type=whole_numbers,

@@ -5,7 +5,6 @@ one after another, several side by side in threads (`--workers`), several in one
 so that a disturbance of the machine affects all of them.
 """
 
-import argparse
 import sys
 import tempfile
 import threading
@@ -135,7 +134,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(SequenceError, ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     prepare_process()
     entry = trackers.get(options.tracker)
 
@@ -153,10 +152,9 @@ def main(argv: list[str] | None = None) -> None:
         reporting.run(options, measured, table)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.benchmark.batches",
-        "Frames per second of an evaluation in batches beside one sequence after another.",
         "python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
     )
     parser.add_argument("--tracker", default="dimp_tiny", help="name, or MODULE:ATTRIBUTE")

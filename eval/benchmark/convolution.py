@@ -99,7 +99,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     prepare_process()
 
     def measured() -> dict[str, Any]:
@@ -109,10 +109,9 @@ def main(argv: list[str] | None = None) -> None:
     reporting.run(options, measured, table)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.benchmark.convolution",
-        "Run time of XLA's convolution and of ours.",
         "python -m eval.benchmark.convolution --batches 1,8 --json convolution.json",
     )
     reporting.add_calls(parser, "images", [1, 8], repeats=10, seconds=3.0)

@@ -78,7 +78,7 @@ CANDIDATES: dict[str, Correlate] = {
 @command.reports(ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     keep_freed_memory()
 
     def measured() -> dict[str, Any]:
@@ -138,10 +138,9 @@ def _energy(correlate: Correlate, search: Array, template: Array) -> Array:
     return jnp.sum(correlate(search, template) ** 2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.benchmark.correlation",
-        "Run time of the ways to compute a depthwise correlation.",
         "python -m eval.benchmark.correlation --batches 1,8,28 --json correlation.json",
     )
     reporting.add_calls(parser, "pairs", [1, 8, 28], repeats=20, seconds=2.0)

@@ -406,7 +406,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ResultError, SettingError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     keep_freed_memory()
     reporting.run(options, lambda: run(options), table)
 
@@ -434,10 +434,9 @@ def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
     return {"dtype": options.dtype, "sizes": asdict(sizes), "rows": rows, "peaks": peaks, "versions": versions}
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.benchmark.operators",
-        "Run time of the operators, forward and gradient, beside the roofline and PyTorch.",
         "python -m eval.benchmark.operators --only correlation,PrRoI --json operators.json",
     )
     reporting.add_options(parser)

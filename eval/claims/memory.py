@@ -1,13 +1,12 @@
 """What MemTrack's memory does over a video, as a picture: attention, confidence, gates, slots.
 
     python -m eval.claims.memory --out memory.png
-    python -m eval.claims.memory --weights memtrack.safetensors --data_dir SEQUENCES --sequence NAME --out memory.png
+    python -m eval.claims.memory --weights memtrack.safetensors --data-dir SEQUENCES --sequence NAME --out memory.png
 
 Without a sequence a clip is drawn in which the target passes behind something. Exit status 0; 1 after an error, which
 one line names.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,10 +168,10 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
 @command.reports(SettingError, SequenceError, ResultError, WeightsError)
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     prepare_process()
     if (arguments.data_dir is None) != (arguments.sequence is None):
-        raise SettingError("--data_dir and --sequence: give both, or none for a drawn clip")
+        raise SettingError("--data-dir and --sequence: give both, or none for a drawn clip")
     if arguments.frames < 3:
         raise SettingError(f"--frames {arguments.frames}: must be at least 3")
     config = rules.configure(trackers.get("memtrack").config, arguments.set)
@@ -189,12 +188,15 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{arguments.out}: {len(trace.boxes)} frames of {clip.name}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    summary, example, _ = __doc__.split("\n\n")
-    parser = command.make_parser("eval.claims.memory", summary, example)
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.claims.memory",
+        "python -m eval.claims.memory --data-dir SEQUENCES --sequence NAME --out memory.png",
+        details="Without a sequence a clip is drawn in which the target passes behind something.",
+    )
     command.add_tracker_changes(parser)
     parser.add_argument("--out", type=Path, default=Path("memory.png"), help="PNG to write (default: memory.png)")
-    parser.add_argument("--data_dir", type=Path, help="folder of sequences (layout `folder`)")
+    parser.add_argument("--data-dir", type=Path, help="folder of sequences (layout `folder`)")
     parser.add_argument("--sequence", help="one of them")
     parser.add_argument("--frames", type=int, default=120, help="at most, from the first one on (default: 120)")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn clip")

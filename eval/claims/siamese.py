@@ -5,9 +5,9 @@
 * `levels`: what each level of SiamRPN++ contributes alone, and all of them together (section 3.2).
 * `heads`: the parameters and the time of an up-channel and of a depthwise head (section 3.3).
 
-    python -m eval.claims.siamese center-bias --tracker siamrpnpp_mobilenetv2_1.0 --data_dir clips --out bias.png \
+    python -m eval.claims.siamese center-bias --tracker siamrpnpp_mobilenetv2_1.0 --data-dir clips --out bias.png \
         --weights 0=shift0.safetensors --weights 32=shift32.safetensors
-    python -m eval.claims.siamese levels --tracker siamrpnpp_mobilenetv2_1.0 --data_dir clips --out levels.png
+    python -m eval.claims.siamese levels --tracker siamrpnpp_mobilenetv2_1.0 --data-dir clips --out levels.png
     python -m eval.claims.siamese heads --out heads.json
 """
 
@@ -224,7 +224,7 @@ def plot_levels(
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
     """One line on stderr for what is wrong."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     weights = getattr(arguments, "weights", None)
     read = [command.named_path(text)[1] for text in weights] if isinstance(weights, list) else [weights]
     keep_apart([arguments.out], read)
@@ -281,10 +281,9 @@ def _config(tracker: str) -> siamrpn.Config:
     return config
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.claims.siamese",
-        __doc__.splitlines()[0],
         "python -m eval.claims.siamese heads --out heads.json",
     )
     commands = parser.add_subparsers(required=True)

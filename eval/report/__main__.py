@@ -1,11 +1,11 @@
 """A report of results: one standalone HTML page, and the same as PNG, CSV and LaTeX.
 
-    python -m eval.report RESULTS... --data_dir DIR --out REPORT
+    python -m eval.report RESULTS... --data-dir DIR --out REPORT
 
 RESULTS are folders of one tracker as `python -m eval.run` writes them, or of any format `eval.formats` reads;
 NAME=FOLDER gives a name. A .json file of scores (name -> {"sequences": {sequence: auc}}) adds rows without boxes.
 Folders of the same tracker and config with different seeds become one row with a standard deviation. Without
---data_dir, the page holds what summary.json says, and no curves. Trackers on different sets of sequences are not
+--data-dir, the page holds what summary.json says, and no curves. Trackers on different sets of sequences are not
 ranked. Exit status 0; 1 where a result was skipped, is missing or belongs to no sequence, or nothing can be written.
 """
 
@@ -57,7 +57,7 @@ class Report:
     title: str
     rule: str  # what the numbers mean
     entries: list[Entry]  # those of `ranked`, best first, then the others
-    sequences: dict[str, Sequence]  # empty without --data_dir
+    sequences: dict[str, Sequence]  # empty without --data-dir
     names: list[str]  # of all sequences
     attributes: dict[str, list[str]]
     problems: list[str]
@@ -90,7 +90,7 @@ def build_report(arguments: argparse.Namespace) -> Report:
         sequences, problems = {item.name: item for item in read}, [str(problem) for problem in unreadable]
         known = list(find_sequences(arguments.dataset, arguments.data_dir))
     if arguments.rule != "jaxtrack" and not sequences:
-        raise ResultError(f"--rule {arguments.rule}: boxes are scored by another rule only with --data_dir")
+        raise ResultError(f"--rule {arguments.rule}: boxes are scored by another rule only with --data-dir")
     entries = [entry for source in sources if source.path.suffix == ".json" for entry in entries_of_scores(source.path)]
     for name, members in group_sources([source for source in sources if source.path.suffix != ".json"]).items():
         if sequences:
@@ -222,11 +222,10 @@ def _latex(text: str) -> str:
     return re.sub(r"-(?=-)", "-{}", escaped)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.report",
-        "A report of results as one HTML page.",
-        "python -m eval.report results/* --data_dir SEQUENCES --out report",
+        "python -m eval.report results/* --data-dir SEQUENCES --out report",
     )
     parser.add_argument(
         "results", nargs="+", metavar="[NAME=]RESULTS", help="folders of results, .json files of scores"
@@ -234,7 +233,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of index.html, *.png, scores.csv, table.tex")
     command.add_sequences(parser, "the sequences: for curves, other rules and pictures", required=False)
     parser.add_argument(
-        "--rule", choices=(*ope.TOOLKITS, "vot"), default="jaxtrack", help="whose rule scores (default: jaxtrack)"
+        "--rule",
+        choices=(*ope.TOOLKITS, "vot"),
+        default="jaxtrack",
+        metavar="RULE",
+        help=f"whose rule scores: {', '.join(ope.TOOLKITS)}, vot (default: jaxtrack)",
     )
     parser.add_argument(
         "--origin",
@@ -244,7 +247,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--attributes", type=Path, help='.json: {"sequence": ["OCC", "FM"]}')
     parser.add_argument("--title", default="Tracking results")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(argv)
 
 
 @command.reports(ResultError, SequenceError, interrupted="the report is not whole, run it again")

@@ -353,7 +353,7 @@ def entry_of_summary(name: str, sources: list[Source]) -> Entry:
     """The row of one tracker from its summary.json alone."""
     summaries = [read_json(source.path / "summary.json") for source in sources]
     if not all(summaries):
-        raise ResultError(f"{sources[0].path}: no summary.json; give --data_dir, so that the boxes can be scored")
+        raise ResultError(f"{sources[0].path}: no summary.json; give --data-dir, so that the boxes can be scored")
     try:
         seeds = [{key: _known(row) for key, row in summary["sequences"].items()} for summary in summaries]
         fps, milliseconds = summaries[0]["mean"].get("fps"), summaries[0].get("speed", {}).get("ms_median")

@@ -1,7 +1,7 @@
 """Trackers of other projects in a benchmark run: any callable with OpenCV's interface, in a process of its own.
 
-    python -m eval.run --guest csrt --guest-python ENV/bin/python --data_dir DIR --out OUT
-    python -m eval.run --guest mine.tracker:make --data_dir DIR --out OUT
+    python -m eval.run --guest csrt --guest-python ENV/bin/python --data-dir DIR --out OUT
+    python -m eval.run --guest mine.tracker:make --data-dir DIR --out OUT
 
 A guest is `csrt`, `kcf` or `mil` of OpenCV, or MODULE:CALLABLE. The callable makes an object with `init(image, box)`
 and `update(image) -> (ok, box)`: images `[H, W, 3]` uint8, BGR unless --guest-color says rgb, boxes x, y, w, h in

@@ -88,10 +88,9 @@ def registry_entry(name: str, command: list[str]) -> str:
     return text.getvalue()
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.toolkits.vot",
-        "A tracker for the VOT toolkit, to be started by it.",
         "python -m eval.toolkits.vot --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
     )
     parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
@@ -99,7 +98,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ini", action="store_true", help="only print the entry for the toolkit's trackers.ini")
     parser.add_argument("--name", help="of the entry (default: the tracker's)")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(argv)
 
 
 @command.reports(ValueError, OSError, interrupted="the toolkit was not answered")

@@ -1,6 +1,6 @@
 """Search over a tracker's settings: the floats of its Config, many of them in one compiled call.
 
-    python -m eval.tune --tracker siamfc --weights siamfc.safetensors --data_dir SEQUENCES --out tuning \\
+    python -m eval.tune --tracker siamfc --weights siamfc.safetensors --data-dir SEQUENCES --out tuning \\
         --range window_influence=0.05:0.6 --range scale_step=1.01:1.1:log --search halving --trials 32
 
 Never tune on sequences that the result is reported on. The gain is measured by cross-validation: a search that has
@@ -282,9 +282,12 @@ def _cut(sequence: Sequence, frames: int | None) -> Sequence:
     return dataclasses.replace(sequence, **parts, cover=None, polygons=None)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    summary, example, *text = __doc__.split("\n\n")
-    parser = command.make_parser("eval.tune", "\n\n".join([summary, *text]), example)
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.tune",
+        "python -m eval.tune --tracker siamfc --data-dir SEQUENCES --out tuning --range window_influence=0.05:0.6",
+        details="The same command resumes. Never tune on sequences that the result is reported on.",
+    )
     parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
     command.add_benchmark(parser)
     parser.add_argument(
@@ -300,7 +303,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=whole_number(1), default=8, metavar="N", help="settings in one call (8)")
     parser.add_argument("--frames", type=whole_number(2), metavar="N", help="only the first N frames of each sequence")
     parser.add_argument("--benchmark", action="store_true", help="measure settings per minute and write benchmark.json")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(argv)
 
 
 @command.reports(SequenceError, ResultError, SettingError, interrupted="the same command resumes")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -114,8 +115,33 @@ def test_what_was_skipped_is_printed_and_makes_the_status(capsys):
 
 
 def test_the_example_ends_the_help():
-    text = make_parser("eval.run", "Run.", "python -m eval.run").format_help()
-    assert text.startswith("usage: python -m eval.run ") and text.endswith("example: python -m eval.run\n")
+    text = make_parser("eval.run", "python -m eval.run --out results").format_help()
+    assert text.startswith("usage: python -m eval.run ") and text.endswith(
+        "example:\n  python -m eval.run --out results\n"
+    )
+
+
+def test_long_examples_are_continued_as_a_shell_reads_them():
+    words = [f"--option-{number}=x" for number in range(20)]
+    text = make_parser("eval.run", " ".join(["python -m eval.run", *words])).format_help()
+    example = text.partition("example:\n")[2]
+    assert max(map(len, example.splitlines())) <= 78
+    assert shlex.split(example.replace("\\\n", "")) == ["python", "-m", "eval.run", *words]
+
+
+def test_options_may_be_written_with_underscores():
+    """Abbreviated too; values, and what follows `--`, stay as they are."""
+    parser = make_parser("eval.run", "python -m eval.run")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--set", action="append")
+    parser.add_argument("rest", nargs="*")
+    for given in ("--data-dir a_b", "--data_dir a_b", "--data_dir=a_b", "--data-d a_b", "--data_d=a_b"):
+        assert parser.parse_args(given.split()).data_dir == "a_b"
+    assert parser.parse_args(["--set", "a_b=c_d", "--set=a_b=--c_d"]).set == ["a_b=c_d", "a_b=--c_d"]
+    assert parser.parse_args(["x_y", "--", "--data_dir"]).rest == ["x_y", "--data_dir"]
+    parts = make_parser("eval.claims.siamese", "python -m eval.claims.siamese")
+    parts.add_subparsers().add_parser("levels").add_argument("--data-dir")
+    assert parts.parse_args(["levels", "--data_dir", "a_b"]).data_dir == "a_b"
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the ex
 CANVAS = (96, 128)
 TOLERANCE = 1e-4  # pixels; equal programs, so that only what XLA makes of them can differ
 
-# As `eval.export --help` says; nothing here may know of this package.
+# As eval/README.md says; nothing here may know of this package.
 READER = """
     import sys
     sys.modules |= dict.fromkeys(("trackers", "ops", "eval", "train"))  # importing them is an error

@@ -213,6 +213,28 @@ def test_wrong_usage_exits_2(arguments):
     assert raised.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "clip.mp4 --box 1,2,3,4 --box 5,6,7,8",
+        "--box 1,2,3,4 clip.mp4 --box 5,6,7,8",
+        "--box 1,2,3,4 --box 5,6,7,8 clip.mp4",
+    ],
+)
+def test_the_video_may_stand_anywhere(given):
+    by_place = track.parse_arguments(given.split())
+    assert by_place.video == "clip.mp4" and by_place.box == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    by_name = track.parse_arguments(given.replace("clip.mp4", "--video clip.mp4").split())
+    assert vars(by_name) == vars(by_place) | {"place": None}
+
+
+def test_two_videos_are_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        track.parse_arguments(["a.mp4", "--video", "b.mp4", "--box", "1,2,3,4"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(": error: two videos: a.mp4 and --video b.mp4; give one\n")
+
+
 def test_a_missing_video(capsys):
     assert run("--video", "nowhere.mp4", "--box", "1,2,3,4") == 1
     assert capsys.readouterr().err.startswith("error: nowhere.mp4: no such file")

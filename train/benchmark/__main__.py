@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from eval import settings
-from eval.command import FAILED, keep_freed_memory, make_parser, reports, whole_number
+from eval.command import FAILED, Parser, keep_freed_memory, make_parser, reports, whole_number
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.sources.sequences import SequenceError
 from trackers.rules import SettingError
@@ -32,7 +32,7 @@ LOSS_TOLERANCE = 1e-4  # relative; the ways to unroll compute the same loss
 @reports(SettingError, TrainingError, DatasetError, SequenceError, FrameError, ResultError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """Run a benchmark, print a table, write JSON if asked; the exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     keep_apart([arguments.json], [getattr(arguments, "config", None)])
     keep_freed_memory()
     device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
@@ -46,23 +46,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     example = "python -m train.benchmark step --config train/configs/siamfc_smoke.py --json step.json"
-    parser = make_parser("train.benchmark", "Time and memory of training.", example)
+    parser = make_parser("train.benchmark", example)
     commands = parser.add_subparsers(dest="command", required=True)
     count = whole_number(1)
 
     of_step = commands.add_parser("step", help="the loader, the training step and the loop of a config")
     of_step.set_defaults(measure=_measure_step, table=step.table)
     of_step.add_argument("--config", type=Path, default=SMOKE, help="see train/configs (default: dimp_smoke.py)")
-    of_step.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
+    of_step.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
     of_step.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loader.batch_size=2, ...")
     defaults = step.StepOptions
     of_step.add_argument("--steps", type=count, default=defaults.steps, help="timed, of the training loop")
     of_step.add_argument("--repeats", type=count, default=defaults.repeats, help="timed calls of each program")
     of_step.add_argument("--samples", type=count, default=defaults.samples, help="loaded on one core")
     text = "of DiMP's optimizer, where its unrolling is compared"
-    of_step.add_argument("--filter_steps", type=count, nargs="+", default=defaults.filter_steps, help=text)
+    of_step.add_argument("--filter-steps", type=count, nargs="+", metavar="N", default=defaults.filter_steps, help=text)
 
     of_optimizer = commands.add_parser("optimizer", help="the gradient through DiMP's optimizer alone")
     of_optimizer.set_defaults(measure=_measure_optimizer, table=optimizer.table)
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     of_clip.set_defaults(measure=_measure_clip, table=clip.table)
     for field in fields(clip.ClipOptions):
         several = {"nargs": "+"} if field.name == "lengths" else {}
-        of_clip.add_argument(f"--{field.name}", type=count, default=field.default, **several)
+        of_clip.add_argument(f"--{field.name.replace('_', '-')}", type=count, default=field.default, **several)
 
     for command in (of_step, of_optimizer, of_clip):
         command.add_argument("--json", type=Path, help="also write the result to this file")

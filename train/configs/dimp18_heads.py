@@ -1,6 +1,6 @@
 """DiMP-18's classifier and IoU-Net on a frozen ImageNet ResNet-18: what the released heads are trained with.
 
-    python -m train.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data-dir data
     python -m eval.convert resnet18-f37072fd.pth r18.safetensors --tracker atom_multiscale
     python -m train.dimp --config train/configs/dimp18_heads.py --weights r18.safetensors
 

@@ -1,6 +1,6 @@
 """The small DiMP from scratch: photographs with boxes and procedural clips, on small crops.
 
-    python -m train.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data-dir data
     python -m train.dimp --config train/configs/dimp_tiny.py
 
 `loader` and `prepare` are shared with the heads of DiMP-18: they make several frames of one photograph.

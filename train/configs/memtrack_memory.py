@@ -1,6 +1,6 @@
 """MemTrack's memory and head alone, on the backbone of a SiamFC that was trained before: a small data set, a CPU.
 
-    python -m train.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data-dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py
     python -m train.memtrack --config train/configs/memtrack_memory.py --weights runs/siamfc_photos/weights.safetensors
 

@@ -1,6 +1,6 @@
 """MemTrack from scratch on a CPU, on a small data set: photographs with boxes and procedural clips.
 
-    python -m train.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data-dir data
     python -m train.memtrack --config train/configs/memtrack_photos.py
 
 Clips of six steps out of 36 frames, search crops of 191 pixels: what goes through the backbone in a step is a tenth of

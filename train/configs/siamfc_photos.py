@@ -1,6 +1,6 @@
 """SiamFC from scratch on a small data set: photographs with boxes and procedural clips.
 
-    python -m train.datasets csv --source PHOTOS --data_dir data
+    python -m train.datasets csv --source PHOTOS --data-dir data
     python -m train.siamfc --config train/configs/siamfc_photos.py
 
 `loader` and `prepare` are shared with the heads of SiamRPN++: a photograph is both images of its pair, seen in two

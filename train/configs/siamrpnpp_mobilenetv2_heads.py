@@ -1,6 +1,6 @@
 """SiamRPN++'s neck and head on a frozen ImageNet MobileNetV2 of width 1.0: a small data set, moderate batches.
 
-python -m train.datasets csv --source PHOTOS --data_dir data
+python -m train.datasets csv --source PHOTOS --data-dir data
 python -m eval.convert mobilenetv2.npz mobilenetv2.safetensors --model mobilenetv2
 python -m train.siamrpn --config train/configs/siamrpnpp_mobilenetv2_heads.py --weights mobilenetv2.safetensors
 """

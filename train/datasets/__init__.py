@@ -1,6 +1,6 @@
 """Data sets for training: `prepare` writes one from a benchmark's folder, `load` reads it.
 
-    python -m train.datasets got10k --source GOT-10k --data_dir prepared      # or prepare("got10k", ...)
+    python -m train.datasets got10k --source GOT-10k --data-dir prepared      # or prepare("got10k", ...)
     dataset = load("got10k", "prepared")
     dataset.frames[i]["image"]         # bytes of a JPEG or PNG file, by random access; decode with OpenCV
     dataset.table.boxes[i]             # x, y, w, h of that frame; .starts and .lengths of its sequence
@@ -104,7 +104,8 @@ def _find(name: str, source_dir, split: str, synthetic: SyntheticConfig) -> dict
         return layouts.find_synthetic(synthetic, split)
     layout = LAYOUTS[name]
     if source_dir is None or not Path(source_dir).is_dir():
-        raise DatasetError(f"{source_dir}: no such folder; give the folder of {name} as source: {layout.files}")
+        missing = f"{source_dir or '--source'}: no such folder"
+        raise DatasetError(f"{missing}; give the folder of {name} as source: {layout.files}")
     try:
         loaders = layout.find(Path(source_dir), split)
     except (SequenceError, OSError) as error:

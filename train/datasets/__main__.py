@@ -1,31 +1,30 @@
-"""Prepares a data set for training: `python -m train.datasets NAME --source DIR --data_dir OUT`."""
+"""Prepares a data set for training: `python -m train.datasets NAME --source DIR --data-dir OUT`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from eval.command import fail, make_parser, reports
+from eval.command import Parser, fail, make_parser, reports
 from trackers import rules
 from train.datasets import LAYOUTS, SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
 from train.datasets.records import folder_of
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    layouts = "".join(f"  {name:12} {layout.files}\n" for name, layout in LAYOUTS.items())
+def parser() -> Parser:
     parser = make_parser(
         "train.datasets",
-        "Prepare a data set for training: one record per frame, and a table of the boxes.",
-        "python -m train.datasets got10k --source GOT-10k --data_dir data\n\n"
-        f"layouts of --source:\n{layouts}  {SYNTHETIC} draws its clips and needs no source",
+        "python -m train.datasets got10k --source GOT-10k --data-dir data",
+        details="Writes one record per frame, and a table of the boxes. "
+        f"NAME without --source says which files it reads; {SYNTHETIC} draws its clips.",
     )
     names = [*LAYOUTS, SYNTHETIC]
-    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("name", choices=names, metavar="NAME", help=f"layout of the files: {', '.join(names)}")
     parser.add_argument("--source", type=Path, metavar="DIR", help="folder of the benchmark, or of one's own sequences")
-    parser.add_argument("--data_dir", type=Path, required=True, metavar="OUT", help="folder of prepared data sets")
+    parser.add_argument("--data-dir", type=Path, required=True, metavar="OUT", help="folder of prepared data sets")
     parser.add_argument("--split", default="train", help="name of the part (default: train)")
     parser.add_argument("--list", type=Path, metavar="FILE", help="sequences to take, a name or place from 0 a line")
     parser.add_argument("--decode", action="store_true", help="decode every image first (folder: always done)")
-    parser.add_argument("--skip_faulty", action="store_true", help="leave out sequences with a fault")
+    parser.add_argument("--skip-faulty", action="store_true", help="leave out sequences with a fault")
     parser.add_argument("--overwrite", action="store_true", help="build it again if it is there")
     parser.add_argument(
         "--set",
@@ -34,7 +33,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="FIELD=VALUE",
         help=f"of {SYNTHETIC}: num_clips=100, seed=1, quality=95, clip.num_frames=60, clip.distractors=3, ...",
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(argv)
 
 
 @reports(ValueError, OSError, interrupted="nothing was prepared, the same command starts again")

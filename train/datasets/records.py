@@ -107,7 +107,7 @@ def load(name: str, data_dir: Path | str, split: str = "train") -> TrackingDatas
     folder = folder_of(name, data_dir, split)
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder}: not prepared; run python -m train.datasets {name} --data_dir {data_dir} --split {split}"
+            f"{folder}: not prepared; run python -m train.datasets {name} --data-dir {data_dir} --split {split}"
         )
     with _damage_of(folder):
         table, records, _ = _read_table(folder / TABLE)

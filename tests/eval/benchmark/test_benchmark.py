@@ -70,7 +70,7 @@ def test_run(tmp_path, capsys, monkeypatch):
 def test_a_row_for_the_backbone_in_another_type(monkeypatch):
     small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
     monkeypatch.setattr(roofline, "yardsticks", lambda: small)
-    options = benchmark._parser().parse_args(
+    options = benchmark.parser().parse_args(
         ["--tracker", "dimp_tiny", "--dtype", "bfloat16", "--repeats", "1", "--height", "96", "--width", "96"]
     )
     options.targets = []
