@@ -19,17 +19,23 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from eval.running.guest_main import START, receive, send
+
 OPENCV = ("csrt", "kcf", "mil")
 PROGRAM = Path(__file__).with_name("guest_main.py")
 LONGEST_ANSWER = 1 << 20  # bytes
+# Options of Popen: Ctrl-C is for the run, which then ends the guest and what it started.
+_APART: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
+)
 
 
 class GuestError(ValueError):
@@ -58,29 +64,18 @@ class GuestProcess:
         self._deadline, self._late, self._ended = float("inf"), False, threading.Event()
         if guest.name not in OPENCV and not all(guest.name.partition(":")):
             raise GuestError(f"guest {guest.name}: must be {', '.join(OPENCV)} or MODULE:CALLABLE")
-        self._pipe, theirs = Pipe()
-        command = [str(guest.python), str(PROGRAM), str(theirs.fileno()), guest.name]
+        command, pipe = [str(guest.python), str(PROGRAM), guest.name], subprocess.PIPE
         try:
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the run, which then ends the guest and what it started
-            )
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **_APART)
         except OSError as error:
-            self._pipe.close()
             raise GuestError(
                 f"{guest.python}: cannot be started ({error.strerror}); give the guest's interpreter as --guest-python"
             ) from error
-        finally:
-            theirs.close()
         self._threads = [threading.Thread(target=task, daemon=True) for task in (self._listen, self._watch)]
         for thread in self._threads:
             thread.start()
         try:
-            self.environment: dict[str, str] = self._ask()["environment"]  # package -> version
+            self.environment: dict[str, str] = self._greeting()["environment"]  # package -> version
         except BaseException:
             self.close()
             raise
@@ -110,7 +105,8 @@ class GuestProcess:
         if self._ended.is_set():
             return  # its number may be another process's by now
         self._ended.set()
-        self._pipe.close()
+        with contextlib.suppress(OSError):  # what was not written yet, to a guest that has ended
+            self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0 if self._stop.is_set() else 2)
         self._kill()
@@ -118,23 +114,42 @@ class GuestProcess:
         for thread in self._threads:
             thread.join(1)
         self._process.stdout.close()
+        self._process.stderr.close()
 
-    def _ask(self, image: np.ndarray | None = None, **request: Any) -> dict[str, Any]:
-        """The next answer, to an image or, without one, the greeting."""
+    def _greeting(self) -> dict[str, Any]:
+        with self._in_time():
+            while not (line := self._process.stdout.readline()).endswith(START):
+                if not line:
+                    raise EOFError
+                self._printed.append(line)
+            answer = receive(self._process.stdout, LONGEST_ANSWER)
+        return self._checked(answer)
+
+    def _ask(self, image: np.ndarray, **request: Any) -> dict[str, Any]:
+        """The answer to an image."""
+        ordered = np.ascontiguousarray(image[..., ::-1] if self._guest.color == "bgr" else image)
+        with self._in_time():
+            head = json.dumps({"shape": ordered.shape, **request}).encode()
+            send(self._process.stdin, head, ordered.data.cast("B"))
+            answer = receive(self._process.stdout, LONGEST_ANSWER)
+        return self._checked(answer)
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """The guest is ended where this takes too long; GuestError where the connection breaks."""
         self._deadline = monotonic() + self._guest.timeout
         try:
-            if image is not None:
-                ordered = np.ascontiguousarray(image[..., ::-1] if self._guest.color == "bgr" else image)
-                self._pipe.send_bytes(json.dumps({"shape": ordered.shape, **request}).encode())
-                self._pipe.send_bytes(ordered.data.cast("B"))
-            answer = json.loads(self._pipe.recv_bytes(LONGEST_ANSWER))
-        except (EOFError, OSError) as error:
+            yield
+        except (EOFError, OSError, ValueError) as error:  # of what is closed
             raise GuestError(f"guest {self._guest.name}: {self._ending()}") from error
         finally:
             self._deadline = float("inf")
-        if "error" in answer:
-            raise GuestError(f"guest {self._guest.name}: {' '.join(answer['error'].split())}")
-        return answer
+
+    def _checked(self, answer: bytes) -> dict[str, Any]:
+        content = json.loads(answer)
+        if "error" in content:
+            raise GuestError(f"guest {self._guest.name}: {' '.join(content['error'].split())}")
+        return content
 
     def _ending(self) -> str:
         """Why the pipe broke."""
@@ -152,7 +167,7 @@ class GuestProcess:
 
     def _listen(self) -> None:
         """Keeps the end of what the guest prints."""
-        while piece := self._process.stdout.read1(4096):
+        while piece := self._process.stderr.read1(4096):
             self._printed.append(piece)
 
     def _watch(self) -> None:
@@ -164,5 +179,9 @@ class GuestProcess:
                 return
 
     def _kill(self) -> None:
+        """With all that it has started."""
+        if os.name == "nt":  # which has no groups of processes to end, but a command for it
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self._process.pid)], capture_output=True, check=False)
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,11 +1,12 @@
 """The far end of eval.running.guest: holds a guest in a process of its own, under the guest's interpreter.
 
-    PYTHON guest_process.py HANDLE GUEST        # started by eval.running.guest, not by hand
+    PYTHON guest_main.py GUEST        # started by eval.running.guest, not by hand
 
-Imports nothing but the standard library, numpy and the guest, and runs under any Python from 3.8 on. HANDLE is the
-number of an inherited socket; stdout and stderr stay the guest's, so what it prints disturbs nobody. Messages are
-those of `multiprocessing.connection` (length, bytes): a request is JSON followed by the image's bytes, an answer is
-JSON. The first answer, unasked, says what the environment holds.
+Imports nothing but the standard library, numpy and the guest, and runs under any Python from 3.8 on. Requests come
+through stdin and answers go through stdout, which every system has; the guest itself finds an empty stdin, and what it
+prints goes to stderr. A message is its length in eight bytes, the lowest first, and its bytes: a request is JSON and
+then the image, an answer is JSON. Answers begin behind the line START, since an environment may print as it starts; the
+first, unasked, says what the environment holds.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import os
 import platform
 import random
 import sys
-from multiprocessing.connection import Connection
 from time import perf_counter
+from typing import BinaryIO
 
 import numpy as np
 
+START = b"the answers of a guest follow\n"
 OPENCV = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF", "mil": "TrackerMIL"}
 
 
@@ -70,12 +72,44 @@ def seed_everything(seed: int) -> None:
         sys.modules["torch"].manual_seed(seed)
 
 
-def serve(parent: Connection, make) -> None:
+def send(stream: BinaryIO, *messages: bytes | memoryview) -> None:
+    for message in messages:
+        stream.write(len(message).to_bytes(8, "little"))
+        stream.write(message)
+    stream.flush()
+
+
+def receive(stream: BinaryIO, longest: int) -> bytes:
+    """The next message; EOFError where the stream ends before its end, OSError where it is longer than that."""
+    size = int.from_bytes(_exactly(stream, 8), "little")
+    if size > longest:
+        raise OSError(f"a message of {size} bytes")
+    return _exactly(stream, size)
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def own_channel() -> tuple[BinaryIO, BinaryIO]:
+    """(requests, answers): stdin and stdout under other numbers, which what the guest starts does not inherit."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return requests, answers
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, make) -> None:
     """Answers until the other end closes; an error of the guest is an answer too."""
     tracker = None
     while True:
-        request = json.loads(parent.recv_bytes())
-        image = np.frombuffer(parent.recv_bytes(), np.uint8).reshape(request["shape"]).copy()
+        request = json.loads(receive(requests, sys.maxsize))
+        image = np.frombuffer(receive(requests, sys.maxsize), np.uint8).reshape(request["shape"]).copy()
         try:
             if "box" in request:
                 seed_everything(request["seed"])
@@ -91,21 +125,22 @@ def serve(parent: Connection, make) -> None:
                 answer["box"] = [float(value) for value in box] if ok else None
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
-        parent.send_bytes(json.dumps(answer).encode())
+        send(answers, json.dumps(answer).encode())
 
 
 def main() -> None:
     sys.path[0] = os.getcwd()  # where the user's module is looked for, as by python -m; not beside this file
-    parent = Connection(int(sys.argv[1]))
+    requests, answers = own_channel()
     try:
-        make = find(sys.argv[2])
+        make = find(sys.argv[1])
         greeting = {"environment": environment()}
     except Exception as error:
         make, greeting = None, {"error": f"{type(error).__name__}: {error}"}
     try:
-        parent.send_bytes(json.dumps(greeting).encode())
+        answers.write(START)
+        send(answers, json.dumps(greeting).encode())
         if make is not None:
-            serve(parent, make)
+            serve(requests, answers, make)
     except (EOFError, ConnectionError):
         return  # the other end has what it wanted
 

@@ -1,50 +1,78 @@
 """Reading ahead of a tracker, and keeping up with a camera: items made by another thread."""
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+
+AHEAD_BYTES = 2**26  # eight images of 1080 lines without their Frames; of 4K one
 
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterable[Item], depth: int = 8) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int = 8, most_bytes: int = AHEAD_BYTES) -> Iterator[Item]:
     """The same items in the same order, made by another thread up to `depth` ahead of the consumer.
 
-    An exception of `items` is raised where its item would have come. Closing the iterator ends the thread.
+    What is made and not taken yet stays below `most_bytes` (of numpy arrays, also in tuples), or is one item; an item
+    is expected to be as large as the one before. An exception of `items` is raised where its item would have come.
+    Closing the iterator ends the thread.
     """
-    ready: queue.Queue = queue.Queue(depth)
-    closed = threading.Event()
+    ready: deque[tuple[Item | None, BaseException | None, int]] = deque()
+    changed = threading.Condition()
+    closed = False
 
-    def put(message) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(message, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def held() -> int:
+        return sum(size for _, _, size in ready)
 
-    def produce():
+    def has_room(size: int) -> bool:
+        return closed or not ready or (len(ready) < depth and held() + size <= most_bytes)
+
+    def put(item: Item | None, error: BaseException | None = None) -> bool:
+        """Whether to go on; returns when there is room for another item of that size."""
+        size = _bytes_of(item)
+        with changed:
+            changed.wait_for(lambda: has_room(size))
+            ready.append((item, error, size))
+            changed.notify_all()
+            changed.wait_for(lambda: has_room(size))
+            return not closed
+
+    def produce() -> None:
         try:
             for item in items:
-                if not put((item, None)):
+                if not put(item):
                     return
-            put((None, StopIteration()))
+                del item  # the next one is made without it
+            put(None, StopIteration())
         except BaseException as error:
-            put((None, error))
+            put(None, error)
 
     threading.Thread(target=produce, daemon=True).start()
     try:
         while True:
-            item, error = ready.get()
+            with changed:
+                changed.wait_for(lambda: ready)
+                item, error, _ = ready.popleft()
+                changed.notify_all()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
             yield item
+            del item
     finally:
-        closed.set()
+        with changed:
+            closed = True
+            changed.notify_all()
+
+
+def _bytes_of(item: Any) -> int:
+    """Of the numpy arrays in nested tuples; those that share their memory count once each."""
+    if isinstance(item, tuple):
+        return sum(map(_bytes_of, item))
+    return item.nbytes if isinstance(item, np.ndarray) else 0
 
 
 def newest(items: Iterable[Item]) -> Iterator[Item]:

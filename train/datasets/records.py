@@ -4,7 +4,6 @@ DIR/<name>/<split>/1.0.0/ is a TFDS data set (`tfds.builder_from_directory` read
 encoded image; `table.npz` in it holds the boxes. Nothing here needs TensorFlow.
 """
 
-import fcntl
 import io
 import json
 import shutil
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from filelock import FileLock, Timeout
 
 from eval.sources.sequences import SequenceError, read_image
 
@@ -313,11 +313,14 @@ def _damage_of(folder: Path) -> Iterator[None]:
 def _only_writer(folder: Path) -> Iterator[None]:
     """One process at a time prepares a data set, so what others left unfinished can be removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DatasetError(f"{folder}: another process is preparing it; wait for that one") from error
+    lock = FileLock(folder.parent / "lock", blocking=False)  # the system lets go of it when the process ends
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DatasetError(f"{folder}: another process is preparing it; wait for that one") from error
+    try:
         for left in folder.parent.glob("incomplete.*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
+    finally:
+        lock.release()

@@ -236,6 +236,13 @@ def test_ctrl_c_ends_a_hanging_guest_at_once(here, capsys):
         os.kill(int((here / "waiting").read_text()), 0)
 
 
+def test_an_environment_that_prints_as_it_starts_disturbs_nobody(here, monkeypatch):
+    (here / "sitecustomize.py").write_text("print('hello from the environment', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    with GuestProcess(Guest("mine:Dot")) as process:
+        assert process.environment["numpy"] == np.__version__
+
+
 def test_a_process_answers_by_itself(here):
     image = np.zeros((30, 40, 3), np.uint8)
     image[10, 12] = 255
