@@ -19,6 +19,8 @@ OURS = ("ops", "trackers", "eval", "train")
 ADDRESS = "https://github.com/somebody/jaxtrack"
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+NEWEST = {"inside_dimp": pytest.mark.newest}  # the notebook that `.ci/run newest` runs
+marked = [pytest.param(path, marks=NEWEST.get(path.stem, ()), id=path.stem) for path in NOTEBOOKS]
 
 
 def code_of(notebook):
@@ -126,7 +128,7 @@ def test_readers_find_the_next_notebook():
 
 
 @pytest.mark.full
-@each
+@pytest.mark.parametrize("path", marked)
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     """In the short form, in an empty folder; the figures are there in the end."""
     monkeypatch.setenv(SHORT, "1")

@@ -138,7 +138,9 @@ def _regions(sequence: Sequence) -> np.ndarray:
         raise SequenceError(
             f"{sequence.name}: vot_reset needs the target on every frame, frame {absent[0] + 1} has none"
         )
-    return sequence.boxes if sequence.polygons is None else sequence.polygons
+    if sequence.masks is not None:
+        raise SequenceError(f"{sequence.name}: vot_reset ends with VOT 2019, masks begin with 2020; use vot_multistart")
+    return sequence.regions
 
 
 def run_protocol(
@@ -247,8 +249,7 @@ def measure(protocol: str, folder: Path, sequence: Sequence) -> tuple[dict[str, 
 def _start(sequence: Sequence, anchor: int, boxes: np.ndarray) -> vot_multistart.Start:
     frames = vot_multistart.frames_of(anchor, len(sequence.frames))
     there = sequence.visible[frames]
-    regions = sequence.boxes if sequence.polygons is None else sequence.polygons
-    truth = [regions[frame] if seen else None for frame, seen in zip(frames, there)]
+    truth = [sequence.regions[frame] if seen else None for frame, seen in zip(frames, there)]
     overlaps = region_overlaps(boxes, truth, sequences.image_size(sequence))
     overlaps[0] = 1.0
     return vot_multistart.Start(overlaps, there)

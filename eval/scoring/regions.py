@@ -8,13 +8,17 @@ every row.
 "vot" takes regions as empty, and so as the same, where the window around both is one pixel high or wide: two boxes that
 round to a height of 1 on one row overlap fully however far apart they lie, as in vot-toolkit 0.9.0.
 
-A region is `[4]` x, y, w, h, or `[8]` corners x1, y1, ... x4, y4 (any even number from 6 on).
+A region is `[4]` x, y, w, h, or `[8]` corners x1, y1, ... x4, y4 (any even number from 6 on); in "vot" also a `Mask`.
+As the toolkit reads a mask, it is empty where it has no pixel right of its window's first column.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from eval.sources.masks import EMPTY, Mask
+
+Region = np.ndarray | Mask
 PROGRAMS = ("vot", "pysot")
 
 
@@ -36,11 +40,14 @@ def region_overlap(first, second, size: tuple[int, int] | None = None, *, progra
     The programs draw different windows for the same size: to W - 1, H - 1 in "vot", to W, H in "pysot" (which hands
     over W - 1, H - 1 itself for EAO). ValueError for regions of another form.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    for region in (first, second):
+    first, second = (one if isinstance(one, Mask) else np.asarray(one, np.float64) for one in (first, second))
+    numbers = [region for region in (first, second) if not isinstance(region, Mask)]
+    if program == "pysot" and len(numbers) < 2:
+        raise ValueError("pysot's program knows no masks")
+    for region in numbers:
         if region.ndim != 1 or not (region.size == 4 or (region.size >= 6 and region.size % 2 == 0)):
             raise ValueError(f"a region is 4 numbers, or 6 and more by twos, not {region.shape}")
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+    if not all(np.isfinite(region).all() for region in numbers):
         return float("nan")
     if program == "vot":
         return _vot_overlap(first, second, size)
@@ -63,8 +70,8 @@ def region_overlaps(first, second, size: tuple[int, int] | None = None, *, progr
     )
 
 
-def _vot_overlap(first: np.ndarray, second: np.ndarray, size: tuple[int, int] | None) -> float:
-    first, second = np.round(first), np.round(second)
+def _vot_overlap(first: Region, second: Region, size: tuple[int, int] | None) -> float:
+    first, second = (_as_read(region) if isinstance(region, Mask) else np.round(region) for region in (first, second))
     windows = [_vot_window(region) for region in (first, second)]
     window = _union(*windows)
     if window.left >= window.right or window.top >= window.bottom:
@@ -78,7 +85,15 @@ def _vot_overlap(first: np.ndarray, second: np.ndarray, size: tuple[int, int] | 
     return _shared_over_covered(*(_vot_mask(region, window) for region in (first, second)))
 
 
-def _vot_window(region: np.ndarray) -> _Window:
+def _as_read(mask: Mask) -> Mask:
+    return mask if mask.pixels()[:, 1:].any() else EMPTY
+
+
+def _vot_window(region: Region) -> _Window:
+    if isinstance(region, Mask):
+        rows, columns = np.nonzero(region.pixels()) if region.runs.size else ([0], [0])
+        x, y = region.left, region.top
+        return _Window(int(min(columns)) + x, int(min(rows)) + y, int(max(columns)) + x, int(max(rows)) + y)
     if region.size == 4:
         x, y, w, h = region.astype(np.int64).tolist()
         return _Window(x, y, x + w - 1, y + h - 1)
@@ -90,11 +105,17 @@ def _union(a: _Window, b: _Window) -> _Window:
     return _Window(min(a.left, b.left), min(a.top, b.top), max(a.right, b.right), max(a.bottom, b.bottom))
 
 
-def _vot_mask(region: np.ndarray, window: _Window) -> np.ndarray:
+def _vot_mask(region: Region, window: _Window) -> np.ndarray:
+    mask = np.zeros((window.bottom - window.top + 1, window.right - window.left + 1), bool)
+    if isinstance(region, Mask):
+        x, y = region.left - window.left, region.top - window.top
+        shown = region.pixels()[max(-y, 0) : max(mask.shape[0] - y, 0), max(-x, 0) : max(mask.shape[1] - x, 0)]
+        x, y = max(x, 0), max(y, 0)
+        mask[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
+        return mask
     if region.size != 4:
         corners = region.reshape(-1, 2) - [window.left, window.top]
         return _draw(corners, window, flat_edges=True)
-    mask = np.zeros((window.bottom - window.top + 1, window.right - window.left + 1), bool)
     x, y, w, h = region.astype(np.int64).tolist()
     last_x, last_y = x + w - 1, y + h - 1
     if x > window.right or last_x < window.left or y > window.bottom or last_y < window.top:

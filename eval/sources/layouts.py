@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eval.sources.masks import EMPTY, Mask, mask_to_box, parse_mask
 from eval.sources.sequences import Sequence, SequenceError, list_images, numeric_order, polygon_to_box, read_image
 
 Loader = Callable[[], Sequence]
@@ -218,23 +219,40 @@ def _load_got10k(folder: Path) -> Sequence:
     return _sequence(folder.name, frames, boxes, truth, flagged=labels[0] != 0, cover=labels[1])
 
 
-def find_vot(root: Path) -> dict[str, Loader]:
-    """VOT 2013-2019: <name>/{%08d.jpg | color/%08d.jpg, groundtruth.txt}, order by list.txt.
+def find_vot(root: Path, rule: str = "tight") -> dict[str, Loader]:
+    """VOT: <name>/{%08d.jpg | color/%08d.jpg, groundtruth.txt}, order by list.txt.
 
-    Ground truth is x,y,w,h or a polygon of 8 numbers, kept in `polygons`; `boxes` is the enclosing box of it
-    (`polygon_to_box`, "tight"). Mask ground truth (VOT 2020+) is not read.
+    Ground truth is x,y,w,h or, to 2019, a polygon of 8 numbers, kept in `polygons`; `boxes` is the enclosing box of it
+    (`polygon_to_box`, "tight"). From 2020 on it is a mask, kept in `masks`, and `boxes` has its box by `rule` of
+    `mask_to_box`; an empty mask, and a line that is a single number or nan, say that the target is absent.
     """
     folders = {folder.name: folder for folder in _folders(root) if (folder / "groundtruth.txt").is_file()}
-    return {name: partial(_load_vot, root / name) for name in _listed(root, "list.txt", folders)}
+    return {name: partial(_load_vot, root / name, rule) for name in _listed(root, "list.txt", folders)}
 
 
-def _load_vot(folder: Path) -> Sequence:
+def _load_vot(folder: Path, rule: str) -> Sequence:
     truth = folder / "groundtruth.txt"
-    numbers = _read_numbers(truth, (4, 8))
+    frames = list_images(folder / "color" if (folder / "color").is_dir() else folder)
+    lines = read_text(truth).rstrip().splitlines()
+    if any(line.startswith("m") for line in lines):
+        masks = tuple(_read_mask(line, f"{truth}:{number}") for number, line in enumerate(lines, 1))
+        boxes = np.array([mask_to_box(mask, rule) for mask in masks])
+        return _sequence(folder.name, frames, boxes, truth, masks=masks)
+    if rule != "tight":
+        raise SequenceError(f"{truth}: has no masks to fit boxes to; its layout is called vot")
+    numbers = _parse_numbers(lines, (4, 8), truth)
     polygons = numbers if numbers.shape[1] == 8 else None
     boxes = numbers if polygons is None else polygon_to_box(polygons)
-    frames = list_images(folder / "color" if (folder / "color").is_dir() else folder)
     return _sequence(folder.name, frames, boxes, truth, polygons=polygons)
+
+
+def _read_mask(line: str, place: str) -> Mask:
+    if not line.startswith("m") and re.fullmatch(r"\s*(\d+(\.0*)?|nan(,nan)*)\s*", line):
+        return EMPTY
+    try:
+        return parse_mask(line)
+    except ValueError as error:
+        raise SequenceError(f"{place}: {line.strip()[:40]!r} {error}; restore the file") from error
 
 
 def find_nfs(root: Path, rate: int = 30) -> dict[str, Loader]:
@@ -415,6 +433,12 @@ LAYOUTS: dict[str, Layout] = {
         0,
         "the toolkit hands the values to trackers as they are, by TraX, which counts from 0",
     ),
+    "vot_fitted": Layout(
+        partial(find_vot, rule="fitted"),
+        "DIR/<name>/[color/]*.jpg and DIR/<name>/groundtruth.txt with masks",
+        0,
+        "as vot",
+    ),
     "nfs": Layout(
         find_nfs,
         "DIR/<name>/30/<name>/*.jpg and DIR/<name>/30/<name>.txt, or DIR/sequences/<name>/*.jpg and "
@@ -461,7 +485,9 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def _sequence(name, frames, boxes, truth, *, flagged=None, cover=None, polygons=None, scored=True) -> Sequence:
+def _sequence(
+    name, frames, boxes, truth, *, flagged=None, cover=None, polygons=None, masks=None, scored=True
+) -> Sequence:
     """A checked Sequence: as many boxes as frames, and a box on frame 1."""
     if len(boxes) != len(frames):
         raise SequenceError(
@@ -474,7 +500,7 @@ def _sequence(name, frames, boxes, truth, *, flagged=None, cover=None, polygons=
         raise SequenceError(f"{truth}:1: the box lies within one pixel; write boxes in pixels, not as fractions")
     if flagged is not None:
         visible &= ~flagged
-    return Sequence(name, tuple(frames), boxes, visible, cover, polygons, scored)
+    return Sequence(name, tuple(frames), boxes, visible, cover, polygons, masks, scored)
 
 
 def _one_box_or_all(name: str, frames: list[Path], boxes: np.ndarray, truth: Path) -> Sequence:

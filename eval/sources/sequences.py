@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from eval.sources.masks import Mask
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # what cameras' sensors call white
@@ -32,9 +34,15 @@ class Sequence:
     boxes: np.ndarray  # [T, 4] float64 x, y, w, h, 0-based pixels, as annotated: an absent frame may be nan or zeros
     visible: np.ndarray  # [T] bool: annotated with a box of positive size, and no flag says absent
     cover: np.ndarray | None = None  # [T] int 0..8, visible eighths of the target (GOT-10k)
-    polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT)
+    polygons: np.ndarray | None = None  # [T, 8] float64 corners x1, y1, ... y4 (VOT to 2019)
+    masks: tuple[Mask, ...] | None = None  # T masks (VOT from 2020 on)
     scored: bool = True  # False where the benchmark withholds all boxes but the first
     annotated: np.ndarray | None = None  # [T] bool: someone looked, and gave a box or "absent" (OxUvA); None: always
+
+    @property
+    def regions(self) -> np.ndarray | tuple[Mask, ...]:
+        """T regions as they were annotated: masks, `[T, 8]` corners, or `[T, 4]` boxes."""
+        return next(given for given in (self.masks, self.polygons, self.boxes) if given is not None)
 
 
 def read_image(path: Path | str, *, upright: bool = False) -> np.ndarray:

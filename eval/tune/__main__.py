@@ -279,7 +279,7 @@ def _parse_range(text: str) -> Range:
 
 def _cut(sequence: Sequence, frames: int | None) -> Sequence:
     parts = {name: getattr(sequence, name)[:frames] for name in ("frames", "boxes", "visible")}
-    return dataclasses.replace(sequence, **parts, cover=None, polygons=None)
+    return dataclasses.replace(sequence, **parts, cover=None, polygons=None, masks=None)
 
 
 def parser() -> command.Parser:

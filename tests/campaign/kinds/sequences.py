@@ -166,6 +166,11 @@ def _make_oxuva(root: Path) -> None:
     )
 
 
+def _make_vot_masks(root: Path) -> None:
+    _images(root / "ants" / "color", "{:08}.jpg")
+    write(root / "ants" / "groundtruth.txt", "".join(f"m{2 + t},3,4,3,0,5,1,2,1,1\n" for t in range(COUNT)))
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "folder": _make_folder,
     "dtb70": _make_folder,
@@ -175,6 +180,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "lasot": _make_lasot,
     "got10k": _make_got10k,
     "vot": _make_vot,
+    "vot_fitted": _make_vot_masks,
     "nfs": _make_nfs(30),
     "nfs240": _make_nfs(240),
     "tcolor128": _make_tcolor128,

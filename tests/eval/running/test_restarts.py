@@ -104,6 +104,21 @@ def test_vot_multistart_runs_both_ways(data, tmp_path):
     assert scores["sequences"]["jumps"]["accuracy"] == pytest.approx(21 / 24)
 
 
+def test_boxes_are_scored_against_masks(data, tmp_path, capsys):
+    """Masks of the target's box less a corner of 2 x 2 pixels: the box around them shares 59 of 63 with them, and all
+    in the first frame, by the rule."""
+    for name in ("good", "jumps"):
+        (data / name / "img").rename(data / name / "color")
+        truth = np.loadtxt(data / name / "groundtruth_rect.txt", delimiter=",").astype(int)
+        lines = [f"m{x},{y},9,7,0,45,2,7,2,7" for x, y, _, _ in truth]
+        (data / name / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    assert command(data, tmp_path, "vot_multistart", "--dataset", "vot", "--sequences", "good") == 0
+    assert summary(tmp_path, "vot_multistart")["mean"]["accuracy"] == pytest.approx((1 + 23 * 59 / 63) / 24)
+    capsys.readouterr()
+    assert command(data, tmp_path, "vot_reset", "--dataset", "vot") == 1
+    assert "vot_reset ends with VOT 2019, masks begin with 2020; use vot_multistart" in capsys.readouterr().err
+
+
 def test_a_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
     assert command(data, tmp_path, "vot_reset", "--sequences", "good") == 0
     tracked, whole = [], restarts.track_runs

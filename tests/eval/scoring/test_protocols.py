@@ -1,5 +1,8 @@
 """Protocols on cases that can be counted by hand, and their drivers with a tracker that does what the test says."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from eval.scoring import got10k, longterm, ope, otb_restarts, statistics, vot_multistart, vot_resets
 from eval.scoring.metrics import score_sequence
 from eval.scoring.regions import region_overlap, region_overlaps
+from eval.sources.masks import parse_mask
 
 COUNT = 30
 TRUTH = np.array([[20.0 + 2 * t, 30 + t, 40, 20] for t in range(COUNT)])
@@ -169,6 +173,18 @@ def test_a_polygon_with_a_notch_is_filled_between_its_edges():
     assert region_overlap(notched, [0, 0, 7, 7]) == region_overlap(notched, square)
     bow = [0, 0, 6, 0, 0, 6, 6, 6]  # crosses itself in row 3
     assert region_overlap(bow, square) == pytest.approx((2 * (7 + 5 + 3) + 1) / 49)
+
+
+def test_masks_and_boxes_overlap_as_in_the_toolkit():
+    """vot_masks.json: lines of mask, box, image size and the overlap that vot-toolkit 0.9.0 computes."""
+    for line, box, size, expected in json.loads(Path(__file__).with_name("vot_masks.json").read_text()):
+        mask = parse_mask(line)
+        assert region_overlap(mask, box, size) == pytest.approx(expected, abs=1e-12)
+        assert region_overlap(box, mask, size) == pytest.approx(expected, abs=1e-12)
+    square = parse_mask("m3,4,2,2,0,4")
+    assert region_overlap(square, square) == 1 and region_overlap(square, [3, 4, 2, 2]) == 1
+    with pytest.raises(ValueError, match="knows no masks"):
+        region_overlap(square, square, program="pysot")
 
 
 @settings(deadline=None, max_examples=40)

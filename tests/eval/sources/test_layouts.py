@@ -212,11 +212,44 @@ def test_vot_polygons(tmp_path, subfolder):
     np.testing.assert_array_equal(sequence.boxes, [[0, 0, 4, 4], [1, 0, 4, 4]])
 
 
-def test_vot_masks_are_refused(tmp_path):
-    images(tmp_path / "ants" / "color", [1], digits=8)
-    (tmp_path / "ants" / "groundtruth.txt").write_text("m10,20,5,5,3,4\n")
-    with pytest.raises(SequenceError, match=r"groundtruth.txt:1: expected 4 or 8 numbers, found 'm10"):
+def masks(folder: Path, *lines: str) -> None:
+    images(folder / "color", range(1, len(lines) + 1), digits=8)
+    (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_vot_masks_become_boxes_by_a_named_rule(tmp_path):
+    """A 6 x 4 block with a thin antenna of 8 pixels on top of it, then nothing, said in four ways."""
+    antenna = "m10,20,6,12,0," + 8 * "1,5," + "24"
+    masks(tmp_path / "ants", antenna, "m0,0,0,0,0", "m5,5,3,3,9", "0", "nan,nan,nan,nan", antenna)
+    (tight,), (fitted,) = read_dataset("vot", tmp_path), read_dataset("vot_fitted", tmp_path)
+    assert tight.visible.tolist() == fitted.visible.tolist() == [True, False, False, False, False, True]
+    np.testing.assert_array_equal(tight.boxes[[0, 5]], [[10, 20, 6, 12]] * 2)
+    np.testing.assert_array_equal(fitted.boxes[[0, 5]], [[10, 28, 6, 4]] * 2)
+    assert tight.regions is tight.masks and len(tight.masks) == 6 and int(tight.masks[0].pixels().sum()) == 32
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("m10,20,5,5,x", "is not m<left>"),
+        ("m10,20,5", "is not m<left>"),
+        ("m1,2,2,2,1,9", "has 10 pixels in its runs and 4 in its window"),
+        ("m1,2,-2,2,1", "has a negative size"),
+        ("m1,2,2,2,-1,2", "has a negative size"),
+        ("m0,0,90000,90000,1", "is larger than any image"),
+        ("1,2,3,4", "is not m<left>"),
+    ],
+)
+def test_a_damaged_mask_is_named(tmp_path, line, what):
+    masks(tmp_path / "ants", "m1,2,2,2,0,4", line)
+    with pytest.raises(SequenceError, match=f"groundtruth.txt:2: '{line}' {what}.*; restore the file$"):
         read_dataset("vot", tmp_path)
+
+
+def test_polygons_are_not_fitted(tmp_path):
+    drawn("vot", tmp_path, 3, 4)
+    with pytest.raises(SequenceError, match="has no masks to fit boxes to; its layout is called vot"):
+        read_dataset("vot_fitted", tmp_path)
 
 
 def write(folder: Path, text: str, count: int = 2) -> Path:
@@ -419,6 +452,7 @@ def drawn(dataset: str, root: Path, x: int, y: int) -> None:
         "lasot": ({"a/groundtruth.txt": line, "a/full_occlusion.txt": "0,0", "a/out_of_view.txt": "0,0"}, "a/img", 8),
         "got10k": ({"a/groundtruth.txt": line, "a/absence.label": zeros, "a/cover.label": "8\n8\n"}, "a", 8),
         "vot": ({"a/groundtruth.txt": f"{x},{y},{x + 10},{y},{x + 10},{y + 20},{x},{y + 20}\n" * 2}, "a", 8),
+        "vot_fitted": ({"a/groundtruth.txt": f"m{x},{y},10,20,0,200\n" * 2}, "a", 8),
         "nfs": ({"a/30/a.txt": vatic}, "a/30/a", 5),
         "nfs240": ({"a/240/a.txt": vatic}, "a/240/a", 5),
         "tcolor128": ({"a/a_gt.txt": line, "a/a_frames.txt": "1,2"}, "a/img", 4),

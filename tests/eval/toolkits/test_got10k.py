@@ -12,8 +12,9 @@ from tests.helpers import trivial_tracker
 from tests.helpers.videos import make_video, rows
 
 
+@pytest.mark.full
 def test_the_toolkit_gets_the_boxes_of_eval_run(tmp_path, monkeypatch):
-    experiments = pytest.importorskip("got10k.experiments", reason="needs pip install got10k")
+    experiments = pytest.importorskip("got10k.experiments", reason="needs the extra `toolkits`")
     from eval.toolkits.got10k import got10k_tracker
 
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)

@@ -15,6 +15,7 @@ import pytest
 import trackers
 from eval import run
 from eval.scoring.regions import region_overlaps
+from eval.sources.masks import parse_mask
 from eval.toolkits import vot as vot_tracker
 from tests.helpers import places, trivial_tracker
 from tests.helpers.videos import make_video, rows
@@ -80,17 +81,22 @@ sys.exit(vot_tracker.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vot") is None, reason="needs pip install vot-toolkit attributee==0.1.8")
-@pytest.mark.parametrize("corners", [False, True], ids=["rectangles", "polygons"])
-def test_the_toolkit_runs_it_and_agrees_on_the_accuracy(tmp_path, monkeypatch, corners):
+@pytest.mark.skipif(importlib.util.find_spec("vot") is None, reason="needs the extra `toolkits`")
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["rectangles", "polygons", "masks"])
+def test_the_toolkit_runs_it_and_agrees_on_the_accuracy(tmp_path, monkeypatch, kind):
     count, place = 8, tmp_path / "sequences" / "dot"
     make_video(place, count)
     make_video(tmp_path / "data" / "dot", count)
     (place / "groundtruth_rect.txt").unlink()  # the toolkit would take it for an object named rect
     truth = rows(tmp_path / "data" / "dot" / "groundtruth_rect.txt")
     x, y, w, h = truth.T
-    regions = np.stack([x, y, x + w, y, x + w, y + h, x, y + h], 1) if corners else truth
-    np.savetxt(place / "groundtruth.txt", regions, fmt="%.3f", delimiter=",")
+    regions = truth if kind == "rectangles" else np.stack([x, y, x + w, y, x + w, y + h, x, y + h], 1)
+    lines = [",".join(f"{number:.3f}" for number in region) for region in regions]
+    if kind == "masks":  # the box less its upper left pixel
+        lines = ["m" + ",".join(f"{n:.0f}" for n in (*box, 1, box[2] * box[3] - 1)) for box in truth.round()]
+        regions = [parse_mask(line) for line in lines]
+    (place / "groundtruth.txt").write_text("\n".join(lines) + "\n")
     (place / "sequence").write_text(f"name=dot\nfps=30\nchannels.color=img/%04d.png\nlength={count}\n")
     (tmp_path / "sequences" / "list.txt").write_text("dot\n")
     (tmp_path / "config.yaml").write_text("stack: ./stack.yaml\nregistry:\n- ./trackers.ini\n")
