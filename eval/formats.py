@@ -4,7 +4,8 @@
 
 RESULTS is a folder, a .zip or one file of any format; PATH is a folder, or a .zip for a server. What eval.run and
 eval.track wrote counts x and y from 0, and is written as the toolkit's true boxes count; what others wrote keeps its
-numbers. Exit status 0; 1 with one line where a file is not a result, a number is missing or nothing can be written.
+numbers. mot, coco, youtube-vis and cvat hold all targets of a video in one file, and say what they count from. Exit
+status 0; 1 with one line where a file is not a result, a number is missing or nothing can be written.
 """
 
 import argparse
@@ -12,24 +13,37 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from eval import command
-from eval.files import ResultError, keep_apart, read_json
-from eval.scoring.formats import FORMATS, SERVERS, files_at, origin_of, pack_results, read_results, write_results
+from eval import annotations, command
+from eval.annotations import is_annotation
+from eval.files import ResultError, keep_apart, read_json, write_atomically
+from eval.scoring.formats import (
+    FORMATS,
+    SERVERS,
+    files_at,
+    origin_of,
+    pack_results,
+    read_results,
+    read_videos,
+    write_results,
+)
 
 
 @command.reports(ResultError, interrupted="some files may be missing, run it again")
 def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
+    if (arguments.out / "run.json").exists():
+        raise ResultError(
+            f"{arguments.out}: holds results of eval.run, which are not mixed with others; choose another --out"
+        )
+    if arguments.to in annotations.FORMATS:
+        _write_annotations(arguments)
+        return
     found, origin = _origins(arguments)
     out, results = arguments.out, read_results(arguments.results, origin=found)
     if out.suffix == ".zip":
         keep_apart([out], [arguments.results])
         pack_results(out, results, arguments.to, origin=origin)
     else:
-        if (out / "run.json").exists():
-            raise ResultError(
-                f"{out}: holds results of eval.run, which are not mixed with others; choose another --out"
-            )
         inputs = files_at(arguments.results)
         write_results(out, results, arguments.to, origin=origin, inputs=inputs)
     shift = origin - found
@@ -38,11 +52,27 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{len(results)} sequences: {arguments.out}" + (f" ({'; '.join(notes)})" if notes else ""))
 
 
+def _write_annotations(arguments: argparse.Namespace) -> None:
+    """A file for each video."""
+    out, form = arguments.out, annotations.FORMATS[arguments.to]
+    if arguments.origin is not None or out.suffix == ".zip":
+        raise ResultError(f"{out}: --to {arguments.to} writes a folder, and says itself what x and y count from")
+    videos = read_videos(arguments.results, origin=arguments.from_origin)
+    texts = {out / f"{annotations.file_name(video)}{form.suffix}": form.render(video) for video in videos}
+    if len(texts) < len(videos):
+        raise ResultError(f"{out}: two videos have files of one name; rename one")
+    keep_apart(texts, files_at(arguments.results))
+    for file, text in texts.items():
+        write_atomically(file, text)
+    print(f"{len(videos)} {'video' if len(videos) == 1 else 'videos'}: {out}")
+
+
 def _origins(arguments: argparse.Namespace) -> tuple[int, int]:
     """What x and y count from in RESULTS, and in what is written."""
     path: Path = arguments.results
     run = read_json((path if path.is_dir() else path.parent) / "run.json") if path.suffix != ".zip" else {}
-    ours = run or path.suffix in (".csv", ".json")  # of eval.run, or of eval.track
+    told = path.suffix != ".zip" and path.is_file() and is_annotation(path.name, path.read_text(errors="replace"))
+    ours = run or told  # of eval.run, or in a format that says what it counts from
     origin = origin_of(arguments.to, str(run.get("dataset"))) if ours else 0
     return arguments.from_origin, origin if arguments.origin is None else arguments.origin
 
@@ -53,7 +83,8 @@ def parser() -> command.Parser:
         "python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
     )
     parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
-    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+    formats = [*FORMATS, *annotations.FORMATS]
+    parser.add_argument("--to", required=True, choices=formats, metavar="FORMAT", help=f"one of {', '.join(formats)}")
     parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")
     add = partial(parser.add_argument, type=int, choices=(0, 1))
     add("--origin", help="what x, y count from in PATH (default: after eval.run, as the benchmark's files; or 0)")

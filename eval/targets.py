@@ -12,8 +12,10 @@ import jax
 import numpy as np
 
 import trackers
-from eval.annotations.tracks import Row, make_track
+from eval import annotations
+from eval.annotations.tracks import Row, make_track, seen
 from eval.annotations.tracks import Video as Annotated
+from eval.files import ResultError
 from eval.online import check_box
 from eval.running.compilation import CompiledPerCanvas
 from eval.running.progress import progress_bar
@@ -167,6 +169,27 @@ def _draw_forward(run: Run, source: Source, writer: VideoWriter) -> None:
                 writer.write(drawn, source.times[index] if source.times else None)
 
 
+def starts_of(path: Path, name: str, *, reverse: bool = False) -> list[Target]:
+    """The targets in a file of `eval.annotations`, each from the first box in which it is seen, or back from the last.
+
+    Of several videos, the one called `name`. ResultError, one line, for a file that cannot be read or has no target.
+    """
+    videos = annotations.read(path)
+    if len(videos) > 1:
+        videos = [video for video in videos if video.name == name]
+    if len(videos) != 1:
+        raise ResultError(f"{path}: holds several videos and not one called {name}; give a file of the video alone")
+    found = []
+    for track in videos[0].tracks:
+        places = np.flatnonzero(seen(track))
+        if len(places):
+            at = places[-1 if reverse else 0]
+            found.append(Target(track.name, {int(track.frames[at]): track.boxes[at].tolist()}))
+    if not found:
+        raise ResultError(f"{path}: no target is seen in any frame; give other boxes")
+    return found
+
+
 class Programs(NamedTuple):
     """What runs for a frame, compiled once per canvas size for all targets."""
 
@@ -284,7 +307,7 @@ def _annotated(
     return video.draw_boxes(image, tracked.boxes, verdicts=tracked.verdicts, labels=labels, colors=colors)
 
 
-def annotated(run: Run, name: str = "") -> Annotated:
+def annotated(run: Run, name: str = "", files: Sequence[str] = ()) -> Annotated:
     """The targets of a run, in the order of the video; those that never started are not among them."""
     order = range(len(run.tracked))[:: run.step]
     tracks = []
@@ -302,7 +325,7 @@ def annotated(run: Run, name: str = "") -> Annotated:
         ]
         if rows:
             tracks.append(make_track(slot + 1, target, rows))
-    return Annotated(name, tracks, run.size)
+    return Annotated(name, tracks, run.size, tuple(files))
 
 
 def _numbers(run: Run) -> list[str]:

@@ -12,14 +12,16 @@ Ctrl-C and 143 after SIGTERM, with everything up to then written.
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 
 import trackers
-from eval import command, settings
+from eval import annotations, command, settings
 from eval.annotations import table
 from eval.command import INTERRUPTED, prepare_process, whole_number
 from eval.files import ResultError, keep_apart, write_atomically
@@ -27,9 +29,9 @@ from eval.plots import plot_track
 from eval.scoring import metrics
 from eval.sources import synthetic, video
 from eval.sources.backwards import open_backwards
-from eval.sources.sequences import IMAGE_SUFFIXES
+from eval.sources.sequences import IMAGE_SUFFIXES, list_images
 from eval.sources.video import Source, VideoError
-from eval.targets import Run, Target, annotated, follow, merged, numbered
+from eval.targets import Run, Target, annotated, follow, merged, numbered, starts_of
 from trackers import rules
 
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
@@ -57,6 +59,11 @@ def boxes_json(run: Run, made_from: dict[str, Any]) -> str:
         "versions": settings.versions(),
     }
     return table.json_text(annotated(run), header)
+
+
+def _image_names(video: Path) -> list[str]:
+    """Of the frames, where the video is a folder of images."""
+    return [path.name for path in list_images(video)] if video.is_dir() else []
 
 
 def speed(run: Run) -> dict[str, float]:
@@ -106,18 +113,27 @@ class Outputs(NamedTuple):
     csv: Path
     json: Path
     plot: Path | None = None
+    others: Mapping[str, Path] = MappingProxyType({})  # format of --to -> file
+
+    def all(self) -> list[Path]:
+        return [path for path in (*self[:4], *self.others.values()) if path]
 
 
 def outputs(arguments: argparse.Namespace) -> Outputs:
     if arguments.video is None and arguments.out is None:
         folder = arguments.out_dir
-        return Outputs(*(folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png")))
+        named = (folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png"))
+        return Outputs(*named, _others(folder / "boxes", arguments.to))
     if arguments.out is None:
         base = arguments.out_dir / f"{_name_of(arguments.video)}_boxes"
     else:
         base = arguments.out.with_suffix("")
     table, stored, plot = (base.with_name(f"{base.name}.{kind}") for kind in ("csv", "json", "png"))
-    return Outputs(arguments.out, table, stored, None if arguments.video else plot)
+    return Outputs(arguments.out, table, stored, None if arguments.video else plot, _others(base, arguments.to))
+
+
+def _others(base: Path, names: list[str]) -> dict[str, Path]:
+    return {name: base.with_name(f"{base.name}.{name}{annotations.FORMATS[name].suffix}") for name in names}
 
 
 def _is_camera(video: str) -> bool:
@@ -142,11 +158,11 @@ def _name_of(source: str) -> str:
     return next((folder.name for folder in (path, *path.parents) if folder.name.lower() not in IMAGE_FOLDERS), "")
 
 
-def check_outputs(files: Outputs, video: Path | None, name: str) -> None:
-    """ResultError where one of `files` is `video` or a picture in it, or is there and not from a run on `name`."""
+def check_outputs(files: Outputs, video: Path | None, name: str, read: Sequence[Path] = ()) -> None:
+    """ResultError where one of `files` is `video`, in it, or one of `read`, or is there and not of a run on `name`."""
     ours = _written_before(files.json, name)
-    for file in filter(None, files):
-        keep_apart([file], [video])
+    keep_apart(files.all(), [video, *read])
+    for file in files.all():
         if video and file.suffix.lower() in IMAGE_SUFFIXES and file.resolve().parent == video.resolve():
             raise ResultError(f"{file}: would be one more image of the video {video}; choose another --out")
         if file.exists() and file.name not in ours:
@@ -168,6 +184,9 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
     """Writes the boxes (and the plot where the truth is known) and prints the speed."""
     write_atomically(files.csv, boxes_csv(run))
     write_atomically(files.json, boxes_json(run, made_from))
+    for name, file in files.others.items():
+        shown = annotated(run, _name_of(made_from["video"]), _image_names(Path(made_from["video"])))
+        write_atomically(file, annotations.FORMATS[name].render(shown))
     measured, count = speed(run), len(run.names)
     print(f"compiled in {measured['compile_s']:.1f} s (not counted below; the next run reuses most of it)")
     if len(run.tracked) > 1:
@@ -178,7 +197,7 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
             mean = compare(run, truth, f"{made_from['tracker']}, {made_from['video']}", files.plot)
             print(f"mean IoU {mean:.3f} over the frames in which the target is seen, the first not counted")
     note = " (white in the video: the true box)" if truth else ""
-    print(f"wrote {', '.join(str(file) for file in files if file and file.exists())}{note}")
+    print(f"wrote {', '.join(str(file) for file in files.all() if file.exists())}{note}")
 
 
 def _conclude(run: Run) -> int:
@@ -225,6 +244,9 @@ def parser() -> command.Parser:
         metavar="N",
         help="frame the boxes without @N are given on (default: 0)",
     )
+    add("--boxes", type=Path, action="append", default=[], metavar="FILE", help="boxes that targets start with")
+    formats = ", ".join(annotations.FORMATS)
+    add("--to", choices=annotations.FORMATS, action="append", default=[], metavar="FORMAT", help=f"also as {formats}")
     add("--reverse", action="store_true", help="track from there back to the first frame of the video")
     add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
     add("--out-dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
@@ -239,9 +261,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if None not in (arguments.place, arguments.video):
         described.error(f"two videos: {arguments.place} and --video {arguments.video}; give one")
     arguments.video = arguments.place if arguments.video is None else arguments.video
-    if arguments.video is None and (arguments.box or arguments.target or arguments.start or arguments.reverse):
-        described.error("--box, --target, --start and --reverse need a video")
-    if arguments.video is not None and not (arguments.box or arguments.target or arguments.show):
+    chosen = arguments.box or arguments.target or arguments.boxes
+    if arguments.video is None and (chosen or arguments.start or arguments.reverse):
+        described.error("--box, --target, --boxes, --start and --reverse need a video")
+    if arguments.video is not None and not (chosen or arguments.show):
         described.error("give the target with --box x,y,w,h, or --show to draw it")
     if arguments.out_dir is None:
         arguments.out_dir = Path("." if arguments.video is not None else "demo")
@@ -270,6 +293,8 @@ def _target(text: str) -> tuple[str, list[float], int | None]:
 def chosen_targets(arguments: argparse.Namespace) -> list[Target] | None:
     """The targets of --box, numbered, and of --target; None where they are to be drawn. ValueError as of `merged`."""
     named = [Target(name, {arguments.start if at is None else at: box}) for name, box, at in arguments.target]
+    for path in arguments.boxes:
+        named += starts_of(path, _name_of(arguments.video), reverse=arguments.reverse)
     return merged([*numbered(arguments.box or [], arguments.start), *named]) or None
 
 
@@ -305,14 +330,14 @@ def main(argv: list[str] | None = None) -> int:
     files = outputs(arguments)
     on_disk = None if arguments.video is None or is_live(arguments.video) else Path(arguments.video)
     name = str(on_disk.resolve()) if on_disk else source.name
-    check_outputs(files, on_disk, name)
+    check_outputs(files, on_disk, name, arguments.boxes)
     made_from = {
         "tracker": arguments.tracker,
         "config": settings.plain(config),
         "seed": arguments.seed,
         "weights": settings.params_hash(params),
         "video": name,
-        "files": [file.name for file in files if file],
+        "files": [file.name for file in files.all()],
     }
     options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth)
     options["again"] = lambda: video.open_source(arguments.video)

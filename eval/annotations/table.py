@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.annotations.tracks import Row, Track, Video, make_track
+from eval.annotations import entries
+from eval.annotations.tracks import Row, Track, Video, make_tracks
 
 COLUMNS = ("frame", "target", "x", "y", "w", "h", "score", "confidence", "verdict")
 HEADER = ",".join(COLUMNS)
@@ -56,55 +57,48 @@ def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def read_csv(text: str) -> list[Track]:
-    """The targets in the order of their first lines; one of READ for another table, and for a damaged one."""
+def read_csv(text: str, name: str) -> list[Video]:
+    """The targets in the order of their first lines; ValueError or csv.Error for another table, and a damaged one."""
     table = csv.DictReader(io.StringIO(text), strict=True)
     if tuple(table.fieldnames or ()) != COLUMNS:
         raise ValueError(f"the first line is not {HEADER}")
     targets: dict[str, list[Row]] = {}
     order = []
     for line in table:
-        row = Row(
-            int(line["frame"]),
-            [float(line[side]) for side in "xywh"],
-            float(line["confidence"]),
-            str(line["verdict"]),
-            float(line["score"] or "nan"),
-        )
+        box = [float(line[side]) for side in "xywh"]
+        score = float(line["score"] or "nan")
+        row = Row(int(line["frame"]), box, float(line["confidence"]), str(line["verdict"]), score)
         targets.setdefault(line["target"], []).append(row)
         order.append(row.frame)
     if order != sorted(order):
         raise ValueError("a line is in another place")
-    return _tracks(targets)
+    return [Video(name, _tracks(targets))]
 
 
-def read_json(text: str) -> list[Track]:
+def read_json(text: str, name: str) -> list[Video]:
     """The same of a .json; the older ones have no names, and one first frame for all."""
     stored, targets = json.loads(text), {}
     for number, target in enumerate(stored["targets"], 1):
-        name, first = str(target.get("name", number)), int(target.get("first_frame", stored["first_frame"]))
+        called = str(target.get("name", number))
+        first = int((target if "first_frame" in target else stored)["first_frame"])
         kinds = [target[kind] for kind in ("boxes", "confidence", "verdicts", "scores")]
         if len({len(values) for values in kinds}) > 1:
-            raise ValueError(f"target {name}: as many boxes as confidences, verdicts and scores are needed")
-        if name in targets:
-            raise ValueError(f"target {name} is there twice")
-        targets[name] = []
+            raise ValueError(f"target {called}: as many boxes as confidences, verdicts and scores are needed")
+        if called in targets:
+            raise ValueError(f"target {called} is there twice")
+        targets[called] = []
         for frame, (box, confidence, verdict, score) in enumerate(zip(*kinds), first):
             score = float("nan") if score is None else float(score)
-            targets[name].append(Row(frame, [float(value) for value in box], float(confidence), str(verdict), score))
-    return _tracks(targets)
+            targets[called].append(Row(frame, entries.box(box, called), float(confidence), str(verdict), score))
+    size = stored.get("image_size")
+    return [Video(name, _tracks(targets), entries.size(dict(zip(("width", "height"), size or ())), "image_size"))]
 
 
 def _tracks(targets: dict[str, list[Row]]) -> list[Track]:
-    tracks = []
-    for number, (name, rows) in enumerate(targets.items(), 1):
-        try:
-            tracks.append(make_track(number, name, rows))
-        except ValueError as error:
-            raise ValueError(f"target {name}: {error}") from error
+    tracks = make_tracks({number: item for number, item in enumerate(targets.items(), 1)})
     for track in tracks:
-        if not len(track.frames) or not np.isfinite(track.confidence).all():
-            raise ValueError(f"target {track.name}: a box or a confidence is missing or not finite")
+        if not np.isfinite(track.confidence).all():
+            raise ValueError(f"target {track.name}: a confidence is not finite")
         if np.ptp(track.frames) >= len(track.frames):
             raise ValueError(f"target {track.name}: a line is missing")
     return tracks

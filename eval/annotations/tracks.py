@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LONGEST = 1_000_000  # frames of a video in a file: half a day; more is damage
 FOUND, LOST = "found", "lost"  # of the verdicts' names, those that formats without verdicts tell apart
 
 
@@ -61,7 +62,23 @@ def seen(track: Track) -> list[bool]:
     return [verdict != LOST for verdict in track.verdicts]
 
 
-def unique_names(names: list[tuple[str, int]]) -> list[str]:
-    """A name for each (label, id): the label, with the id where several have it."""
-    labels = [label for label, _ in names]
-    return [label if labels.count(label) == 1 else f"{label}-{identity}" for label, identity in names]
+def make_tracks(found: dict[int, tuple[str, list[Row]]]) -> list[Track]:
+    """id -> label and rows, as tracks: named by the label, with the id where several have it, and by the id without.
+
+    ValueError names the track.
+    """
+    labels = ["".join(one if one.isprintable() else " " for one in label).strip() for label, _ in found.values()]
+    tracks = []
+    for label, (identity, (_, rows)) in zip(labels, found.items()):
+        name = f"{label}-{identity}" if label and labels.count(label) > 1 else label or str(identity)
+        try:
+            if rows:
+                tracks.append(make_track(identity, name, rows))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"target {name}: {error}") from error
+    return tracks
+
+
+def image_name(video: Video, frame: int) -> str:
+    """The file of a frame; where the video is no folder of images, what CVAT calls it."""
+    return video.files[frame] if frame < len(video.files) else f"frame_{frame:06}.PNG"

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eval import annotations
 from eval.annotations import table
+from eval.annotations.tracks import Row, Video, make_tracks
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.sources.layouts import LAYOUTS
 from eval.sources.sequences import polygon_to_box
@@ -55,9 +57,10 @@ def read_results(
 
     Fields may be separated by comma, tab, semicolon or blanks; a line holds a box, a polygon or a code of VOT. Known
     layouts: <name>.txt; <name>/<name>_001.txt (repetitions); both with <name>_time, _confidence or
-    _object_presence_scores, .value or .txt, beside, or in times/. So is eval.track's .csv, and its .json given by name:
-    NAME_boxes.csv is NAME, or NAME-1, NAME-2 ... of several targets. `origin` (1 for MATLAB's OTB) is subtracted from x
-    and y, not in those of eval.track, which count from 0. ResultError, one line with file and line number, for whatever
+    _object_presence_scores, .value or .txt, beside, or in times/. So are MOTChallenge's text and eval.track's .csv, and
+    given by name the other formats of `eval.annotations`: NAME_boxes.csv is NAME, or NAME-1, NAME-2 ... of several
+    targets. `origin` (1 for MATLAB's OTB) is subtracted from x and y, not in those formats, which say what they count
+    from. ResultError, one line with file and line number, for whatever
     is not a result (appended to `problems` and left out where a list is given): nan (unless `allow_nan`), infinite or
     missing numbers, masks, a beside file of another length; also where there is nothing.
     """
@@ -155,31 +158,66 @@ def _is_boxes(name: str, text: str) -> bool:
 
 
 def _read_file(texts: dict[str, str], name: str, origin: int, allow_nan: bool) -> dict[str, ResultRun]:
-    if not name.endswith(".txt"):
-        return _read_track(texts[name], name)
+    if annotations.is_annotation(name, texts[name]):
+        return _read_annotation(texts[name], name)
     sequence, label = _sequence_of(name)
     regions = _parse_regions(texts[name], name, origin, allow_nan)
     times, confidences = (_beside(texts, name, sequence, label, kinds, len(regions)) for kinds in (_TIME, _CONFIDENCE))
     return {sequence: ResultRun(regions, times, confidences, label)}
 
 
-def _read_track(text: str, name: str) -> dict[str, ResultRun]:
-    """What eval.track wrote, .csv or .json."""
+def read_videos(path: Path | str, *, origin: int = 0) -> list[Video]:
+    """What `read_results` reads as targets with frames: those of one video together, each sequence as one target.
+
+    Codes of VOT and lost targets of formats without boxes for them are frames without the target. ResultError as of
+    `read_results`, and for several repetitions of a sequence.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in (".json", ".xml", ".csv"):
+        return annotations.read(path)
+    texts = _texts(path, None)
+    one_file = path.is_file() and path.suffix != ".zip"
+    names = [name for name in texts if (name == str(path) if one_file else _is_boxes(name, texts[name]))]
+    videos: list[Video] = []
+    for name in sorted(names):
+        if annotations.is_annotation(name, texts[name]):
+            videos += annotations.parse(name, texts[name])
+        else:
+            videos += [_as_video(*item) for item in _read_file(texts, name, origin, False).items()]
+    called = [video.name for video in videos]
+    twice = next((name for name in called if called.count(name) > 1), None)
+    if twice:
+        raise ResultError(f"{path}: two results of {twice}; give the folder of one tracker and one repetition")
+    if not videos:
+        raise ResultError(f"{path}: no results; give a folder, archive or file of a known format")
+    return videos
+
+
+def _as_video(sequence: str, run: ResultRun) -> Video:
+    confidence = np.full(len(run.regions), np.nan) if run.confidence is None else run.confidence
+    rows = [Row(t, box, sure) for t, (box, sure) in enumerate(zip(boxes_of(run), confidence)) if np.isfinite(box).all()]
     try:
-        tracks = table.read_csv(text) if name.endswith(".csv") else table.read_json(text)
-        if not tracks:
-            raise ValueError("a box is missing")
-    except table.READ as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise ResultError(f"{name}: not boxes of eval.track ({reason!s:.200}); track the video again") from error
-    for track in tracks:
-        if track.frames[0]:
-            which = f"target {track.name} starts" if len(tracks) > 1 else "starts"
-            fix = "results have a box for every frame; track from frame 0"
-            raise ResultError(f"{name}: {which} at frame {track.frames[0]}, {fix}")
-    stem = Path(name).stem.removesuffix("_boxes")
-    names = [stem] if len(tracks) == 1 else [f"{stem}-{track.name}" for track in tracks]
-    return {one: ResultRun(list(track.boxes), None, track.confidence) for one, track in zip(names, tracks)}
+        return Video(sequence, make_tracks({1: ("", rows)}))
+    except ValueError as error:
+        raise ResultError(f"{sequence}: {error}; track the sequence again") from error
+
+
+def _read_annotation(text: str, name: str) -> dict[str, ResultRun]:
+    """The targets of a video as sequences of their own: each needs a box in every frame."""
+    runs = {}
+    videos = annotations.parse(name, text)
+    for video in videos:
+        stem = Path(name).stem.removesuffix("_boxes") if len(videos) == 1 else annotations.file_name(video)
+        for track in video.tracks:
+            missing = sorted(set(range(track.frames[-1] + 1)) - set(track.frames.tolist()))[:1]
+            if missing:
+                what = f"starts at frame {track.frames[0]}" if track.frames[0] else f"has no box in frame {missing[0]}"
+                which = f"target {track.name} {what}" if len(video.tracks) > 1 else what
+                raise ResultError(f"{name}: {which}, results have a box for every frame; track from frame 0")
+            sequence = stem if len(video.tracks) == 1 else f"{stem}-{track.name}".replace("/", "_")
+            sure = track.confidence if np.isfinite(track.confidence).all() else None
+            runs[sequence] = ResultRun(list(track.boxes), None, sure)
+    return runs
 
 
 def _sequence_of(name: str) -> tuple[str, str]:

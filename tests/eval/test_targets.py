@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import trackers
-from eval import targets, track
+from eval import annotations, targets, track
 from eval.scoring.formats import boxes_of, read_results
 from eval.sources import video
 from eval.sources.video import Source, VideoError, open_source
@@ -22,6 +22,7 @@ from tests.helpers import bright_spot
 from tests.helpers.bright_spot import PARAMS, spots
 
 TRACKER = bright_spot.make(150.0)
+JSON = ("coco", "youtube-vis")
 BOX = [5.0, 10, 9, 9]  # of the spot in frame 0; 5 + 3 t, 10 + t in frame t
 
 
@@ -214,6 +215,66 @@ def test_a_later_target_that_cannot_start_costs_nothing_before(clip, tmp_path, c
     assert [row["target"] for row in rows(tmp_path / "clip_boxes.csv")] == ["car"] * kept
     stored = json.loads((tmp_path / "clip_boxes.json").read_text())
     assert reason in stored["ended_early"] and [one["name"] for one in stored["targets"]] == ["car"]
+
+
+@pytest.mark.parametrize("name", ["mot", "cvat", *(pytest.param(n, marks=pytest.mark.full) for n in JSON)])
+def test_targets_of_a_file_and_other_formats(clip, tmp_path, name, capsys):
+    out = tmp_path / "first.webm"
+    options = ("--target", "car=5,10,9,9", "--target", "dog=20,15,9,3@5", "--out", out)
+    assert command("--video", clip, *options, "--to", name, "--to", "mot", "--start", 0) == 0
+    form = annotations.FORMATS[name]
+    boxes = tmp_path / f"first.{name}{form.suffix}"
+    assert str(boxes) in capsys.readouterr().out and (tmp_path / "first.mot.txt").exists()
+    again = ("--video", clip, "--boxes", boxes, "--out_dir", tmp_path / "again")
+    assert command(*again) == 0
+    text = (tmp_path / "again" / "clip_boxes.csv").read_text()
+    names = {"car": "1", "dog": "2"} if name == "mot" else {}
+    expected = (tmp_path / "first.csv").read_text()
+    for one, other in names.items():
+        expected = expected.replace(f",{one},", f",{other},")
+    assert text == expected
+    # Back from the last box of each, as it is seen last.
+    assert command("--video", clip, "--boxes", boxes, "--reverse", "--out_dir", tmp_path / "back") == 0
+    back = rows(tmp_path / "back" / "clip_boxes.csv")
+    assert len(back) == 20 and [row["score"] == "" for row in back] == [False] * 18 + [True] * 2
+    # What is read is not replaced; files of others stay.
+    assert command("--video", clip, "--boxes", tmp_path / "first.csv", "--out", out) == 1
+    assert f"{tmp_path / 'first.csv'}, which is read" in capsys.readouterr().err
+    boxes.write_text("mine")
+    assert command("--video", clip, *again[2:], "--reverse") == 1 and "mine" in boxes.read_text()
+    assert str(boxes) in capsys.readouterr().err
+
+
+def test_other_formats_beside_are_replaced_by_the_same_video_only(clip, tmp_path, capsys):
+    (tmp_path / "out.cvat.xml").write_text("mine")
+    run = ("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm", "--to", "cvat")
+    assert command(*run) == 1 and "out.cvat.xml: is there already" in capsys.readouterr().err
+    (tmp_path / "out.cvat.xml").unlink()
+    assert command(*run) == command(*run) == 0
+    (video_of,) = annotations.read(tmp_path / "out.cvat.xml")
+    assert video_of.name == "clip" and video_of.size == (64, 48) and len(video_of.tracks[0].frames) == 10
+
+
+def test_images_have_their_names(tmp_path):
+    folder = tmp_path / "shots" / "img"
+    folder.mkdir(parents=True)
+    for t, image in enumerate(spots(3)):
+        cv2.imwrite(str(folder / f"shot{t}.png"), image)
+    assert command("--video", folder, "--box", "5,10,9,9", "--out_dir", tmp_path, "--to", "youtube-vis") == 0
+    whole = json.loads((tmp_path / "shots_boxes.youtube-vis.json").read_text())
+    assert whole["videos"][0]["file_names"] == ["shot0.png", "shot1.png", "shot2.png"]
+
+
+def test_several_videos_in_a_file(clip, tmp_path, capsys):
+    vis = {"videos": [{"id": 1, "name": "clip"}, {"id": 2, "name": "other"}], "categories": [{"id": 1, "name": "car"}]}
+    vis["annotations"] = [{"id": i, "video_id": i, "category_id": 1, "bboxes": [None, [8, 11, 9, 9]]} for i in (1, 2)]
+    (tmp_path / "boxes.json").write_text(json.dumps(vis))
+    assert command("--video", clip, "--boxes", tmp_path / "boxes.json", "--out_dir", tmp_path) == 0
+    assert [row["frame"] for row in rows(tmp_path / "clip_boxes.csv")] == [str(t) for t in range(1, 10)]
+    clip.rename(clip.with_name("third.webm"))
+    third = clip.with_name("third.webm")
+    assert command("--video", third, "--boxes", tmp_path / "boxes.json", "--out_dir", tmp_path) == 1
+    assert "holds several videos and not one called third" in capsys.readouterr().err
 
 
 def test_an_interruption_backwards_keeps_what_was_tracked(clip, tmp_path, monkeypatch):

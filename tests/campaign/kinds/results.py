@@ -1,18 +1,20 @@
 """Results of every format, and what runs, reports, tunings and benchmarks keep."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 
-from eval import targets, track
+from eval import annotations, targets, track
+from eval.annotations.tracks import Row, Video, make_tracks
 from eval.benchmark import reporting
 from eval.files import ResultError
 from eval.report import __main__ as report
 from eval.running import folder as run_folder
 from eval.running import restarts
 from eval.scoring import results
-from eval.scoring.formats import FORMATS, ResultRun, pack_results, read_results, render, write_results
+from eval.scoring.formats import FORMATS, ResultRun, pack_results, read_results, read_videos, render, write_results
 from eval.scoring.results import TrackResult
 from eval.sources.layouts import read_dataset
 from eval.sources.sequences import Sequence
@@ -52,6 +54,29 @@ def _make_tracked(suffix: str):
         write(folder / f"clip_boxes{suffix}", text)
 
     return make
+
+
+def _annotated() -> Video:
+    rows = [[Row(frame, box, 0.75, "lost" if frame == 2 else "found") for frame, box in enumerate(item.boxes)]
+            for item in _sequences()]
+    return Video("clip", make_tracks({number: (f"car{number}", one) for number, one in enumerate(rows, 1)}), (64, 48))
+
+
+def _make_annotations(name: str):
+    form = annotations.FORMATS[name]
+    return lambda folder: write(folder / f"clip{form.suffix}", form.render(_annotated()))
+
+
+def _read_annotations(folder: Path) -> None:
+    """As `eval.formats` and `eval.track --boxes` do."""
+    place = next(iter(sorted(folder.glob("*"))), folder / "gone")
+    targets.starts_of(place, "clip") if place.is_file() else annotations.read(place)
+    for video in read_videos(place):
+        if max(int(track.frames[-1]) for track in video.tracks) < 1000:  # else the others are as long as they may be
+            for form in annotations.FORMATS.values():
+                annotations.parse(str(folder / f"again{form.suffix}"), form.render(video)).clear()
+    with contextlib.suppress(ResultError):  # of targets that are not in every frame
+        render(read_results(place), "otb", origin=1)
 
 
 def _make_zip(folder: Path) -> None:
@@ -164,6 +189,7 @@ KINDS = {
     **{f"results.{name}": Kind(_make_format(name), _read_format) for name in FORMATS},
     "results.zip": Kind(_make_zip, _read_format),
     **{f"results.track{suffix}": Kind(_make_tracked(suffix), _read_format) for suffix in (".csv", ".json")},
+    **{f"annotations.{name}": Kind(_make_annotations(name), _read_annotations) for name in annotations.FORMATS},
     "run.resume": Kind(_make_run, _resume),
     **{f"run.{name}": Kind(_raise_problems(_restart(name)), _restart(name)) for name in restarts.PROTOCOLS},
     "report.truth": Kind(_make_run, _report_truth, names_file=False),  # the tracker and the sequence

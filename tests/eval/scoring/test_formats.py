@@ -147,7 +147,7 @@ def test_what_eval_track_writes_is_read(tmp_path, count, kind):
         ("csv", ("20.1235", "nan"), "not finite"),
         ("csv", ("20.1235", ""), "could not convert"),
         ("json", ('"targets"', '"rows"'), "no 'targets'"),
-        ("json", ("[20.1235,", "["), "inhomogeneous"),
+        ("json", ("[20.1235,", "["), "is not a box"),
         ("csv", ("0,1,", '"0"x,1,'), "expected after"),
         ("json", ('"first_frame": 0', '"first_frame": 4'), "starts at frame 4"),
         ("json", ('"first_frame": 0', '"first_frame": Infinity'), "cannot convert float infinity"),
