@@ -44,6 +44,40 @@ class Tracked(NamedTuple):
     seconds: float  # for all targets: initialization in the first frame, tracking in the others
 
 
+class Trail(Sequence):
+    """Tracked of every frame so far: append, index, iterate.
+
+    Kept in one array that doubles. As thousands of small arrays they would lie scattered in the memory that a large
+    frame has left, and the next large one would find no room there.
+    """
+
+    def __init__(self, frames: Iterable[Tracked] = ()):
+        self._rows = np.empty((0, 0))
+        self._count = 0
+        for tracked in frames:
+            self.append(tracked)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, tracked: Tracked) -> None:
+        *columns, seconds = tracked
+        row = np.concatenate([*map(np.ravel, columns), [seconds]])
+        if self._count == len(self._rows):
+            grown = np.empty((max(256, 2 * self._count), len(row)))
+            grown[: self._count] = self._rows[: self._count].reshape(-1, len(row))
+            self._rows = grown
+        self._rows[self._count] = row
+        self._count += 1
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._count))]
+        *row, seconds = self._rows[: self._count][index]
+        boxes, scores, confidence, verdicts = np.split(np.array(row), np.array([4, 5, 6]) * (len(row) // 7))
+        return Tracked(boxes.reshape(-1, 4), scores, confidence, verdicts.astype(int), float(seconds))
+
+
 @dataclass
 class Run:
     """What came of a video, up to its end or to where it was stopped."""
@@ -51,7 +85,7 @@ class Run:
     first: int = 0  # index in the video of the frame that was tracked first
     step: int = 1  # -1: backwards
     names: list[str] = field(default_factory=list)  # of the targets
-    tracked: list[Tracked] = field(default_factory=list)  # frame first, first + step, ...
+    tracked: Sequence[Tracked] = field(default_factory=Trail)  # frame first, first + step, ...
     size: tuple[int, int] | None = None  # width, height of the first image
     compile_seconds: float = 0.0
     interrupted: bool = False

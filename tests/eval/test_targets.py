@@ -17,7 +17,7 @@ from eval.scoring.formats import boxes_of, read_results
 from eval.sources import video
 from eval.sources.video import Source, VideoError, open_source
 from eval.sources.video_writer import VideoWriter
-from eval.targets import Run, Target, follow
+from eval.targets import Run, Target, Tracked, Trail, follow
 from tests.helpers import bright_spot
 from tests.helpers.bright_spot import PARAMS, spots
 
@@ -53,6 +53,24 @@ def command(*arguments):
 def rows(path):
     with open(path) as file:
         return list(csv.DictReader(file))
+
+
+def test_a_trail_gives_back_what_it_was_given():
+    rng = np.random.default_rng(0)
+    frames = [
+        Tracked(rng.normal(size=(3, 4)), rng.normal(size=3) * np.nan, rng.random(3), rng.integers(0, 4, 3), float(t))
+        for t in range(600)
+    ]
+    trail = Trail()
+    for number, frame in enumerate(frames, 1):
+        trail.append(frame)
+        assert len(trail) == number
+    for there, given in zip([*trail, *trail[5:9], trail[-1]], [*frames, *frames[5:9], frames[-1]], strict=True):
+        for one, other in zip(there, given):
+            np.testing.assert_array_equal(one, other)
+        assert there.verdicts.dtype.kind == "i" and there.boxes.shape == (3, 4)
+    with pytest.raises(IndexError):
+        trail[600]
 
 
 def test_a_target_joins_and_another_starts_anew_without_compiling_again(monkeypatch):
