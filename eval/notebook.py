@@ -1,15 +1,14 @@
 """What every notebook needs: a process to work in, clips with known boxes, and the browser's mouse and camera.
 
-On Colab the boxes that are drawn come back by themselves; any other Jupyter shows the same picture and asks for the
-line that appears under it. IPython is no dependency: a notebook that calls this has it.
+Boxes are drawn in a widget (anywidget: Jupyter, Colab, VS Code), which the extra `notebook` brings.
 """
 
 import base64
 import json
 import os
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,51 +24,7 @@ from trackers.images import frame
 
 SHORT = "NOTEBOOK_SMOKE"  # environment variable: run the short form of a notebook, which tests it
 
-# Boxes lie on the pixels of the image, however large the browser shows it.
-DRAWER = """
-<canvas id="ID" style="max-width: 100%; cursor: crosshair; touch-action: none"></canvas><br>
-<button id="ID-undo">Undo</button> <button id="ID-done">Done</button> <code id="ID-text">Draw a box.</code>
-<script>
-window.ID = new Promise(resolve => {
-  const element = name => document.getElementById("ID" + name), canvas = element(""), pen = canvas.getContext("2d");
-  const picture = new Image(), boxes = [];
-  let start = null, last = null;
-  const place = event => {
-    const shown = canvas.getBoundingClientRect();
-    const along = (at, from, size, pixels) => Math.min(Math.max((at - from) / size, 0), 1) * pixels;
-    return [along(event.clientX, shown.left, shown.width, canvas.width),
-            along(event.clientY, shown.top, shown.height, canvas.height)];
-  };
-  const between = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.abs(a[0] - b[0]), Math.abs(a[1] - b[1])];
-  const text = () => boxes.map(box => box.map(value => value.toFixed(1)).join(",")).join("; ");
-  const draw = () => {
-    pen.drawImage(picture, 0, 0);
-    pen.lineWidth = Math.max(2, canvas.width / 250);
-    pen.font = "bold " + Math.max(14, canvas.width / 30) + "px sans-serif";
-    pen.strokeStyle = pen.fillStyle = "#3cdc5a";
-    boxes.concat(start && last ? [between(start, last)] : []).forEach((box, index) => {
-      pen.strokeRect(...box);
-      pen.fillText(index + 1, box[0] + 3, box[1] - 4);
-    });
-    element("-text").textContent = text() || "Draw a box.";
-  };
-  picture.onload = () => { canvas.width = picture.width; canvas.height = picture.height; draw(); };
-  picture.src = "IMAGE";
-  canvas.onpointerdown = event => { start = last = place(event); canvas.setPointerCapture(event.pointerId); };
-  canvas.onpointermove = event => { if (start) { last = place(event); draw(); } };
-  canvas.onpointerup = event => {
-    if (!start) return;
-    const box = between(start, place(event));
-    if (box[2] > 2 && box[3] > 2) boxes.push(box);
-    start = last = null;
-    draw();
-  };
-  element("-undo").onclick = () => { boxes.pop(); draw(); };
-  element("-done").onclick = () => { if (boxes.length) resolve(text()); };
-});
-</script>
-"""
-
+DRAWER = Path(__file__).with_name("box_drawer.js")
 WEBCAM = """
 (async () => {
   const stream = await navigator.mediaDevices.getUserMedia({video: true});
@@ -138,42 +93,42 @@ def draw_sequences(folder: Path | str, count: int, length: int) -> Path:
     return folder
 
 
-def draw_boxes(image: np.ndarray, *, ask: Callable[[str], str] = input) -> np.ndarray:
-    """`[N, 4]` x, y, w, h (0-based pixels) that the reader draws on `[H, W, 3]` uint8 RGB in the browser.
+def box_drawer(image: np.ndarray, boxes: np.ndarray | Iterable = ()) -> Any:
+    """A widget that shows `[H, W, 3]` uint8 RGB to draw boxes on; `boxes` `[N, 4]` x, y, w, h are there already.
 
-    ask: how the line with the boxes is asked for where the browser cannot send it. ValueError, one line, for a line
-    that is no list of boxes, and for a box that is empty or outside.
+    In the last line of a cell it appears under it; `drawn_boxes` in a later cell gives what was drawn.
     """
-    name = f"boxes_{secrets.token_hex(4)}"
-    _show_html(drawer(image, name))
-    colab = _colab()
-    if colab is not None:
-        return parse_boxes(colab.eval_js(f"window.{name}"), image)
-    return parse_boxes(ask("Draw, then paste the line under the picture here: "), image)
-
-
-def drawer(image: np.ndarray, name: str) -> str:
-    """The page with the image to draw on; the promise `window[name]` gives the line that `parse_boxes` reads."""
-    data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
-    return DRAWER.replace("ID", name).replace("IMAGE", f"data:image/png;base64,{_base64(data.tobytes())}")
-
-
-def parse_boxes(text: str, image: np.ndarray) -> np.ndarray:
-    """`x,y,w,h; x,y,w,h; ...` -> `[N, 4]`; see `draw_boxes` for errors."""
-    parts = [part.split(",") for part in text.split(";") if part.strip()]
-    if not parts:
-        raise ValueError("no box was drawn; run the cell again")
     try:
-        boxes = [[float(value) for value in part] for part in parts]
-    except ValueError:
-        raise ValueError(f"{text[:60]!r}: must be x,y,w,h; x,y,w,h; ... in pixels") from None
-    return np.stack([check_box(box, *image.shape[:2]) for box in boxes])
+        import anywidget
+        import traitlets
+    except ImportError as error:
+        raise ImportError("drawing in a notebook needs anywidget: pip install 'jaxtrack[notebook]'") from error
+
+    class BoxDrawer(anywidget.AnyWidget):
+        _esm = DRAWER
+        picture = traitlets.Unicode().tag(sync=True)  # the image as an address
+        boxes = traitlets.List().tag(sync=True)
+        size: tuple[int, int]  # height, width
+
+    data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
+    address = f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
+    drawer = BoxDrawer(picture=address, boxes=np.asarray(list(boxes), float).reshape(-1, 4).tolist())
+    drawer.size = image.shape[:2]
+    return drawer
+
+
+def drawn_boxes(drawer: Any) -> np.ndarray:
+    """`[N, 4]` x, y, w, h (0-based pixels) in a `box_drawer`; ValueError, one line, where there is none."""
+    if not drawer.boxes:
+        raise ValueError("no box was drawn; draw one in the picture above, and run this cell again")
+    return np.stack([check_box(box, *drawer.size) for box in drawer.boxes])
 
 
 def record_webcam(folder: Path | str, *, count: int = 75, fps: float = 15.0) -> Path:
     """`count` frames of the reader's camera as JPEG files in `folder`, for `video.open_source`; Colab only.
 
-    VideoError elsewhere: there `--video 0` of eval.track opens a camera of this machine.
+    An earlier recording is replaced. VideoError where the folder holds anything else, and elsewhere than on Colab:
+    there `--video 0` of eval.track opens a camera of this machine.
     """
     colab = _colab()
     if colab is None:
@@ -181,21 +136,15 @@ def record_webcam(folder: Path | str, *, count: int = 75, fps: float = 15.0) -> 
     script = WEBCAM.replace("COUNT", str(int(count))).replace("INTERVAL", str(1000 / fps))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.jpg"):
+    earlier = sorted(folder.glob("webcam_*.jpg"))
+    if len(earlier) < len(list(folder.iterdir())):
+        raise VideoError(f"{folder}: holds other files, which would belong to the video; give an empty folder")
+    frames = json.loads(colab.eval_js(script, timeout_sec=60 + count / fps))
+    for old in earlier:
         old.unlink()
-    for index, encoded in enumerate(json.loads(colab.eval_js(script, timeout_sec=60 + count / fps))):
-        (folder / f"{index:04}.jpg").write_bytes(base64.b64decode(encoded))
+    for index, encoded in enumerate(frames):
+        (folder / f"webcam_{index:04}.jpg").write_bytes(base64.b64decode(encoded))
     return folder
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _show_html(page: str) -> None:
-    from IPython import display
-
-    display.display(display.HTML(page))
 
 
 def _colab():

@@ -54,7 +54,7 @@ def test_with_an_address_it_opens_on_colab_and_installs_from_there(path):
 @each
 def test_the_install_cell_finds_a_clone(path, place, tmp_path, monkeypatch):
     ran = run_install(path, tmp_path, monkeypatch, place)
-    extras = "[train,export]" if path.stem == "train_dimp" else ""
+    _, extras = notebook_pages.NEEDS.get(path.stem, ("", ""))
     [(command, paths)] = ran
     assert f'"{(tmp_path / "here" / place).resolve()}{extras}"' in command and "jax==" in command
     assert paths[0] == str((tmp_path / "here" / place).resolve())

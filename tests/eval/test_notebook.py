@@ -61,46 +61,47 @@ def colab(monkeypatch):
     return output
 
 
-def test_the_page_shows_the_image_pixel_for_pixel():
-    page = notebook.drawer(IMAGE, "boxes_1")
-    (data,) = re.findall(r'"data:image/png;base64,([^"]+)"', page)
+def test_the_drawer_shows_the_image_pixel_for_pixel_and_gives_back_its_boxes():
+    given = np.array([[1, 2, 30, 20.5], [40, 10, 10, 10]])
+    drawer = notebook.box_drawer(IMAGE, given)
+    data = drawer.picture.removeprefix("data:image/png;base64,")
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(shown[..., ::-1], IMAGE)
-    assert "window.boxes_1 = new Promise" in page and 'id="boxes_1-done"' in page
-
-
-def test_colab_sends_the_boxes_by_itself(colab, monkeypatch):
-    pages = []
-    monkeypatch.setattr(notebook, "_show_html", pages.append)
-    colab.reply = "1.0,2.0,30.0,20.5; 40,10,10,10"
-    boxes = notebook.draw_boxes(IMAGE, ask=lambda _: pytest.fail("asked for what Colab sends"))
-    np.testing.assert_array_equal(boxes, [[1, 2, 30, 20.5], [40, 10, 10, 10]])
-    (script,) = colab.scripts
-    assert f"{script} = new Promise" in pages[0]
-
-
-def test_elsewhere_the_reader_pastes_them(monkeypatch):
-    monkeypatch.setattr(notebook, "_show_html", lambda page: None)
-    np.testing.assert_array_equal(notebook.draw_boxes(IMAGE, ask=lambda _: " 1,2,3,4 "), [[1, 2, 3, 4]])
+    np.testing.assert_array_equal(notebook.drawn_boxes(drawer), given)
+    drawer.boxes = [[5.5, 6, 7, 8]]  # as the browser sends them
+    np.testing.assert_array_equal(notebook.drawn_boxes(drawer), [[5.5, 6, 7, 8]])
+    named = set(re.findall(r'model\.[gs]et\("(\w+)"', notebook.DRAWER.read_text()))
+    assert named == {"picture", "boxes"} <= set(drawer.keys)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [("", "no box was drawn"), ("1,2,3", "four numbers"), ("a,b,c,d", "must be x,y,w,h"), ("90,5,9,9", "outside")],
+    ("boxes", "message"), [([], "no box was drawn"), ([[1, 2, 3]], "four numbers"), ([[90, 5, 9, 9]], "outside")]
 )
-def test_what_is_no_box_gets_one_clear_line(text, message):
+def test_what_is_no_box_gets_one_clear_line(boxes, message):
+    drawer = notebook.box_drawer(IMAGE)
+    drawer.boxes = boxes
     with pytest.raises(ValueError, match=message) as error:
-        notebook.parse_boxes(text, IMAGE)
+        notebook.drawn_boxes(drawer)
     assert "\n" not in str(error.value)
+
+
+def test_without_the_widget_library_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxtrack\[notebook\]'"):
+        notebook.box_drawer(IMAGE)
 
 
 def test_frames_of_the_browsers_camera_become_a_video(colab, tmp_path):
     encoded = base64.b64encode(cv2.imencode(".jpg", IMAGE)[1].tobytes()).decode()
     colab.reply = json.dumps([encoded] * 12)
-    (tmp_path / "0099.jpg").write_bytes(b"of an earlier recording")
+    (tmp_path / "webcam_0099.jpg").write_bytes(b"of an earlier recording")
     source = video.open_source(notebook.record_webcam(tmp_path, count=12, fps=10))
     assert source.count == 12 and {frame.shape for frame in source.frames} == {IMAGE.shape}
     assert "index < 12" in colab.scripts[0] and "wait(100.0)" in colab.scripts[0]
+    (tmp_path / "holiday.jpg").write_bytes(b"of the reader")
+    with pytest.raises(video.VideoError, match="holds other files"):
+        notebook.record_webcam(tmp_path, count=12, fps=10)
+    assert len(list(tmp_path.iterdir())) == 13
 
 
 def test_without_colab_the_browsers_camera_is_refused(tmp_path):

@@ -13,7 +13,10 @@ from tests.helpers import places
 
 NOTEBOOKS = sorted((places.REPOSITORY / "colabs").glob("*.ipynb"))
 URL = tomllib.loads((places.REPOSITORY / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
-NEEDS = {"train_dimp": ("train.loop", "[train,export]")}  # a module that tells an installation, and the extras
+NEEDS = {  # a module that tells an installation, and the extras
+    "track_your_video": ("eval.track", "[notebook]"),
+    "train_dimp": ("train.loop", "[train,export]"),
+}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n\n")
 
 INSTALL = """\
