@@ -21,6 +21,7 @@ from eval.running.compilation import CompiledPerCanvas
 from eval.running.progress import progress_bar
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
+from eval.sources.rerun_writer import RerunWriter
 from eval.sources.video import VERDICT_NAMES, Source, VideoError
 from eval.sources.video_writer import VideoWriter
 from trackers.base import FOUND, Params, Tracker, many, set_targets
@@ -42,6 +43,7 @@ class Tracked(NamedTuple):
     confidence: np.ndarray  # [N] float64 in 0..1
     verdicts: np.ndarray  # [N] int, codes of trackers.base
     seconds: float  # for all targets: initialization in the first frame, tracking in the others
+    score_maps: np.ndarray | None = None  # [N, n, n] where they are asked for and the tracker has them
 
 
 class Trail(Sequence):
@@ -118,6 +120,7 @@ def follow(
     *,
     seed: int = 0,
     out: Path | None = None,
+    recording: Path | None = None,
     window: bool = False,
     truth: list[synthetic.Example] | None = None,
     again: Callable[[], Source] | None = None,
@@ -127,7 +130,7 @@ def follow(
     Where `run.step` is -1, `source` gives the frames from `run.first` back to the first, and `again` opens the video.
     `run` grows frame by frame, so it is of use however this ends: a source that proves damaged and Ctrl-C
     end it with a note in `run`. Where `out` is given, a video with the boxes (and `truth`) appears there, whose
-    frames have the times and the order of the source's.
+    frames have the times and the order of the source's; where `recording` is given, a recording for Rerun's viewer.
     ValueError for a box that is empty, or outside the first frame; VideoError where frame `run.first` is missing, a
     box lies outside a later frame or stops being finite, or the disk is full.
     """
@@ -143,9 +146,11 @@ def follow(
     readable = _until_damage(itertools.chain([image], images), run)
     total = (source.count - run.first if run.step > 0 else run.first + 1) if source.count else None
     with contextlib.ExitStack() as stack:
-        tracking = track_frames(programs, params, readable, targets, first=run.first, step=run.step, seed=seed)
+        options = dict(first=run.first, step=run.step, seed=seed, score_maps=recording is not None)
+        tracking = track_frames(programs, params, readable, targets, **options)
         stack.enter_context(contextlib.closing(tracking))
         writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
+        recorder = stack.enter_context(RerunWriter(recording)) if recording else None
         progress = progress_bar(total, "frame", desc="compiling")
         stack.enter_context(progress)
         try:
@@ -154,12 +159,14 @@ def follow(
                 begun = [any(_begun(frame, index, run.step) for frame in target.starts) for target in targets]
                 if not np.isfinite(tracked.boxes[begun]).all():
                     raise VideoError(f"frame {index}: the tracker's box is not finite")
-                run.tracked.append(tracked)
+                run.tracked.append(tracked._replace(score_maps=None))  # they are large
                 run.compile_seconds = programs.compile_seconds()
                 if len(run.tracked) == 2:  # all functions are compiled: the time left counts from here
                     progress.set_description("tracking", refresh=False)
                     progress.unpause()
                 progress.update()
+                if recorder:
+                    _record(recorder, index, source, image, tracked, run.names)
                 drawn_now = writer if run.step > 0 else None
                 if not (drawn_now or window):
                     continue
@@ -177,6 +184,16 @@ def follow(
                 _draw_forward(run, again(), writer)
             except KeyboardInterrupt:
                 run.interrupted = True
+
+
+def _record(
+    recorder: RerunWriter, index: int, source: Source, image: np.ndarray, tracked: Tracked, names: Sequence[str]
+) -> None:
+    seconds = source.times[index] if source.times else index / source.fps
+    verdicts = [VERDICT_NAMES[int(verdict)] for verdict in tracked.verdicts]
+    colors = [video.target_color(number) for number in range(len(names))]
+    maps = tracked.score_maps
+    recorder.write(index, seconds, image, names, tracked.boxes, tracked.confidence, verdicts, colors, maps)
 
 
 def _begun(start: int, index: int, step: int) -> bool:
@@ -250,6 +267,7 @@ def track_frames(
     first: int = 0,
     step: int = 1,
     seed: int = 0,
+    score_maps: bool = False,
 ) -> Iterator[tuple[np.ndarray, Tracked]]:
     """(image, Tracked) for each image, all targets in one compiled call; the images are frame first, first + step ...
 
@@ -263,6 +281,7 @@ def track_frames(
     states = None
     frames = read_ahead((image, trackers.frame(image)) for image in images)
     for index, (image, frame) in zip(itertools.count(first, step), frames):
+        maps = None
         starting = np.array([index in target.starts for target in targets])
         try:
             boxes = _boxes_on(image, [target.starts.get(index) for target in targets])
@@ -288,6 +307,7 @@ def track_frames(
             states, estimates = track(params, states, frame)
             box, *rest = jax.device_get((estimates.box, estimates.score, estimates.confidence, estimates.verdict))
             seconds = perf_counter() - start
+            maps = np.asarray(estimates.extras["score_map"]) if score_maps and "score_map" in estimates.extras else None
             score, confidence, verdict = (np.array(value, np.float64) for value in rest)
             rows = trackers.xywh(box), score, confidence, verdict.astype(int)
             rows[0][~started], rows[1][~started] = np.nan, np.nan
@@ -301,7 +321,7 @@ def track_frames(
         started |= starting
         for row, given in zip(rows, (boxes, np.full(count, np.nan), np.ones(count), np.full(count, FOUND))):
             row[starting] = given[starting]
-        yield image, Tracked(*rows, seconds)
+        yield image, Tracked(*rows, seconds, maps)
 
 
 def _boxes_on(image: np.ndarray, boxes: Sequence[Sequence[float] | None]) -> np.ndarray:

@@ -113,23 +113,25 @@ class Outputs(NamedTuple):
     csv: Path
     json: Path
     plot: Path | None = None
+    recording: Path | None = None
     others: Mapping[str, Path] = MappingProxyType({})  # format of --to -> file
 
     def all(self) -> list[Path]:
-        return [path for path in (*self[:4], *self.others.values()) if path]
+        return [path for path in (*self[:5], *self.others.values()) if path]
 
 
 def outputs(arguments: argparse.Namespace) -> Outputs:
     if arguments.video is None and arguments.out is None:
         folder = arguments.out_dir
         named = (folder / name for name in ("video.webm", "boxes.csv", "boxes.json", "plot.png"))
-        return Outputs(*named, _others(folder / "boxes", arguments.to))
+        return Outputs(*named, arguments.rerun, _others(folder / "boxes", arguments.to))
     if arguments.out is None:
         base = arguments.out_dir / f"{_name_of(arguments.video)}_boxes"
     else:
         base = arguments.out.with_suffix("")
     table, stored, plot = (base.with_name(f"{base.name}.{kind}") for kind in ("csv", "json", "png"))
-    return Outputs(arguments.out, table, stored, None if arguments.video else plot, _others(base, arguments.to))
+    plot = None if arguments.video else plot
+    return Outputs(arguments.out, table, stored, plot, arguments.rerun, _others(base, arguments.to))
 
 
 def _others(base: Path, names: list[str]) -> dict[str, Path]:
@@ -250,6 +252,7 @@ def parser() -> command.Parser:
     add("--reverse", action="store_true", help="track from there back to the first frame of the video")
     add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
     add("--out-dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
+    add("--rerun", type=Path, metavar="FILE", help="a recording for the viewer of Rerun, .rrd")
     add("--show", action="store_true", help="a window; without --box, draw the boxes in it")
     add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
     return parser
@@ -339,7 +342,7 @@ def main(argv: list[str] | None = None) -> int:
         "video": name,
         "files": [file.name for file in files.all()],
     }
-    options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth)
+    options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth, recording=files.recording)
     options["again"] = lambda: video.open_source(arguments.video)
     try:
         follow(run, entry.make(config), params, source, targets, **options)

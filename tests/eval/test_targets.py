@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -271,6 +272,16 @@ def test_other_formats_beside_are_replaced_by_the_same_video_only(clip, tmp_path
     assert command(*run) == command(*run) == 0
     (video_of,) = annotations.read(tmp_path / "out.cvat.xml")
     assert video_of.name == "clip" and video_of.size == (64, 48) and len(video_of.tracks[0].frames) == 10
+
+
+def test_a_recording_needs_its_package_and_replaces_nothing(clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    run = ("--video", clip, "--box", "5,10,9,9", "--out-dir", tmp_path, "--rerun", tmp_path / "a.rrd")
+    assert command(*run) == 1 and "--rerun needs a package" in capsys.readouterr().err.splitlines()[-1]
+    assert os.listdir(tmp_path) == ["in"]
+    (tmp_path / "a.rrd").write_text("mine")
+    assert command(*run) == 1 and "a.rrd: is there already" in capsys.readouterr().err
+    assert (tmp_path / "a.rrd").read_text() == "mine"
 
 
 def test_images_have_their_names(tmp_path):
