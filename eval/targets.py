@@ -43,7 +43,6 @@ class Tracked(NamedTuple):
     confidence: np.ndarray  # [N] float64 in 0..1
     verdicts: np.ndarray  # [N] int, codes of trackers.base
     seconds: float  # for all targets: initialization in the first frame, tracking in the others
-    score_maps: np.ndarray | None = None  # [N, n, n] where they are asked for and the tracker has them
 
 
 class Trail(Sequence):
@@ -154,19 +153,19 @@ def follow(
         progress = progress_bar(total, "frame", desc="compiling")
         stack.enter_context(progress)
         try:
-            for image, tracked in tracking:
+            for image, tracked, maps in tracking:
                 index = run.first + run.step * len(run.tracked)
                 begun = [any(_begun(frame, index, run.step) for frame in target.starts) for target in targets]
                 if not np.isfinite(tracked.boxes[begun]).all():
                     raise VideoError(f"frame {index}: the tracker's box is not finite")
-                run.tracked.append(tracked._replace(score_maps=None))  # they are large
+                run.tracked.append(tracked)
                 run.compile_seconds = programs.compile_seconds()
                 if len(run.tracked) == 2:  # all functions are compiled: the time left counts from here
                     progress.set_description("tracking", refresh=False)
                     progress.unpause()
                 progress.update()
                 if recorder:
-                    _record(recorder, index, source, image, tracked, run.names)
+                    _record(recorder, index, source, image, tracked, run.names, maps)
                 drawn_now = writer if run.step > 0 else None
                 if not (drawn_now or window):
                     continue
@@ -187,12 +186,17 @@ def follow(
 
 
 def _record(
-    recorder: RerunWriter, index: int, source: Source, image: np.ndarray, tracked: Tracked, names: Sequence[str]
+    recorder: RerunWriter,
+    index: int,
+    source: Source,
+    image: np.ndarray,
+    tracked: Tracked,
+    names: Sequence[str],
+    maps: np.ndarray | None,
 ) -> None:
     seconds = source.times[index] if source.times else index / source.fps
     verdicts = [VERDICT_NAMES[int(verdict)] for verdict in tracked.verdicts]
     colors = [video.target_color(number) for number in range(len(names))]
-    maps = tracked.score_maps
     recorder.write(index, seconds, image, names, tracked.boxes, tracked.confidence, verdicts, colors, maps)
 
 
@@ -268,9 +272,10 @@ def track_frames(
     step: int = 1,
     seed: int = 0,
     score_maps: bool = False,
-) -> Iterator[tuple[np.ndarray, Tracked]]:
-    """(image, Tracked) for each image, all targets in one compiled call; the images are frame first, first + step ...
+) -> Iterator[tuple[np.ndarray, Tracked, np.ndarray | None]]:
+    """(image, Tracked, score maps `[N, n, n]` or None) for each image, all targets in one compiled call.
 
+    The images are frame first, first + step ...; score maps come where they are asked for and the tracker has them.
     One target at least starts on the first image. Another thread decodes ahead; an image whose size calls for another
     canvas costs a compilation. ValueError for a box that lies outside the first image, VideoError for a later one.
     """
@@ -321,7 +326,7 @@ def track_frames(
         started |= starting
         for row, given in zip(rows, (boxes, np.full(count, np.nan), np.ones(count), np.full(count, FOUND))):
             row[starting] = given[starting]
-        yield image, Tracked(*rows, seconds, maps)
+        yield image, Tracked(*rows, seconds), maps
 
 
 def _boxes_on(image: np.ndarray, boxes: Sequence[Sequence[float] | None]) -> np.ndarray:
