@@ -1,110 +1,132 @@
-"""Convert weights for a tracker to the project's safetensors file, without PyTorch.
+"""Convert weights for a tracker to the project's safetensors file, and back, without PyTorch.
 
-    python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18_heads
+    python -m eval.convert resnet18 dimp18.safetensors --tracker dimp18_heads
     python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50
 
-The source is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose other
-parts ("heads") come with this package: what the file holds decides. --heads FILE joins heads of your own training.
+The source is the name of a public backbone, which is then fetched and kept in the cache, or a file: a checkpoint of the
+tracker's reference implementation, or the public backbone of a tracker whose other parts ("heads") come with this
+package. What it holds decides. --heads FILE joins heads of your own training.
 --model names the networks instead, for files that are for no tracker, such as a bare backbone to train on.
 
-    python -m eval.convert resnet50-0676ba61.pth r50.safetensors --model resnet50
+    python -m eval.convert resnet50 r50.safetensors --model resnet50
 
 MemTrack's is a checkpoint of TensorFlow, which must be installed to read it: pip install 'jaxtrack[tensorflow]'.
 
     python -m eval.convert model.ckpt-100000.index memtrack.safetensors --tracker memtrack
+
+--to writes a file of this project, trained or converted, for the reference implementation: names, shapes and layouts
+are those of its own checkpoints. The destination's suffix says in which form: .pth, .safetensors or .npz. What it has
+and we do not (layers behind those that the tracker reads, counters of batch normalization) is zero, or comes from a
+checkpoint --like.
+
+    python -m eval.convert runs/siamfc/weights.safetensors siamfc.pth --to siamfc-pytorch
+    network.load_state_dict(torch.load("siamfc.pth"))  # in PyTorch; safetensors.torch.load_file(...) for the other form
 """
 
+import io
 import math
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 import trackers
 from eval import command
 from eval.files import keep_apart
+from eval.sources.backbones import BACKBONES, fetched
 from trackers.nets import models
-from trackers.weights import WeightsError, files, heads, released
-from trackers.weights.convert import backbone_model, from_peer, holds_backbone_alone, reader
+from trackers.weights import WeightsError, files, released, sources
+from trackers.weights.convert import Written, backbone_model, reader, to_peer
 from trackers.weights.layout import State
 from trackers.weights.torch_reader import read_state_dict
+from trackers.weights.torch_writer import torch_file
 
 RELEASED = "released"
 DETAILS = """SOURCE is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose
-other parts ("heads") come with this package: what the file holds decides. PyTorch is not needed. A checkpoint of
-TensorFlow needs TensorFlow: pip install 'jaxtrack[tensorflow]'."""
+other parts ("heads") come with this package: what it holds decides. --to writes a file of ours for the reference
+implementation, as .pth, .safetensors or .npz. PyTorch is not needed; for a checkpoint of TensorFlow, TensorFlow is: pip
+install 'jaxtrack[tensorflow]'."""
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".model")  # as the projects call theirs
 
 
 def convert(source: Path, destination: Path, model: str, heads_file: Path | None = None) -> dict:
     """Convert `source` to `destination`; returns what was done, which is also stored in the file.
 
-    heads_file: of `train.release`; `source` then is the backbone of `model`, and the result both together.
-    Raises `WeightsError`, one line that names the file.
+    The source holds all of `model`, or its backbone, and the rest is from `heads_file` (of `train.release`) or comes
+    with the package. Raises `WeightsError`, one line that names the file.
     """
-    read = model if heads_file is None else _backbone_of(model)
-    if models.get(read).peer is None:
-        problem = f"no reference implementation has checkpoints of {model}; give its backbone's and --heads"
-        raise WeightsError(f"{source}: {problem}")
-    return _write(source, _read(source, read), destination, model, read, heads_file)
-
-
-def convert_for(tracker: str, source: Path, destination: Path) -> dict:
-    """`convert` to the model of `tracker`: whole, or a backbone with the heads that come with the package.
-
-    What the file holds decides. Raises `WeightsError` as `convert`, and ValueError for an unknown tracker.
-    """
-    model = trackers.get(tracker).model
-    if model is None:
-        raise WeightsError(f"{tracker} is built by code and needs no weights")
-    row, heads_file = models.get(model), released.heads(model)
-    if row.peer is None and heads_file is None:
-        problem = f"{tracker} ({model}) has neither a reference implementation nor released heads"
+    row = models.get(model)
+    if row.peer is None and (heads_file or released.heads(model)) is None:
         hint = "its weights come with the package" if released.path(model) else "train it"
+        problem = f"{model} has neither a reference implementation nor released heads"
         raise WeightsError(f"{source}: nothing to convert: {problem}; {hint}")
-    read = model if row.peer else _backbone_of(model)
-    state = _read(source, read)
-    if row.peer and not holds_backbone_alone(state, model):
-        return _write(source, state, destination, model, model, None)
-    if heads_file is None:
-        parts = " and ".join(part for part in models.networks(model) if part != "backbone")
-        raise WeightsError(
-            f"{source}: a backbone alone, and no {parts} of {tracker} come with the package; give your own with --heads"
-        )
-    return _write(source, state, destination, model, _backbone_of(model), heads_file)
-
-
-def _read(source: Path, model: str) -> State:
-    if getattr(reader(model), "TENSORFLOW", False) and source.suffix != ".npz":
-        return read_tensorflow(source)
-    return read_state_dict(source)
-
-
-def _write(
-    source: Path, state: State, destination: Path, model: str, read: str, heads_file: Path | None
-) -> dict[str, object]:
-    """`state`, which is what `source` holds, as `read`, with heads to `model`."""
-    conventions = reader(read).conventions(read)
-    remark = f" ({conventions['names']})" if "names" in conventions else ""
-    params, dropped = from_peer(state, read, f"{source}{remark}")
-    joined = {}
-    if heads_file is not None:
-        params, metadata = heads.join(heads_file, model, params["backbone"], str(source))
-        joined = {"heads": {"source": heads_file.name, "source_sha256": files.sha256(heads_file), **metadata}}
-        del joined["heads"]["sha256"]  # of single tensors
-    leaves = jax.tree.leaves(params)
+    if heads_file is not None and backbone_model(model) is None:
+        raise WeightsError(f"--heads: no file holds the backbone of {model} alone")
+    if heads_file is not None and backbone_model(model) == model:
+        raise WeightsError(f"--heads: {model} is a backbone alone, it has no heads")
+    state = read_tensorflow(source) if _of_tensorflow(source, model) else None
+    if state is None and not sources.is_ours(source):
+        state = read_state_dict(source)
+    found = sources.whole(source, model, state, heads_file)
+    if found.read == model and state is None:
+        raise WeightsError(f"{source}: is a file of {model} already; nothing to convert")
+    leaves = jax.tree.leaves(found.params)
     info = {
         "source": source.name,
         "source_sha256": files.sha256(source),
-        "source_tensors": len(state),
+        "source_tensors": found.tensors,
         "tensors": len(leaves),
         "parameters": sum(math.prod(leaf.shape) for leaf in leaves),
-        "dropped": dropped,
-        **conventions,
-        **joined,
+        "dropped": found.dropped,
+        **reader(found.read).conventions(found.read),
     }
-    files.save(destination, params, model=model, info=info)
+    if found.heads is not None:
+        info["heads"] = {"source": found.heads.name, "source_sha256": files.sha256(found.heads), **found.heads_metadata}
+        del info["heads"]["sha256"]  # of single tensors
+    files.save(destination, found.params, model=model, info=info)
     return info
+
+
+def _of_tensorflow(source: Path, model: str) -> bool:
+    """Whether a source for `model` must be a checkpoint of TensorFlow."""
+    peer = models.get(model).peer and reader(model)
+    return getattr(peer, "TENSORFLOW", False) and source.suffix not in (".npz", ".safetensors")
+
+
+def convert_back(source: Path, destination: Path, project: str, like: Path | None = None) -> Written:
+    """Write `source`, a file of this project, for the reference implementation `project`; returns what was written.
+
+    like: a checkpoint of the same networks, see `to_peer`. Raises `WeightsError`, one line that names the file.
+    """
+    model = files.read_metadata(source)["model"]
+    if model not in models.names():
+        raise WeightsError(f"{source}: made for {model!r}, which is no model of {', '.join(models.names())}")
+    if models.get(model).peer is None:
+        raise WeightsError(f"{source}: made for {model}, which no reference implementation has")
+    theirs = reader(model).conventions(model)["project"]
+    if project != theirs:
+        raise WeightsError(f"{source}: made for {model}, whose networks are those of {theirs}; give --to {theirs}")
+    if destination.suffix not in (*TORCH_SUFFIXES, ".safetensors", ".npz"):
+        raise WeightsError(f"{destination}: the name must end with .pth, .safetensors or .npz")
+    params = files.load(source, models.expected_variables(model))
+    state = None if like is None else read_state_dict(like)
+    written = to_peer(params, model, str(source), state, str(like))
+    files.write_atomically(destination, _packed(written.state, destination.suffix))
+    return written
+
+
+def _packed(state: State, suffix: str) -> bytes:
+    """A file of tensors, of the form that `suffix` names."""
+    if suffix == ".safetensors":
+        tensors = {name: np.asarray(value, order="C") for name, value in state.items()}
+        return safetensors.numpy.save(tensors, {"format": "pt"})  # what safetensors.torch asks for
+    if suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **state)
+        return buffer.getvalue()
+    return torch_file(state)
 
 
 def read_tensorflow(source: Path) -> dict[str, np.ndarray]:
@@ -126,16 +148,6 @@ def read_tensorflow(source: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{source}: cannot be read by TensorFlow: {reason:.200}") from error
 
 
-def _backbone_of(model: str) -> str:
-    """The model that is nothing but the backbone of `model`, where `--heads` is given."""
-    found = backbone_model(model)
-    if found is None:
-        raise WeightsError(f"--heads: no file holds the backbone of {model} alone")
-    if found == model:
-        raise WeightsError(f"--heads: {model} is a backbone alone, it has no heads")
-    return found
-
-
 def _heads_file(model: str, choice: str) -> Path:
     """The file of --heads FILE or --heads released."""
     if choice != RELEASED:
@@ -146,40 +158,63 @@ def _heads_file(model: str, choice: str) -> Path:
     return file
 
 
+def projects() -> list[str]:
+    """The reference implementations that have networks of this package."""
+    convertible = [name for name in models.names() if models.get(name).peer]
+    return sorted({reader(name).conventions(name)["project"] for name in convertible})
+
+
 def parser() -> command.Parser:
     parser = command.make_parser(
         "eval.convert",
-        "python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18_heads",
+        "python -m eval.convert resnet18 dimp18.safetensors --tracker dimp18_heads",
         "python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50",
-        "python -m eval.convert model.ckpt-100000.index memtrack.safetensors --tracker memtrack",
+        "python -m eval.convert runs/siamfc/weights.safetensors siamfc.pth --to siamfc-pytorch",
         details=DETAILS,
     )
     convertible = [name for name in models.names() if models.get(name).peer or models.get(name).heads]
-    parser.add_argument("source", type=Path, help="checkpoint of torch.save, .npz state dict, or .index of TensorFlow")
-    parser.add_argument("destination", type=Path, help="safetensors file to write")
+    parser.add_argument("source", type=Path, help=f"a file, or one of {', '.join(BACKBONES)}")
+    parser.add_argument("destination", type=Path, help="file to write: safetensors, or of --to")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tracker", help="the tracker that the file is for; networks and heads are found from it")
-    models_text = f"for bare backbones and experts: the networks that the file is for, one of {', '.join(convertible)}"
+    models_text = "for bare backbones and experts: the networks that the file is for"
     what.add_argument("--model", metavar="MODEL", choices=convertible, help=models_text)
+    what.add_argument("--to", metavar="PROJECT", choices=projects(), help=f"one of {', '.join(projects())}")
     parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
+    parser.add_argument("--like", type=Path, help="for --to: a checkpoint that has what networks here do not have")
     return parser
 
 
 @command.reports(ValueError, failed=2)
 def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
-    keep_apart([args.destination], [args.source, args.heads])
+    if (args.heads and args.to) or (args.like and not args.to):
+        parser().error("--heads goes with --tracker or --model, --like with --to")
+    keep_apart([args.destination], [args.source, args.heads, args.like])
+    if str(args.source) in BACKBONES and not args.source.exists():
+        args.source = fetched(str(args.source))
+    if args.to:
+        print_back(args.source, args.destination, convert_back(args.source, args.destination, args.to, args.like))
+        return
     model = args.model or trackers.get(args.tracker).model
-    if args.tracker and not (args.heads and model):
-        info = convert_for(args.tracker, args.source, args.destination)
-    else:
-        info = convert(args.source, args.destination, model, args.heads and _heads_file(model, args.heads))
+    if model is None:
+        raise WeightsError(f"{args.tracker} is built by code and needs no weights")
+    info = convert(args.source, args.destination, model, args.heads and _heads_file(model, args.heads))
     print(f"{args.destination}: {model}, {info['tensors']} tensors, {info['parameters']:,} parameters")
     print(f"source: {args.source}, {info['source_tensors']} tensors, sha256 {info['source_sha256']}")
     if "heads" in info:
         print(f"heads: {info['heads']['source']}, sha256 {info['heads']['source_sha256']}")
     print(f"dropped: {len(info['dropped'])} {', '.join(info['dropped'])}".rstrip())
     print(f"sha256 {files.sha256(args.destination)}")
+
+
+def print_back(source: Path, destination: Path, written: Written) -> None:
+    size = sum(value.size for value in written.state.values())
+    print(f"{destination}: {len(written.state)} tensors, {size:,} numbers")
+    print(f"source: {source}, sha256 {files.sha256(source)}")
+    print(f"filled: {len(written.filled)} {', '.join(written.filled)}".rstrip())
+    print(f"dropped: {len(written.lost)} {', '.join(written.lost)}".rstrip())
+    print(f"sha256 {files.sha256(destination)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """jaxtrack: trackers as pure functions. The whole public interface, with the table of trackers in the middle.
 
-    tracker, params = trackers.load("dimp_tiny")
-    init, track = jax.jit(tracker.init), jax.jit(tracker.track)
-    state = init(params, jax.random.key(0), trackers.frame(images[0]), trackers.box(x, y, w, h))
-    for image in images[1:]:
-        state, estimate = track(params, state, trackers.frame(image))
-        print(trackers.xywh(estimate.box), estimate.confidence)
+tracker, params = trackers.load("dimp_tiny")
+init, track = jax.jit(tracker.init), jax.jit(tracker.track)
+state = init(params, jax.random.key(0), trackers.frame(images[0]), trackers.box(x, y, w, h))
+for image in images[1:]:
+    state, estimate = track(params, state, trackers.frame(image))
+    print(trackers.xywh(estimate.box), estimate.confidence)
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from trackers.images import box, frame, xywh
 from trackers.nets import filter_bank, models
 from trackers.parts.online import Stages
 from trackers.parts.templates import Matcher
-from trackers.weights import WeightsError, files, released
+from trackers.weights import WeightsError, released, sources
 
 __all__ = [
     "FOUND",
@@ -209,8 +209,10 @@ def load(name: str, weights: str | Path | None = None, **changes: Any) -> tuple[
 
 
 def load_params(name: str, weights: str | Path | None = None) -> Params:
-    """The parameters of tracker `name` (as for `get`) from a file of `eval.convert` or training.
+    """The parameters of tracker `name` (as for `get`) from a file of weights.
 
+    weights: of training or `eval.convert`, a checkpoint of the reference implementation as its project publishes it, or
+    the public backbone of a tracker whose other parts come with the package (trackers/README.md: which there are).
     None: those that come with the package, where there are any, and for a tracker that needs no file.
     Raises `WeightsError`, one line that names the file and the fix.
     """
@@ -225,14 +227,7 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
         row = models.get(model)
         maker = f"make it with {command} (trackers/README.md: from what)" if row.peer or row.heads else "train it"
         raise WeightsError(f"{name} needs a weight file of model {model}: {maker} and give it as weights")
-    metadata = files.read_metadata(weights)
-    found = metadata["model"]
-    if found != model:
-        raise WeightsError(f"{weights}: made for model {found}, but {name} needs {model}: {command}")
-    if not any(tensor.startswith("backbone/") for tensor in metadata["sha256"]):
-        command = command.replace("CHECKPOINT", "BACKBONE") + f" --heads {weights}"
-        raise WeightsError(f"{weights}: heads without a backbone; join them: {command}")
-    return files.load(weights, models.expected_variables(model))
+    return sources.whole(weights, model).params
 
 
 def init_params(name: str, key: jax.Array) -> Params:

@@ -31,7 +31,7 @@ def parser(name: str) -> Parser:
     parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
-    parser.add_argument("--weights", type=Path, help="to start from: of the same model, or of a backbone alone")
+    parser.add_argument("--weights", type=Path, help="to start from: of the same model, or a backbone alone; any form")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
     return parser

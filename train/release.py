@@ -17,7 +17,7 @@ import trackers
 from eval.command import Parser, make_parser, reports
 from eval.files import ResultError, keep_apart
 from trackers.nets import models
-from trackers.weights import WeightsError, files, heads
+from trackers.weights import WeightsError, files, heads, sources
 from trackers.weights.convert import backbone_model
 
 Params = Any
@@ -76,7 +76,7 @@ def release(
         if not np.isfinite(info["backbone"]["responses"]).all():
             raise WeightsError(f"{source}: its backbone does not give finite numbers")
         if backbone is not None:
-            info["backbone"] |= _origin(source, params["backbone"], backbone)
+            info["backbone"] |= _origin(source, model, params["backbone"], backbone)
     elif backbone is not None:
         raise WeightsError(f"{backbone}: the backbone is released too; --backbone is for --parts without it")
     with files.metadata_of(source):
@@ -139,16 +139,12 @@ def _backbone_lines(path: Path, model: str, backbone: dict[str, Any]) -> list[st
     ]
 
 
-def _origin(source: Path, trained: Params, backbone: Path) -> dict[str, str]:
+def _origin(source: Path, model: str, trained: Params, backbone: Path) -> dict[str, str]:
     """Name and digest of what `backbone` was converted from; WeightsError unless it is the run's own, bit for bit."""
-    metadata = files.read_metadata(backbone)
-    if metadata["model"] not in models.names():
-        known = ", ".join(models.names())
-        raise WeightsError(f"{backbone}: made for {metadata['model']}, which is no model of {known}")
-    given = files.load(backbone, models.expected_variables(metadata["model"]))["backbone"]
+    given = sources.parts(backbone, model)["backbone"]
     if files.digests(given) != files.digests(trained):
         raise WeightsError(f"{backbone}: not the backbone of {source}, or it was trained there")
-    info = metadata["info"]
+    info = files.read_metadata(backbone)["info"] if sources.is_ours(backbone) else {}
     named = {"source": backbone.name, "source_sha256": files.sha256(backbone)}
     return {name: info.get(name, value) for name, value in named.items()}
 

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from eval import settings
 from eval.files import keep_apart
 from trackers import rules
 from trackers.nets import models
-from trackers.nets.alexnet import memtrack_from_siamfc
 from trackers.nets.dimp_classifier import identity_start
 from trackers.rules import SettingError
-from trackers.weights import WeightsError, files
+from trackers.weights import WeightsError, files, sources
 from train import checkpoint, datasets, held_out, loop, tensorboard
 from train.config import Config, DatasetConfig, samples_of
 from train.datasets import SYNTHETIC, TrackingDataset
@@ -143,7 +141,8 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
     """Random parameters of `model`, the parts that a weight file has taken from there.
 
     weights: a file of the same model (to train it further), of a backbone alone or, for MemTrack, of SiamFC, whose
-    backbone it can start from. WeightsError, one line, if a part does not fit.
+    backbone it can start from; ours, or as the reference implementation or torchvision publishes it. WeightsError, one
+    line, if a part does not fit.
     """
     params = models.init_variables(model, jax.random.key(seed))
     if identity_classifier:
@@ -153,15 +152,7 @@ def initial_params(model: str, seed: int, weights: Path | None, identity_classif
             raise SettingError(f"identity_classifier: {model} has no such start: {error}") from error
     if weights is None:
         return params
-    source = files.read_metadata(weights)["model"]
-    if source not in models.names():
-        raise WeightsError(f"{weights}: made for {source!r}, which is no model of {', '.join(models.names())}")
-    found = files.load(weights, models.expected_variables(source))
-    if source == "siamfc" and "memory" in params:
-        found = {"backbone": memtrack_from_siamfc(found["backbone"])}
-    for part, variables in found.items():
-        if part in params and jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, params[part]):
-            raise WeightsError(f"{weights}: its {part} (of model {source}) does not fit {model}")
+    found = sources.parts(weights, model)
     return {part: found.get(part, variables) for part, variables in params.items()}
 
 

@@ -65,7 +65,7 @@ def test_a_public_backbone_becomes_the_tracker(tracker, source, heads, tmp_path,
         ("atom_filterbank", {}, "atom_filterbank is built by code and needs no weights"),
         ("dimp_tiny", {}, "neither a reference implementation nor released heads; its weights come with the package"),
         ("dimp-18", {}, "unknown tracker 'dimp-18' (your own is module:ATTRIBUTE); did you mean dimp18"),
-        ("dimp18", {"a": np.zeros(3)}, "unexpected: a"),
+        ("dimp18", {"a": np.zeros(3)}, "holds 1 tensor (a), and nothing of dimp18"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(tracker, state, message, tmp_path, capsys):

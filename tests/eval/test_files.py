@@ -57,6 +57,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
     [
         ("eval.convert", "{file} {link} --model resnet50"),
         ("eval.convert", "other.pth {file} --model dimp18 --heads {link}"),
+        ("eval.convert", "other.safetensors {file} --to pysot --like {link}"),
         ("eval.export", "--tracker dimp18 --weights {file} --out {link}"),
         ("eval.claims.memory", "--weights {file} --out {link}"),
         ("eval.claims.siamese", "center-bias --data_dir . --weights a={file} --weights b=c --out {link}"),

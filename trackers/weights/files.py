@@ -74,8 +74,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Raises `WeightsError`.
     """
-    with _open(path) as archive:
-        metadata = archive.metadata() or {}
+    metadata = plain_metadata(path)
     if FORMAT not in metadata:
         raise WeightsError(f"{path}: a safetensors file, but not of this project; use eval.convert")
     try:
@@ -88,6 +87,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     if wrong:
         raise WeightsError(f"{path}: damaged, its metadata have no {' and no '.join(wrong)}")
     return content
+
+
+def plain_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of any safetensors file, as they stand there; `WeightsError` where it is none."""
+    with _open(path) as archive:
+        return archive.metadata() or {}
 
 
 @contextmanager

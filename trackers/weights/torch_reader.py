@@ -1,4 +1,4 @@
-"""PyTorch checkpoints and .npz state dicts -> numpy arrays, without PyTorch, running nothing that is in them.
+"""Checkpoints of PyTorch, .npz and .safetensors -> numpy arrays, without PyTorch, running nothing that is in them.
 
 Both layouts of `torch.save` are read: the zip archive (PyTorch >= 1.6) and the sequence of pickles before
 it. A pickle may name any callable; here a handful of names have a meaning and every other becomes an
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from trackers.weights import WeightsError
 
@@ -32,6 +33,17 @@ STORAGE_DTYPES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
+SAFETENSORS_DTYPES = {
+    **{"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": _BFLOAT16},
+    **{"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1")},
+    **{"U8": np.dtype("u1"), "BOOL": np.dtype("?")},
+}
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file is, or calls itself, one of safetensors; OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return _starts_as_safetensors(file) or Path(path).suffix == ".safetensors"
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
@@ -71,14 +83,33 @@ def _read(file) -> Any:
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         raise WeightsError("a zip file, but neither a PyTorch checkpoint nor an .npz of arrays")
+    if _starts_as_safetensors(file):
+        return _read_safetensors(file)
     file.seek(0)
     start = file.read(2)
     if start == b"PK":
         raise WeightsError("a zip archive without its end: the file is truncated")
     if start[:1] != b"\x80":
-        raise WeightsError("not a PyTorch checkpoint and not an .npz state dict")
+        raise WeightsError("not a PyTorch checkpoint and not an .npz or safetensors state dict")
     file.seek(0)
     return _read_legacy(file)
+
+
+def _starts_as_safetensors(file) -> bool:
+    """A length in 8 bytes, then JSON; no other container has a brace there."""
+    file.seek(0)
+    return file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(file) -> dict[str, np.ndarray]:
+    file.seek(0)
+    state = {}
+    for name, tensor in safetensors.deserialize(file.read()):
+        dtype = SAFETENSORS_DTYPES.get(tensor["dtype"])
+        if dtype is None:
+            raise WeightsError(f"{name} holds {tensor['dtype']}, not real numbers")
+        state[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+    return state
 
 
 def _read_zip(archive: zipfile.ZipFile, pickle_name: str) -> Any:

@@ -10,11 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import trackers
 from eval import export
-from eval.convert import convert
-from tests.campaign.kinds.base import Kind
+from eval.convert import convert, convert_back
+from tests.campaign.kinds.base import Kind, fixed_folder
 from tests.helpers import bright_spot, narrow, torch_files
 from trackers.nets import models
 from trackers.weights import files, heads
@@ -70,6 +71,21 @@ def _make_torch(layout: str):
     return make
 
 
+def _make_peer_safetensors(folder: Path) -> None:
+    safetensors.numpy.save_file(_peer_state(), folder / "peer.safetensors")
+
+
+def _convert_back(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        convert_back(_only(folder), Path(out) / "theirs.pth", "siamfc-pytorch")
+
+
+def _fill_like(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        ours = fixed_folder(_make_parameters) / "weights.safetensors"
+        convert_back(ours, Path(out) / "theirs.pth", "siamfc-pytorch", _only(folder))
+
+
 def _convert(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as out:
         convert(_only(folder), Path(out) / "converted.safetensors", MODEL)
@@ -119,6 +135,11 @@ KINDS = {
     "weights.pth_zip": Kind(_make_torch("zip"), _convert),
     "weights.pth_legacy": Kind(_make_torch("legacy"), _convert),
     "weights.npz": Kind(lambda folder: np.savez(folder / "state.npz", **_peer_state()), _convert),
+    "weights.peer_safetensors": Kind(_make_peer_safetensors, _load),
+    "weights.direct": Kind(_make_torch("zip"), _load),
+    "weights.direct_start": Kind(_make_torch("legacy"), _start_training, quick=False),
+    "weights.back": Kind(_make_parameters, _convert_back),
+    "weights.like": Kind(_make_torch("zip"), _fill_like),
     "weights.heads": Kind(_make_heads, _join, quick=False),
     "weights.release": Kind(_make_parameters, _release),
     "export.stablehlo": Kind(_make_export, lambda folder: print(export.describe(_only(folder)))),

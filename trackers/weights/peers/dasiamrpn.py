@@ -1,7 +1,7 @@
 """DaSiamRPN's tensor names and layouts. It reads BGR: the first convolution's input channels are reversed."""
 
 from trackers.nets.resnet import BATCH_NORM_EPSILON
-from trackers.weights.layout import ALEXNET_INDEX, LEAVES, Path, Source, State, from_bgr, is_norm, torch_shape
+from trackers.weights.layout import ALEXNET_INDEX, LEAVES, Path, Source, State, from_bgr, is_norm, to_bgr, torch_shape
 
 HEAD = {
     "cls_template": "conv_cls1",
@@ -14,12 +14,12 @@ HEAD = {
 
 def source(state: State, model: str) -> Source:
     """How the tensors of `model` are found in `state`."""
-    return Source(state, _name, torch_shape, from_bgr, set())
+    return Source(state, _name, torch_shape, from_bgr, set(), back=to_bgr)
 
 
 def conventions(model: str) -> dict[str, object]:
     """What a user of the converted file has to know."""
-    return {"input": "RGB 0..255, raw", "batch_norm_epsilon": BATCH_NORM_EPSILON}
+    return {"project": "dasiamrpn", "input": "RGB 0..255, raw", "batch_norm_epsilon": BATCH_NORM_EPSILON}
 
 
 def _name(path: Path) -> str:

@@ -35,13 +35,14 @@ def source(state: State, model: str) -> Source:
         short[full] = found[0] if found and full not in unused else full
     taken = list(short.values())
     renamed = {end if taken.count(end) == 1 else full: state[full] for full, end in short.items()}
-    return Source(renamed, name, shape, to_ours, unused)
+    return Source(renamed, name, shape, to_ours, unused, back=to_peer)
 
 
 def conventions(model: str) -> dict[str, object]:
     """What a user of the converted file has to know."""
+    scaled = "RGB 0..255, divided by 255 in the backbone"
     epsilon = MEMTRACK_BATCH_NORM["epsilon"]
-    return {"input": "RGB 0..255, divided by 255 in the backbone", "batch_norm_epsilon": epsilon, "names": INFERRED}
+    return {"project": "memtrack", "input": scaled, "batch_norm_epsilon": epsilon, "names": INFERRED}
 
 
 def name(path: Path) -> str:
@@ -65,3 +66,8 @@ def to_ours(path: Path, value: np.ndarray) -> np.ndarray:
     """The peer's tensor in our layout, float32."""
     value = value[0, 0] if path[2] in CONVOLUTIONS else value
     return np.asarray(value, np.float32, order="C")
+
+
+def to_peer(path: Path, value: np.ndarray) -> np.ndarray:
+    """The inverse of `to_ours`."""
+    return value.reshape(shape(path, value.shape))

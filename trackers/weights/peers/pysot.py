@@ -17,6 +17,7 @@ from trackers.weights.layout import (
     from_bgr,
     is_norm,
     resnet_modules,
+    to_bgr,
     torch_shape,
 )
 
@@ -27,12 +28,12 @@ BLOCKS = {"template_block": "conv_kernel", "search_block": "conv_search", "hidde
 def source(state: State, model: str) -> Source:
     """How the tensors of `model` are found in `state`."""
     layers = any(name.startswith("backbone.layer1.0.") for name in state)
-    return Source(state, partial(_name, models.networks(model), layers), torch_shape, from_bgr, set())
+    return Source(state, partial(_name, models.networks(model), layers), torch_shape, from_bgr, set(), back=to_bgr)
 
 
 def conventions(model: str) -> dict[str, object]:
     """What a user of the converted file has to know."""
-    return {"input": "RGB 0..255, raw", "batch_norm_epsilon": BATCH_NORM_EPSILON}
+    return {"project": "pysot", "input": "RGB 0..255, raw", "batch_norm_epsilon": BATCH_NORM_EPSILON}
 
 
 def _name(parts: dict[str, nn.Module], layers: bool, path: Path) -> str:

@@ -3,18 +3,27 @@
 import numpy as np
 
 from trackers.nets.alexnet import SIAMFC_BATCH_NORM
-from trackers.weights.layout import LEAVES, Path, Source, State, is_norm, to_channels_last, torch_shape
+from trackers.weights.layout import (
+    LEAVES,
+    Path,
+    Source,
+    State,
+    is_norm,
+    to_channels_first,
+    to_channels_last,
+    torch_shape,
+)
 
 
 def source(state: State, model: str) -> Source:
     """How the tensors of `model` are found in `state`; the score's bias, which only training moves, is zero."""
     bias = {("head", "params", "bias"): np.zeros((), np.float32)}
-    return Source(state, _name, torch_shape, to_channels_last, set(), bias)
+    return Source(state, _name, torch_shape, to_channels_last, set(), bias, to_channels_first)
 
 
 def conventions(model: str) -> dict[str, object]:
     """What a user of the converted file has to know."""
-    return {"input": "RGB 0..255, raw", "batch_norm_epsilon": SIAMFC_BATCH_NORM["epsilon"]}
+    return {"project": "siamfc-pytorch", "input": "RGB 0..255, raw", "batch_norm_epsilon": SIAMFC_BATCH_NORM["epsilon"]}
 
 
 def _name(path: Path) -> str:
