@@ -225,7 +225,8 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
     command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
     if weights is None:
         row = models.get(model)
-        maker = f"make it with {command} (trackers/README.md: from what)" if row.peer or row.heads else "train it"
+        made = f"make it with {command} (trackers/README.md: from what), or take CHECKPOINT as it is,"
+        maker = made if row.peer or row.heads else "train it"
         raise WeightsError(f"{name} needs a weight file of model {model}: {maker} and give it as weights")
     return sources.whole(weights, model).params
 

@@ -379,7 +379,7 @@ def parser() -> command.Parser:
     parser.add_argument("--beside", help="time a frame of this tracker too (same networks)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
     parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
-    parser.add_argument("--weights", help="safetensors file; random weights without")
+    parser.add_argument("--weights", help="weight file; random weights without")
     reporting.add_options(parser)
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
     parser.add_argument("--height", type=whole_number(1), default=480)

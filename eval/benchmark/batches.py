@@ -158,7 +158,7 @@ def parser() -> command.Parser:
         "python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
     )
     parser.add_argument("--tracker", default="dimp_tiny", help="name, or MODULE:ATTRIBUTE")
-    parser.add_argument("--weights", type=Path, help="weight file (safetensors); default: the tracker's own")
+    parser.add_argument("--weights", type=Path, help="weight file; default: the tracker's own")
     command.add_sequences(parser, "sequences to track (default: clips are drawn)", required=False)
     parser.add_argument("--clips", type=whole_number(1), default=8, help="that are drawn (default 8)")
     parser.add_argument("--frames", type=whole_number(1), default=60, help="of a clip, on average (default 60)")
