@@ -23,7 +23,7 @@ class Program(NamedTuple):
 GROUPS = {
     "Track": (
         Program("track", "eval.track", "Track targets through a video or a camera."),
-        Program("convert", "eval.convert", "Make a tracker's weight file of a public checkpoint, or the other way."),
+        Program("convert", "eval.convert", "Convert public weights for a tracker, and back."),
         Program("export", "eval.export", "Write a tracker to a file that runs without this."),
     ),
     "Evaluate": (
