@@ -297,7 +297,8 @@ def parser() -> command.Parser:
         metavar="FIELD=LOW:HIGH[:log]",
         help="where a float of the config is searched; default: the usual ones of the tracker's family",
     )
-    parser.add_argument("--search", choices=tune_search.SEARCHES, default="random", help="default: random")
+    searches = f"one of {', '.join(tune_search.SEARCHES)} (default: random)"
+    parser.add_argument("--search", choices=tune_search.SEARCHES, default="random", metavar="NAME", help=searches)
     parser.add_argument("--trials", type=whole_number(1), default=32, metavar="N", help="settings tried (32)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of the cross-validation (5)")
     parser.add_argument("--batch", type=whole_number(1), default=8, metavar="N", help="settings in one call (8)")

@@ -23,7 +23,7 @@ from tests.helpers import bright_spot
 from tests.helpers.bright_spot import PARAMS, spots
 
 TRACKER = bright_spot.make(150.0)
-JSON = ("coco", "youtube-vis")
+OTHERS = ("mot", "coco", "youtube-vis")
 BOX = [5.0, 10, 9, 9]  # of the spot in frame 0; 5 + 3 t, 10 + t in frame t
 
 
@@ -236,7 +236,7 @@ def test_a_later_target_that_cannot_start_costs_nothing_before(clip, tmp_path, c
     assert reason in stored["ended_early"] and [one["name"] for one in stored["targets"]] == ["car"]
 
 
-@pytest.mark.parametrize("name", ["mot", "cvat", *(pytest.param(n, marks=pytest.mark.full) for n in JSON)])
+@pytest.mark.parametrize("name", ["cvat", *(pytest.param(n, marks=pytest.mark.full) for n in OTHERS)])
 def test_targets_of_a_file_and_other_formats(clip, tmp_path, name, capsys):
     out = tmp_path / "first.webm"
     options = ("--target", "car=5,10,9,9", "--target", "dog=20,15,9,3@5", "--out", out)
