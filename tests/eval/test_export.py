@@ -80,13 +80,15 @@ def test_another_jax_gives_the_same_boxes(name, drawn, tmp_path):
 @pytest.mark.newest
 @pytest.mark.skipif(not OTHER_PYTHON, reason="OTHER_PYTHON names no Python with another JAX")
 def test_a_file_of_another_jax_gives_the_same_boxes_here(drawn, tmp_path):
-    file, frames = tmp_path / "elsewhere.stablehlo", [trackers.frame(image, CANVAS) for image in drawn[0]]
+    file = tmp_path / "elsewhere.stablehlo"
     command = [OTHER_PYTHON, "-m", "eval.export", "--tracker", "dimp_tiny", "--out", str(file), "--size", "96x128"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     exported, key = export.load(file), np.zeros(2, np.uint32)
     tracker, params = trackers.load("dimp_tiny")
-    here = export.export_tracker(tracker, params, exported.manifest["canvas"][:2])
+    canvas = tuple(exported.manifest["canvas"][:2])
+    frames = [trackers.frame(image, canvas) for image in drawn[0]]
+    here = export.export_tracker(tracker, params, canvas)
     (tmp_path / "here.stablehlo").write_bytes(here)
     expected = _follow(export.load(tmp_path / "here.stablehlo"), frames, key, drawn[1])
     assert exported.manifest["versions"]["jax"] != jax.__version__
