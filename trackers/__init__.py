@@ -1,11 +1,11 @@
 """jaxtrack: trackers as pure functions. The whole public interface, with the table of trackers in the middle.
 
-tracker, params = trackers.load("dimp_tiny")
-init, track = jax.jit(tracker.init), jax.jit(tracker.track)
-state = init(params, jax.random.key(0), trackers.frame(images[0]), trackers.box(x, y, w, h))
-for image in images[1:]:
-    state, estimate = track(params, state, trackers.frame(image))
-    print(trackers.xywh(estimate.box), estimate.confidence)
+    tracker, params = trackers.load("dimp_tiny")
+    init, track = jax.jit(tracker.init), jax.jit(tracker.track)
+    state = init(params, jax.random.key(0), trackers.frame(images[0]), trackers.box(x, y, w, h))
+    for image in images[1:]:
+        state, estimate = track(params, state, trackers.frame(image))
+        print(trackers.xywh(estimate.box), estimate.confidence)
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from trackers.images import box, frame, xywh
 from trackers.nets import filter_bank, models
 from trackers.parts.online import Stages
 from trackers.parts.templates import Matcher
-from trackers.weights import WeightsError, released, sources
+from trackers.weights import WeightsError, files, released, sources
 
 __all__ = [
     "FOUND",
@@ -221,9 +221,10 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
         if weights is not None:
             raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
         return init_params(name, jax.random.key(0))
-    weights = released.path(model) if weights is None else weights
-    command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
+    if weights is None and (shipped := released.path(model)) is not None:
+        return files.load(shipped, None)
     if weights is None:
+        command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
         row = models.get(model)
         made = f"make it with {command} (trackers/README.md: from what), or take CHECKPOINT as it is,"
         maker = made if row.peer or row.heads else "train it"

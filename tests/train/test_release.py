@@ -362,6 +362,9 @@ def test_released_files_are_whole_small_and_described(name):
     expected = models.expected_variables(metadata["model"])
     loaded = files.load(path, {part: expected[part] for part in metadata["info"]["parts"]})
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded))
+    as_they_are = files.load(path, None)  # what `trackers.load` takes, without tracing the networks
+    jax.tree.map(np.testing.assert_array_equal, as_they_are, loaded)
+    assert [leaf.dtype for leaf in jax.tree.leaves(as_they_are)] == [leaf.dtype for leaf in jax.tree.leaves(loaded)]
     assert path.stat().st_size <= LIMITS[name]
     card = path.with_suffix(".md").read_text()
     assert files.sha256(path) in card and metadata["info"]["measured"]  # tests/test_readme.py compares its figures

@@ -42,31 +42,35 @@ def save(
     write_atomically(Path(path), safetensors.numpy.save(tensors, metadata={FORMAT: text}))
 
 
-def load(path: str | Path, expected: Params) -> Params:
+def load(path: str | Path, expected: Params | None) -> Params:
     """The parameters in `path` as float32 (or whatever is expected) numpy arrays; float16 is read as float32.
 
-    expected: nested dict of anything with shape and dtype, e.g. `trackers.nets.models.expected_variables`.
+    expected: nested dict of anything with shape and dtype, e.g. `trackers.nets.models.expected_variables`, which traces
+    the networks for a second; None: what the file says of itself, for those that come with the package.
     Raises `WeightsError`, one line that names the file: unreadable, not written by `save`, damaged (every
     tensor has a checksum), or not exactly the expected tensors (missing, unexpected and misshapen ones are
     listed).
     """
-    wanted = _flatten(expected)
     digests = read_metadata(path)["sha256"]
     with _open(path) as archive:
         found = set(archive.keys())
+        wanted = dict.fromkeys(digests) if expected is None else _flatten(expected)
+        there = sorted(set(wanted) & found)
         problems = {
             "missing": sorted(set(wanted) - found),
             "unexpected": sorted(found - set(wanted)),
-            "wrong": [_difference(archive, name, wanted[name]) for name in sorted(set(wanted) & found)],
+            "wrong": [_difference(archive, name, wanted[name]) for name in there if wanted[name] is not None],
         }
         raise_problems(path, problems)
         tensors = {name: archive.get_tensor(name) for name in wanted}
     damaged = sorted(name for name, value in tensors.items() if _digest(value) != digests.get(name))
     if damaged:
         raise WeightsError(f"{path}: damaged, the checksum is wrong of {_listed(damaged)}")
-    return unflatten_dict(
-        {tuple(name.split("/")): np.asarray(value, wanted[name].dtype) for name, value in tensors.items()}
-    )
+
+    def dtype(name: str) -> np.dtype:
+        return np.result_type(tensors[name], np.float32) if expected is None else wanted[name].dtype
+
+    return unflatten_dict({tuple(name.split("/")): np.asarray(tensors[name], dtype(name)) for name in wanted})
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
