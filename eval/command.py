@@ -82,7 +82,7 @@ def _continued(line: str) -> str:
 
 def add_tracker_changes(parser: argparse.ArgumentParser) -> None:
     """--weights and --set: what a tracker is made with."""
-    parser.add_argument("--weights", type=Path, help="weight file, ours or public; default: the tracker's own")
+    parser.add_argument("--weights", type=Path, help="weights, ours or public; default: the tracker's own")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the tracker's config")
 
 

@@ -295,7 +295,7 @@ def parser() -> command.Parser:
         action="append",
         default=[],
         metavar="FIELD=LOW:HIGH[:log]",
-        help="where a float of the config is searched; default: the usual ones of the tracker's family",
+        help="of a float; default: those of the tracker's family",
     )
     searches = f"one of {', '.join(tune_search.SEARCHES)} (default: random)"
     parser.add_argument("--search", choices=tune_search.SEARCHES, default="random", metavar="NAME", help=searches)
