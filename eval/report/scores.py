@@ -68,7 +68,9 @@ def find_sources(arguments: list[str]) -> list[Source]:
             raise ResultError(f"{root}: no such file or folder; give what eval.run wrote, or NAME=FOLDER")
         inside = sorted(path.parent for path in root.glob("*/run.json")) if root.is_dir() else []
         places = inside if inside and not (root / "run.json").exists() else [root]
-        sources += [Source(name or None, place, _made_from(place / "run.json")) for place in places]
+        found = [Source(name or None, place, _made_from(place / "run.json")) for place in places]
+        known = {(source.name, source.path.resolve()) for source in sources}  # what is given twice is taken once
+        sources += [source for source in found if (source.name, source.path.resolve()) not in known]
     return sources
 
 
@@ -82,7 +84,10 @@ def _made_from(path: Path) -> dict[str, Any]:
 
 
 def group_sources(sources: list[Source]) -> dict[str, list[Source]]:
-    """Name of a row -> its sources: those of one tracker, config and weights that differ in the seed alone."""
+    """Name of a row -> its sources: those of one tracker, config and weights that differ in the seed alone.
+
+    ResultError for two of one row with one seed: they are one run twice, and no spread over seeds.
+    """
     groups: dict[str, tuple[str, list[Source]]] = {}
     for source in sources:
         settings = {key: value for key, value in source.made_from.items() if key != "seed"}
@@ -95,7 +100,14 @@ def group_sources(sources: list[Source]) -> dict[str, list[Source]]:
             if name not in groups or groups[name][0] == same:
                 break
             name = f"{base} #{number}"
-        groups.setdefault(name, (same, []))[1].append(source)
+        members = groups.setdefault(name, (same, []))[1]
+        for other in members:
+            if "seed" in source.made_from and other.made_from.get("seed") == source.made_from["seed"]:
+                seed = source.made_from["seed"]
+                raise ResultError(
+                    f"{source.path}: the same tracker, config and seed {seed} as {other.path}; give one, or NAME=FOLDER"
+                )
+        members.append(source)
     return {name: members for name, (_, members) in groups.items()}
 
 

@@ -5,6 +5,7 @@ import csv
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_seeds_are_one_row_and_other_settings_another(no_figures, data, tmp_path
     assert rf"{mean:.3f} $\pm$ {deviation:.3f}" in (tmp_path / "out" / "table.tex").read_text()
     assert page(tmp_path / "out").pictures == 5  # of one sequence, as was asked for
     assert rows["named"].mean("auc") == rows["t (other)"].mean("auc") == pytest.approx(alone[0])
+
+
+def test_one_run_twice_is_no_second_seed(no_figures, data, tmp_path, capsys):
+    write_tracker(tmp_path / "t", "t", 1, seed=4)
+    shutil.copytree(tmp_path / "t", tmp_path / "copy")
+    (entry,) = build(tmp_path / "t", tmp_path / "copy" / ".." / "t", "--data_dir", data).entries
+    assert entry.seeds == 1
+    assert run(tmp_path / "t", tmp_path / "copy", "--data_dir", data, "--out", tmp_path / "out") == 1
+    expected = f"{tmp_path / 'copy'}: the same tracker, config and seed 4 as {tmp_path / 't'}; give one, or NAME=FOLDER"
+    assert capsys.readouterr().err == f"error: {expected}\n"
+    assert len(build(tmp_path / "t", f"copy={tmp_path / 'copy'}", "--data_dir", data).entries) == 2
 
 
 def test_without_the_sequences_the_summary_speaks(tmp_path, data):
@@ -428,8 +440,8 @@ def test_frames_that_are_not_there_leave_their_place(no_figures, data, tmp_path)
     [
         (["nowhere"], "nowhere: no such file or folder"),
         (["t", "--data_dir", "nodata"], "nodata: no such folder"),
-        (["t"], "t: no summary.json; give --data_dir"),
-        (["t", "--rule", "pysot"], "--rule pysot: boxes are scored by another rule only with --data_dir"),
+        (["t"], "t: no summary.json; give --data-dir"),
+        (["t", "--rule", "pysot"], "--rule pysot: boxes are scored by another rule only with --data-dir"),
         (["t", "--data_dir", "data", "--rule", "paper"], "rule paper: does not score folder"),
         (["t", "--data_dir", "data", "--rule", "vot"], "rule vot: no rule of one pass; it scores runs with restarts"),
         (["empty.json", "--data_dir", "data"], "empty.json: no scores"),
