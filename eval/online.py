@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import trackers
-from eval.running.compilation import CompiledPerCanvas
+from eval.running.compilation import CompiledPerCanvas, prepare_both
 from eval.sources.video import to_rgb
 from trackers import rules
 from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
@@ -31,7 +31,6 @@ class OnlineTracker:
     """
 
     def __init__(self, tracker: Tracker, params: Params, *, seed: int = 0, max_size: tuple[int, int] | None = None):
-        self._tracker = tracker
         self._params = jax.device_put(params)
         self._next_key = jax.random.key(seed)
         self._canvas = max_size and canvas_size(*max_size)
@@ -51,8 +50,7 @@ class OnlineTracker:
         """Compiles for images of this size and all others of their canvas; runs nothing, changes no state."""
         frame = self._frame(np.zeros((height, width, 3), np.uint8))
         args = self._params, self._next_key, frame, xywh_to_box(np.array([0.0, 0.0, width, height]))
-        self._init.prepare(*args)
-        self._track.prepare(self._params, jax.eval_shape(self._tracker.init, *args), frame)
+        prepare_both(self._init, self._track, *args)
 
     def init(self, image: np.ndarray, box: Sequence[float], *, key: jax.Array | None = None) -> None:
         """Starts on `box` (x, y, w, h) of `image`, forgetting any target before.

@@ -17,8 +17,8 @@ from eval.annotations.tracks import Row, make_track, seen
 from eval.annotations.tracks import Video as Annotated
 from eval.files import ResultError
 from eval.online import check_box
-from eval.running.compilation import CompiledPerCanvas
-from eval.running.progress import progress_bar
+from eval.running.compilation import CompiledPerCanvas, prepare_both
+from eval.running.progress import ProgressBar, compiling
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
 from eval.sources.rerun_writer import RerunWriter
@@ -150,8 +150,7 @@ def follow(
         stack.enter_context(contextlib.closing(tracking))
         writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
         recorder = stack.enter_context(RerunWriter(recording)) if recording else None
-        progress = progress_bar(total, "frame", desc="compiling")
-        stack.enter_context(progress)
+        progress = stack.enter_context(ProgressBar(total, "frame"))
         try:
             for image, tracked, maps in tracking:
                 index = run.first + run.step * len(run.tracked)
@@ -160,9 +159,6 @@ def follow(
                     raise VideoError(f"frame {index}: the tracker's box is not finite")
                 run.tracked.append(tracked)
                 run.compile_seconds = programs.compile_seconds()
-                if len(run.tracked) == 2:  # all functions are compiled: the time left counts from here
-                    progress.set_description("tracking", refresh=False)
-                    progress.unpause()
                 progress.update()
                 if recorder:
                     _record(recorder, index, source, image, tracked, run.names, maps)
@@ -297,13 +293,15 @@ def track_frames(
             raise VideoError(f"frame {index}, target {which}: {error}") from error
         if index == first:
             args = params, jax.random.split(key, count), *jax.device_put((frame, xywh_to_box(boxes)))
-            init = programs.init.prepare(*args)
+            with compiling(frame.image.shape):  # all, before the tracking, which is not to wait for it
+                init = prepare_both(programs.init, programs.track, *args)
+                if later:
+                    shapes = programs.init.shapes(*args)
+                    programs.change.prepare(*args[:3], shapes, args[3], starting, ~starting)
             start = perf_counter()
             states = jax.block_until_ready(init(*args))
             seconds = perf_counter() - start
             states = states._replace(active=jax.device_put(starting))
-            if later:  # before the tracking, which is not to wait for it
-                programs.change.prepare(*args[:3], states, args[3], starting, ~starting)
             rows = np.full((count, 4), np.nan), np.full(count, np.nan), np.zeros(count), np.full(count, FOUND)
         else:
             track = programs.track.prepare(params, states, frame)

@@ -190,7 +190,7 @@ def report(run: Run, files: Outputs, made_from: dict[str, Any], truth: list[synt
         shown = annotated(run, _name_of(made_from["video"]), _image_names(Path(made_from["video"])))
         write_atomically(file, annotations.FORMATS[name].render(shown))
     measured, count = speed(run), len(run.names)
-    print(f"compiled in {measured['compile_s']:.1f} s (not counted below; the next run reuses most of it)")
+    print(f"compilation: {measured['compile_s']:.1f} s, not counted below")
     if len(run.tracked) > 1:
         targets = f"{count} target{'s' * (count > 1)}"
         rate = f"{measured['fps']:.1f} fps ({measured['ms_per_frame']:.1f} ms a frame)"

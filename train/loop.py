@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from trackers.rules import COUNT, FACTOR, FRACTION, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Rule, one_of
 from trackers.weights import files

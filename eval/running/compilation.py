@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from eval.running.progress import compiling
 from trackers.base import Frame
 
 
@@ -19,15 +20,41 @@ class CompiledPerCanvas:
     def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
         self._executables: dict[tuple[int, ...], Callable] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self.compile_seconds = 0.0
 
     def prepare(self, *args: Any) -> Callable:
         """The executable for the canvas of the Frame among `args`, compiled now if it is new."""
-        canvas = next(arg.image.shape for arg in args if isinstance(arg, Frame))
-        with self._lock:
+        canvas = canvas_of(args)
+        with self.lock:
             if canvas not in self._executables:
-                start = time.perf_counter()
-                self._executables[canvas] = self._jitted.lower(*args).compile()
-                self.compile_seconds += time.perf_counter() - start
+                with compiling(canvas):
+                    start = time.perf_counter()
+                    self._executables[canvas] = self._jitted.lower(*args).compile()
+                    self.compile_seconds += time.perf_counter() - start
             return self._executables[canvas]
+
+    def knows(self, canvas: tuple[int, ...]) -> bool:
+        """Whether it is compiled for this canvas."""
+        return canvas in self._executables
+
+    def shapes(self, *args: Any) -> Any:
+        """What it returns for `args`, as shapes and dtypes."""
+        return jax.eval_shape(self._jitted, *args)
+
+
+def canvas_of(args: tuple) -> tuple[int, ...]:
+    """The shape of the image of the Frame among `args`."""
+    return next(arg.image.shape for arg in args if isinstance(arg, Frame))
+
+
+def prepare_both(init: CompiledPerCanvas, track: CompiledPerCanvas, *args: Any) -> Callable:
+    """`init.prepare(*args)`; on a new canvas `track`, too, for (params, states of `init`, frame): one wait for both."""
+    canvas = canvas_of(args)
+    with init.lock:  # other threads wait, and say nothing
+        if not init.knows(canvas):
+            with compiling(canvas):
+                init.prepare(*args)
+                frame = next(arg for arg in args if isinstance(arg, Frame))
+                track.prepare(args[0], init.shapes(*args), frame)
+        return init.prepare(*args)

@@ -12,7 +12,7 @@ from eval.running import parallel
 from eval.running.entrants import Entrant
 from eval.running.lanes import AloneError
 from eval.running.passes import first_box
-from eval.running.progress import progress_bar
+from eval.running.progress import ProgressBar
 from eval.scoring import metrics, results
 from eval.scoring.results import Report, TrackResult
 from eval.sources.sequences import Sequence, SequenceError
@@ -47,7 +47,7 @@ def run_sequences(
     mine = selected[shard[0] :: shard[1]]
     pending = [item for item in mine if overwrite or results.read_result(folder, item, starts[item]) is None]
     report = Report()
-    progress = progress_bar(sum(len(item.frames) for item in pending), "frame")
+    progress = ProgressBar(sum(len(item.frames) for item in pending), "frame")
 
     def track_alone(sequence: Sequence, stop: threading.Event) -> None:
         result = entrant.track(sequence, start_box=starts[sequence], on_frame=progress.update, stop=stop)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import trackers
-from eval.running.compilation import CompiledPerCanvas
+from eval.running.compilation import CompiledPerCanvas, prepare_both
 from eval.running.guest import Guest, GuestError, GuestProcess
 from eval.running.parallel import Stopped
 from eval.scoring.results import TrackResult
@@ -53,7 +53,7 @@ def track_sequence(
     def init(image: Frame, xywh: np.ndarray) -> float:
         nonlocal state
         box = jax.device_put(xywh_to_box(xywh))
-        function = compiled.init.prepare(params, key, image, box)
+        function = prepare_both(compiled.init, compiled.track, params, key, image, box)
         start = perf_counter()
         state = jax.block_until_ready(function(params, key, jax.device_put(image), box))
         return perf_counter() - start

@@ -17,7 +17,7 @@ import trackers
 from eval.files import ResultError, write_atomically
 from eval.running import parallel
 from eval.running.guest import GuestError, GuestProcess
-from eval.running.progress import progress_bar
+from eval.running.progress import ProgressBar
 from eval.scoring import formats, metrics, otb_restarts, results, vot_multistart, vot_resets
 from eval.scoring.regions import region_overlaps
 from eval.scoring.results import Report
@@ -163,7 +163,7 @@ def run_protocol(
     """
     results.claim_folder(folder, made_from, overwrite=overwrite)
     report, mine = Report(), selected[shard[0] :: shard[1]]
-    progress = progress_bar(len(mine), "sequence")
+    progress = ProgressBar(len(mine), "sequence")
 
     def track(sequence: Sequence, stop: threading.Event) -> None:
         names = result_files(protocol, folder, sequence)

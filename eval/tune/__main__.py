@@ -30,7 +30,7 @@ from eval.command import prepare_process, whole_number
 from eval.files import ResultError, write_atomically
 from eval.running.entrants import folder_name
 from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
-from eval.running.progress import progress_bar
+from eval.running.progress import ProgressBar
 from eval.scoring import metrics, results
 from eval.sources import layouts
 from eval.sources.sequences import Sequence, SequenceError
@@ -188,7 +188,7 @@ def benchmark(
     compile_seconds = {size: _seconds(_run_all, track, batch[:size], size, short) for size in sizes}
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     own_compile, own_seconds = [], []
-    progress = progress_bar(ROUNDS * (len(sizes) + 1), "pass")
+    progress = ProgressBar(ROUNDS * (len(sizes) + 1), "pass")
     with progress:
         for turn in range(ROUNDS):
             for size in sizes[turn % len(sizes) :] + sizes[: turn % len(sizes)]:
@@ -356,7 +356,7 @@ def _run_search(arguments, make, config, search: Search, params, selected: list[
         scores.load()
     total = (search.trials + 1) * len(selected) if arguments.search == "random" else None
     known = sum(one.name in auc for auc in scores.table.values() for one in selected)
-    progress = progress_bar(total, "run", initial=known)
+    progress = ProgressBar(total, "run", initial=known)
     track = tune_batch.tracking(tune_batch.batched(make, config, fields), params, search.seed)
     with progress:
         evaluate = evaluator(track, selected, scores, search.batch, progress.update)

@@ -83,7 +83,7 @@ def test_a_video_and_its_files(clip, tmp_path, capsys):
     edge = written[-1][y + 4, x - 1 : x + 2].astype(int)
     assert (edge[:, 1] - edge[:, 2]).max() > 40
     printed = capsys.readouterr().out
-    assert "fps" in printed and "compiled in" in printed and str(out) in printed
+    assert "fps" in printed and "compilation: " in printed and str(out) in printed
 
 
 def test_several_targets_and_a_later_start(clip, tmp_path):

@@ -12,7 +12,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from eval.sources.sequences import SequenceError
 from train.datasets import faults, layouts, records
