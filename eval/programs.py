@@ -23,6 +23,7 @@ class Program(NamedTuple):
 GROUPS = {
     "Track": (
         Program("track", "eval.track", "Track targets through a video or a camera."),
+        Program("trackers", "eval.trackers", "List the trackers: weights, accuracy, speed."),
         Program("convert", "eval.convert", "Convert public weights for a tracker, and back."),
         Program("export", "eval.export", "Write a tracker to a file that runs without this."),
     ),
@@ -52,6 +53,7 @@ GROUPS = {
         Program("train benchmark", "train.benchmark", "Time training, and measure its memory."),
         Program("release", "train.release", "Make a file to publish of trained weights, with a card."),
     ),
+    "The shell": (Program("completion", "eval.completion", "Print what completes jaxtrack in bash, zsh or tcsh."),),
 }
 PROGRAMS = tuple(program for group in GROUPS.values() for program in group)
 BY_MODULE = {program.module: program for program in PROGRAMS}

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import trackers
+from eval.programs import PROGRAMS
 from eval.scoring import metrics
 from eval.sources import synthetic
 from tests.helpers import places
+from trackers import measured
 
 ROOT = places.REPOSITORY
 PAGES = sorted(
@@ -97,6 +99,14 @@ def test_the_figures_of_the_front_page_are_those_of_results(column):
         assert name not in measured, f"{column} of {name} is measured, but not shown"
 
 
+@pytest.mark.parametrize(
+    ("column", "found"), [("AUC", measured.AUC), ("frames/s", measured.FRAMES_PER_SECOND)], ids=["AUC", "speed"]
+)
+def test_the_figures_of_the_printed_table_are_those_of_results(column, found):
+    shown = {name: float(value) for name, value in figures(RESULTS.read_text(), column).items()}
+    assert found == {name: value for name, value in shown.items() if name in trackers.names()}
+
+
 @pytest.mark.parametrize("page", [ROOT / "trackers" / "README.md", *CARDS], ids=lambda page: page.stem)
 def test_the_figures_of_other_pages_are_those_of_results(page):
     measured = figures(RESULTS.read_text(), "AUC")
@@ -150,6 +160,8 @@ def test_commands_and_settings_exist(page):
     for module in re.findall(r"python -m ([\w.]+)", text):
         if module.split(".")[0] in ("eval", "train", "tests", "trackers", "ops") and "NAME" not in module:
             assert importlib.util.find_spec(module) is not None, module
+    for words in re.findall(r"(?:^|`)jaxtrack ([a-z]+(?: [a-z]+)?)", text, re.MULTILINE):
+        assert {words, words.split()[0]} & {program.words for program in PROGRAMS}, words
     for path in re.findall(r"\b((?:train|eval|trackers|tests|ops|colabs)/[\w/.]+\.(?:py|ipynb|safetensors))\b", text):
         assert "NAME" in path or (ROOT / path).is_file(), path
     for line in text.splitlines():

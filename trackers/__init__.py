@@ -147,8 +147,8 @@ def get(name: str) -> Entry:
         return _imported(name)
     if name not in _ENTRIES:
         alike = difflib.get_close_matches(name, _ENTRIES)
-        hint = f"did you mean {' or '.join(alike)}?" if alike else f"known: {', '.join(_ENTRIES)}"
-        raise ValueError(f"unknown tracker {name!r} (your own is module:ATTRIBUTE); {hint}")
+        hint = f"did you mean {' or '.join(alike)}? " if alike else ""
+        raise ValueError(f"unknown tracker {name!r}; {hint}jaxtrack trackers lists them (your own is module:ATTRIBUTE)")
     return _ENTRIES[name]
 
 

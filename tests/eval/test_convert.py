@@ -64,7 +64,7 @@ def test_a_public_backbone_becomes_the_tracker(tracker, source, heads, tmp_path,
     [
         ("atom_filterbank", {}, "atom_filterbank is built by code and needs no weights"),
         ("dimp_tiny", {}, "neither a reference implementation nor released heads; its weights come with the package"),
-        ("dimp-18", {}, "unknown tracker 'dimp-18' (your own is module:ATTRIBUTE); did you mean dimp18"),
+        ("dimp-18", {}, "unknown tracker 'dimp-18'; did you mean dimp18"),
         ("dimp18", {"a": np.zeros(3)}, "holds 1 tensor (a), and nothing of dimp18"),
     ],
 )

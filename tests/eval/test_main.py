@@ -54,7 +54,7 @@ def test_a_first_word_of_several_lists_those(capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["trakc"], "error: no command 'trakc'; did you mean track? jaxtrack --help lists them"),
+        (["trac"], "error: no command 'trac'; did you mean track or trackers? jaxtrack --help lists them"),
         (["train", "dmp"], "error: no command 'train dmp'; did you mean train dimp"),
         (["train", "--config", "x"], "error: no command 'train'; "),
         (["benchmark", "operator"], "error: no command 'benchmark operator'; did you mean benchmark operators"),
