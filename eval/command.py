@@ -132,10 +132,10 @@ def named_path(text: str) -> tuple[str, Path]:
     return (name, Path(path)) if equals and not Path(text).exists() else ("", Path(text))
 
 
-def reports(*errors: type[Exception], interrupted: str = "nothing was written", failed: int = FAILED) -> Callable:
+def reports(*errors: type[Exception], interrupted: str = "nothing was written") -> Callable:
     """Decorator of a command's `main`, which returns its exit status or None for 0.
 
-    One of `errors` becomes one line on stderr and status `failed`. Ctrl-C becomes one line and status 130: the
+    One of `errors` becomes one line on stderr and status 1. Ctrl-C becomes one line and status 130: the
     exception's own words, or `interrupted`, which says what is left and what to do. SIGTERM and SIGHUP end it as
     Ctrl-C does, with status 143 and 129. OpenCV prints nothing of its own.
     """
@@ -149,7 +149,7 @@ def reports(*errors: type[Exception], interrupted: str = "nothing was written", 
                     status = main(*args, **options) or 0
                 except errors as error:
                     fail(error)
-                    status = failed
+                    status = FAILED
                 except KeyboardInterrupt as stop:
                     print(f"interrupted: {stop}" if str(stop) else f"interrupted; {interrupted}", file=sys.stderr)
                     status = INTERRUPTED

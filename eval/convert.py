@@ -185,7 +185,7 @@ def parser() -> command.Parser:
     return parser
 
 
-@command.reports(ValueError, failed=2)
+@command.reports(ValueError)
 def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     if (args.heads and args.to) or (args.like and not args.to):

@@ -122,19 +122,19 @@ def test_a_file_of_that_name_wins(server, content, tmp_path, capsys):
 
 def test_what_is_not_the_public_file_is_not_kept(server, tmp_path, capsys):
     server.content = server.content[:-1] + b"x"
-    assert run() == 2 and "hash" in refused(capsys)
+    assert run() == 1 and "hash" in refused(capsys)
     assert kept(tmp_path) == [] and not list((tmp_path / "here").iterdir())
 
 
 def test_an_address_that_is_gone_is_one_line(server, tmp_path, capsys):
     server.status = 404
-    assert run() == 2 and "404" in refused(capsys)
+    assert run() == 1 and "404" in refused(capsys)
     assert kept(tmp_path) == []
 
 
 def test_without_a_network_the_address_and_the_place_are_named(server, content, tmp_path, capsys):
     server.stop()
-    assert run() == 2
+    assert run() == 1
     line = refused(capsys)
     place = tmp_path / "cache" / "jaxtrack" / "weights" / "resnet18-f37072fd.pth"
     assert f"put it at {place} (" in line and kept(tmp_path) == []
@@ -146,7 +146,7 @@ def test_without_a_network_the_address_and_the_place_are_named(server, content, 
 def test_an_interrupted_download_is_done_again(server, tmp_path, capsys):
     """By a connection that breaks, and by Ctrl-C."""
     server.share = 0.5
-    assert run() == 2 and refused(capsys)
+    assert run() == 1 and refused(capsys)
     assert kept(tmp_path) == []
     server.share = 1.0
     with pytest.MonkeyPatch.context() as patch:

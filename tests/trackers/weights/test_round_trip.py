@@ -153,12 +153,12 @@ def test_what_no_reference_implementation_takes_is_one_line(model, project, name
 
 def test_heads_without_a_backbone_and_other_checkpoints_are_one_line(tmp_path, capsys):
     out = str(tmp_path / "out.pth")
-    assert convert.main([str(released.heads("dimp18")), out, "--to", "pytracking"]) == 2
+    assert convert.main([str(released.heads("dimp18")), out, "--to", "pytracking"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "missing: backbone/" in line
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     like = ["--like", str(tmp_path / "other.npz")]
-    assert convert.main([str(released.path("siamfc")), out, "--to", "siamfc-pytorch", *like]) == 2
+    assert convert.main([str(released.path("siamfc")), out, "--to", "siamfc-pytorch", *like]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "other.npz: holds 1 tensor (a), and nothing of siamfc" in line
     for arguments in (["--to", "yolo"], ["--to", "pysot", "--heads", "released"], ["--model", "siamfc", *like]):
