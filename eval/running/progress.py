@@ -12,6 +12,7 @@ from tqdm import auto, std
 
 LOG = logging.getLogger("jaxtrack")
 WORTH_SAYING = 1.0  # seconds of compilation
+REDRAWN = 0.1  # seconds after which its line is drawn again
 
 _bars: list["ProgressBar"] = []  # those shown: beside them compilation is shown, too
 _here = threading.local()  # .compilation: the one that this thread is in
@@ -28,12 +29,12 @@ class ProgressBar:
         self._bar: std.tqdm | None = None
         self._lock = threading.Lock()
 
-    def update(self) -> None:
-        """One piece is done; from any thread."""
+    def update(self, count: int = 1) -> None:
+        """So many pieces are done; from any thread."""
         with self._lock:
             if self._bar is None:
                 self._bar = auto.tqdm(**self._options, mininterval=0.5 if _redraws() else 30)
-            self._bar.update()
+            self._bar.update(count)
 
     def done(self) -> int:
         """Pieces done since it began."""
@@ -122,7 +123,7 @@ def _waiting(compilation: _Compilation) -> Iterator[None]:
             with auto.tqdm(bar_format="{desc}", leave=False) as line:
                 while True:
                     line.set_description_str(f"{compilation.doing()} ... {compilation.seconds():.0f} s")
-                    if ended.wait(1):
+                    if ended.wait(REDRAWN):
                         return
         while not compilation.compiles():
             if ended.wait(0.2):

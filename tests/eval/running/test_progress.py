@@ -34,7 +34,7 @@ def ask(found):
     jax.monitoring.record_event("/jax/compilation_cache/compile_requests_use_cache")
     if found:
         jax.monitoring.record_event("/jax/compilation_cache/cache_hits")
-    time.sleep(0.3)
+    time.sleep(0.4)
 
 
 def test_a_compilation_is_shown_and_the_bar_follows(redrawn, capsys):
@@ -86,6 +86,14 @@ def test_the_clock_of_a_bar_leaves_compilation_out(capsys):
             time.sleep(0.5)
             bar.update()
         assert bar._bar.format_dict["elapsed"] > 0.4
+
+
+def test_several_pieces_at_once(capsys):
+    with ProgressBar(5, "run") as bar:
+        bar.update(3)
+        bar.update()
+        assert bar.done() == 4
+    assert "4/5" in capsys.readouterr().err
 
 
 def test_a_bar_of_nothing_is_not_shown(capsys):

@@ -93,8 +93,10 @@ def test_the_toolkit_runs_it_and_agrees_on_the_accuracy(tmp_path, monkeypatch, k
     x, y, w, h = truth.T
     regions = truth if kind == "rectangles" else np.stack([x, y, x + w, y, x + w, y + h, x, y + h], 1)
     lines = [",".join(f"{number:.3f}" for number in region) for region in regions]
-    if kind == "masks":  # the box less its upper left pixel
-        lines = ["m" + ",".join(f"{n:.0f}" for n in (*box, 1, box[2] * box[3] - 1)) for box in truth.round()]
+    if kind == "masks":  # the box in whole pixels, less the upper left one
+        truth = truth.round()
+        np.savetxt(tmp_path / "data" / "dot" / "groundtruth_rect.txt", truth, fmt="%d", delimiter=",")
+        lines = ["m" + ",".join(f"{n:.0f}" for n in (*box, 1, box[2] * box[3] - 1)) for box in truth]
         regions = [parse_mask(line) for line in lines]
     (place / "groundtruth.txt").write_text("\n".join(lines) + "\n")
     (place / "sequence").write_text(f"name=dot\nfps=30\nchannels.color=img/%04d.png\nlength={count}\n")
