@@ -262,5 +262,5 @@ def test_it_takes_the_weights_of_its_host(tmp_path):
     files.save(tmp_path / "siamfc.safetensors", params, model="siamfc")
     found = trackers.load_params("thor_siamfc", tmp_path / "siamfc.safetensors")
     jax.tree.map(np.testing.assert_array_equal, found, params)
-    with pytest.raises(trackers.WeightsError, match="thor_siamrpn needs siamrpn"):
+    with pytest.raises(trackers.WeightsError, match="made for model siamfc; needed is siamrpn"):
         trackers.load_params("thor_siamrpn", tmp_path / "siamfc.safetensors")
