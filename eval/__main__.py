@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterable
 
 from eval import programs
-from eval.programs import GROUPS, NAME, PROGRAMS, Program
+from eval.programs import GROUPS, INTERRUPTED, NAME, PROGRAMS, Program
 
 HELP = ("-h", "--help")
 WRONG = 2  # exit status, as of options that cannot be parsed
-INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,6 +19,7 @@ import jax
 import trackers
 from eval import programs
 from eval.files import cache_folder
+from eval.programs import INTERRUPTED
 from eval.sources.layouts import LAYOUTS
 from eval.sources.video import silence_opencv
 from trackers.base import Params
@@ -27,7 +28,6 @@ from trackers.rules import SettingError
 FAILED = 1  # exit status after an error, and where something had to be skipped
 LONGEST_LINE = 1500  # characters of an error: an unreadable file may be quoted in it
 COLUMNS = 78  # of a help, as argparse fills a terminal of 80
-INTERRUPTED = 130  # exit status of a program ended by Ctrl-C: 128 + 2, the signal's number
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
 _MALLOC_OPTIONS = (

@@ -1,6 +1,6 @@
 """Print what completes `jaxtrack` in a shell: its commands, their options, files, and names of trackers.
 
-python -m eval.completion bash > ~/.local/share/bash-completion/completions/jaxtrack
+    python -m eval.completion bash > ~/.local/share/bash-completion/completions/jaxtrack
 """
 
 import argparse

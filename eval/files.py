@@ -1,6 +1,8 @@
 """Files: outputs, written whole or not at all and never over what they were made from; JSON read back; the cache."""
 
 import json
+import os
+import tempfile
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,22 @@ class ResultError(ValueError):
 def cache_folder() -> Path:
     """The user's folder for what can be made or fetched again, which need not exist; `$XDG_CACHE_HOME` moves it."""
     return platformdirs.user_cache_path("jaxtrack", appauthor=False)
+
+
+def hidden_beside(path: Path) -> Path:
+    """A new empty file beside `path`, for what is written piece by piece; `publish` gives it the name. OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(path.suffix.lower(), f".{path.stem}.", path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def publish(hidden: Path, path: Path) -> None:
+    """`hidden` becomes `path`, for everyone whom the umask allows to read it. OSError."""
+    mask = os.umask(0)  # mkstemp's files are private to the user; a result has the mode of any other new file
+    os.umask(mask)
+    hidden.chmod(0o666 & ~mask)
+    hidden.replace(path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 NAME = "jaxtrack"
+INTERRUPTED = 130  # exit status of a program ended by Ctrl-C: 128 + 2, the signal's number
 
 
 class Program(NamedTuple):

@@ -1,7 +1,7 @@
 """List the trackers: what each is, where its weights come from, and what was measured of it.
 
-python -m eval.trackers
-python -m eval.trackers --json
+    python -m eval.trackers
+    python -m eval.trackers --json
 """
 
 import json

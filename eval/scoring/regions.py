@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.sources.masks import EMPTY, Mask
+from eval.sources.masks import Mask
 
 Region = np.ndarray | Mask
 PROGRAMS = ("vot", "pysot")
@@ -85,13 +85,22 @@ def _vot_overlap(first: Region, second: Region, size: tuple[int, int] | None) ->
     return _shared_over_covered(*(_vot_mask(region, window) for region in (first, second)))
 
 
-def _as_read(mask: Mask) -> Mask:
-    return mask if mask.pixels()[:, 1:].any() else EMPTY
+class _Drawn(NamedTuple):
+    """A mask, decoded."""
+
+    left: int
+    top: int
+    pixels: np.ndarray  # [H, W] bool
 
 
-def _vot_window(region: Region) -> _Window:
-    if isinstance(region, Mask):
-        rows, columns = np.nonzero(region.pixels()) if region.runs.size else ([0], [0])
+def _as_read(mask: Mask) -> _Drawn:
+    pixels = mask.pixels()
+    return _Drawn(mask.left, mask.top, pixels) if pixels[:, 1:].any() else _Drawn(0, 0, np.zeros((0, 0), bool))
+
+
+def _vot_window(region: np.ndarray | _Drawn) -> _Window:
+    if isinstance(region, _Drawn):
+        rows, columns = np.nonzero(region.pixels) if region.pixels.size else ([0], [0])
         x, y = region.left, region.top
         return _Window(int(min(columns)) + x, int(min(rows)) + y, int(max(columns)) + x, int(max(rows)) + y)
     if region.size == 4:
@@ -105,11 +114,11 @@ def _union(a: _Window, b: _Window) -> _Window:
     return _Window(min(a.left, b.left), min(a.top, b.top), max(a.right, b.right), max(a.bottom, b.bottom))
 
 
-def _vot_mask(region: Region, window: _Window) -> np.ndarray:
+def _vot_mask(region: np.ndarray | _Drawn, window: _Window) -> np.ndarray:
     mask = np.zeros((window.bottom - window.top + 1, window.right - window.left + 1), bool)
-    if isinstance(region, Mask):
+    if isinstance(region, _Drawn):
         x, y = region.left - window.left, region.top - window.top
-        shown = region.pixels()[max(-y, 0) : max(mask.shape[0] - y, 0), max(-x, 0) : max(mask.shape[1] - x, 0)]
+        shown = region.pixels[max(-y, 0) : max(mask.shape[0] - y, 0), max(-x, 0) : max(mask.shape[1] - x, 0)]
         x, y = max(x, 0), max(y, 0)
         mask[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
         return mask

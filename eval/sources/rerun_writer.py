@@ -1,13 +1,12 @@
 """A recording of a run for the viewer of Rerun: images, boxes, confidence over time, score maps."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from eval.files import hidden_beside, publish
 from eval.sources.video import VideoError
 
 SUFFIX = ".rrd"
@@ -29,14 +28,11 @@ class RerunWriter:
             raise VideoError(f"{path}: --rerun needs a package: pip install 'jaxtrack[rerun]'") from error
         self.path, self._rerun = path, rerun
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(SUFFIX, f".{path.stem}.", path.parent)
+            self._temporary = hidden_beside(path)
         except OSError as error:
             raise VideoError(f"{path}: {error.strerror or error}; choose another --rerun") from error
-        os.close(handle)
-        self._temporary = Path(name)
         self._stream = rerun.RecordingStream("jaxtrack")
-        self._stream.save(name)
+        self._stream.save(str(self._temporary))
 
     def write(
         self,
@@ -81,11 +77,7 @@ class RerunWriter:
             self._stream.flush()
             self._stream.disconnect()
             if kind is None:
-                # mkstemp's files are private to the user; a result has the mode of any other new file.
-                mask = os.umask(0)
-                os.umask(mask)
-                self._temporary.chmod(0o666 & ~mask)
-                self._temporary.replace(self.path)
+                publish(self._temporary, self.path)
         except (OSError, RuntimeError) as problem:
             raise VideoError(f"{self.path}: cannot be written ({problem}); free space or write elsewhere") from problem
         finally:

@@ -1,8 +1,6 @@
 """Videos out, as browsers play them."""
 
-import os
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from eval.files import hidden_beside, publish
 from eval.sources.video import DEFAULT_FPS, VideoError
 
 if TYPE_CHECKING:
@@ -56,12 +55,9 @@ class VideoWriter:
             raise VideoError(f"{path}: videos are written as {' or '.join(ENCODINGS)}; rename the output")
         self._encoding = ENCODINGS[self.path.suffix.lower()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(self.path.suffix.lower(), f".{self.path.stem}.", self.path.parent)
+            self._temporary = hidden_beside(self.path)
         except OSError as error:
             raise VideoError(f"{self.path}: {error.strerror or error}; choose another output") from error
-        os.close(handle)
-        self._temporary = Path(name)
 
     def write(self, image: np.ndarray, seconds: float | None = None) -> None:
         """Appends one `[H, W, 3]` uint8 RGB frame, shown at `seconds` (later than the one before).
@@ -95,11 +91,7 @@ class VideoWriter:
                 self._encode(None)
                 self._container.close()
             self._container = None
-            # mkstemp's files are private to the user; a result has the mode of any other new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            self._temporary.chmod(0o666 & ~mask)
-            self._temporary.replace(self.path)
+            publish(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 
