@@ -1,6 +1,5 @@
 """Several targets of a video: who joins when, starts anew, is tracked backwards, and what is drawn and written."""
 
-import csv
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ from eval.sources.video_writer import VideoWriter
 from eval.targets import Run, Target, Tracked, Trail, follow
 from tests.helpers import bright_spot
 from tests.helpers.bright_spot import PARAMS, spots
+from tests.helpers.videos import spot_video, table_rows
 
 TRACKER = bright_spot.make(150.0)
 OTHERS = ("mot", "coco", "youtube-vis")
@@ -36,11 +36,7 @@ def registry(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-    path = tmp_path / "in" / "clip.webm"
-    with VideoWriter(path) as writer:
-        for frame in spots(10):
-            writer.write(frame)
-    return path
+    return spot_video(tmp_path / "in" / "clip.webm")
 
 
 def source(count=10):
@@ -49,11 +45,6 @@ def source(count=10):
 
 def command(*arguments):
     return track.main([str(argument) for argument in arguments])
-
-
-def rows(path):
-    with open(path) as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_trail_gives_back_what_it_was_given():
@@ -140,7 +131,7 @@ def test_a_run_by_names(clip, tmp_path, monkeypatch, capsys):
     car, dog = "car=5,10,9,9", "the dog, left=17,14,9,3@4"
     assert command("--video", clip, "--target", dog, "--target", car, "--out", out) == 0
     assert "tracked 2 targets through 9 frames" in capsys.readouterr().out
-    table = rows(out.with_suffix(".csv"))
+    table = table_rows(out.with_suffix(".csv"))
     order = [(t, name) for t in range(10) for name in ("the dog, left", "car") if name == "car" or t >= 4]
     assert [(int(row["frame"]), row["target"]) for row in table] == order
     stored = json.loads(out.with_suffix(".json").read_text())
@@ -168,7 +159,7 @@ def test_backwards(clip, tmp_path, kind):
             cv2.imwrite(str(place / f"{t}.png"), image)
     options = ("--target", "car=26,17,9,9@7", "--target", "car=16,15,5,5@3", "--target", "dog=20,15,3,3@5")
     assert command("--video", place, "--reverse", *options, "--out", out) == 0
-    table = rows(tmp_path / "out.csv")
+    table = table_rows(tmp_path / "out.csv")
     order = [(t, name) for t in range(8) for name in ("car", "dog") if name == "car" or t <= 5]
     assert [(int(row["frame"]), row["target"]) for row in table] == order
     car = [[float(row[side]) for side in "xywh"] for row in table if row["target"] == "car"]
@@ -231,7 +222,7 @@ def test_targets_of_another_form(text):
 def test_a_later_target_that_cannot_start_costs_nothing_before(clip, tmp_path, capsys, late, kept, reason):
     assert command("--video", clip, "--target", "car=5,10,9,9", "--target", late, "--out_dir", tmp_path) == 1
     assert reason in capsys.readouterr().err
-    assert [row["target"] for row in rows(tmp_path / "clip_boxes.csv")] == ["car"] * kept
+    assert [row["target"] for row in table_rows(tmp_path / "clip_boxes.csv")] == ["car"] * kept
     stored = json.loads((tmp_path / "clip_boxes.json").read_text())
     assert reason in stored["ended_early"] and [one["name"] for one in stored["targets"]] == ["car"]
 
@@ -254,7 +245,7 @@ def test_targets_of_a_file_and_other_formats(clip, tmp_path, name, capsys):
     assert text == expected
     # Back from the last box of each, as it is seen last.
     assert command("--video", clip, "--boxes", boxes, "--reverse", "--out_dir", tmp_path / "back") == 0
-    back = rows(tmp_path / "back" / "clip_boxes.csv")
+    back = table_rows(tmp_path / "back" / "clip_boxes.csv")
     assert len(back) == 20 and [row["score"] == "" for row in back] == [False] * 18 + [True] * 2
     # What is read is not replaced; files of others stay.
     assert command("--video", clip, "--boxes", tmp_path / "first.csv", "--out", out) == 1
@@ -299,7 +290,7 @@ def test_several_videos_in_a_file(clip, tmp_path, capsys):
     vis["annotations"] = [{"id": i, "video_id": i, "category_id": 1, "bboxes": [None, [8, 11, 9, 9]]} for i in (1, 2)]
     (tmp_path / "boxes.json").write_text(json.dumps(vis))
     assert command("--video", clip, "--boxes", tmp_path / "boxes.json", "--out_dir", tmp_path) == 0
-    assert [row["frame"] for row in rows(tmp_path / "clip_boxes.csv")] == [str(t) for t in range(1, 10)]
+    assert [row["frame"] for row in table_rows(tmp_path / "clip_boxes.csv")] == [str(t) for t in range(1, 10)]
     clip.rename(clip.with_name("third.webm"))
     third = clip.with_name("third.webm")
     assert command("--video", third, "--boxes", tmp_path / "boxes.json", "--out_dir", tmp_path) == 1
@@ -314,7 +305,7 @@ def test_an_interruption_backwards_keeps_what_was_tracked(clip, tmp_path, monkey
     monkeypatch.setattr(track, "open_backwards", lambda path, last: Source("clip", frames(), 25.0, 10))
     options = ("--target", "car=32,19,9,9@9", "--reverse", "--out", tmp_path / "out.webm")
     assert command("--video", clip, *options) == 130
-    assert [int(row["frame"]) for row in rows(tmp_path / "out.csv")] == [6, 7, 8, 9]
+    assert [int(row["frame"]) for row in table_rows(tmp_path / "out.csv")] == [6, 7, 8, 9]
     assert len(list(open_source(tmp_path / "out.webm").frames)) == 4
 
 

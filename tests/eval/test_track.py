@@ -1,6 +1,5 @@
 """python -m eval.track: the demo, several targets, and every way a run can end."""
 
-import csv
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from eval.sources.video import open_source
 from eval.sources.video_writer import VideoWriter
 from tests.helpers import bright_spot, places
 from tests.helpers.bright_spot import frame_with_spot, spots
+from tests.helpers.videos import spot_video, table_rows
 
 ROOT = places.REPOSITORY
 
@@ -41,21 +41,11 @@ def registry(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-    """A video of 10 frames whose spot has the box 5 + 3 t, 10 + t, 9, 9."""
-    path = tmp_path / "in" / "clip.webm"
-    with VideoWriter(path) as writer:
-        for frame in spots(10):
-            writer.write(frame)
-    return path
+    return spot_video(tmp_path / "in" / "clip.webm")
 
 
 def run(*arguments):
     return track.main([str(argument) for argument in arguments])
-
-
-def rows(path):
-    with open(path) as file:
-        return list(csv.DictReader(file))
 
 
 def boxes(table):
@@ -66,7 +56,7 @@ def test_a_video_and_its_files(clip, tmp_path, capsys):
     out = tmp_path / "out" / "tracked.webm"
     assert run("--video", clip, "--box", "5,10,9,9", "--out", out, "--seed", 3) == 0
     assert sorted(os.listdir(out.parent)) == ["tracked.csv", "tracked.json", "tracked.webm"]
-    table = rows(out.with_suffix(".csv"))
+    table = table_rows(out.with_suffix(".csv"))
     assert [(row["frame"], row["target"]) for row in table] == [(str(t), "1") for t in range(10)]
     assert boxes(table)[0].tolist() == [5, 10, 9, 9]
     np.testing.assert_allclose(boxes(table), [[5 + 3 * t, 10 + t, 9, 9] for t in range(10)], atol=1)
@@ -90,7 +80,7 @@ def test_several_targets_and_a_later_start(clip, tmp_path):
     start = ("--video", clip, "--start", 4, "--box", "17,14,9,9", "--box=-2,20,6,4")
     assert run(*start, "--out_dir", tmp_path) == 0
     assert not list(tmp_path.glob("*.webm"))
-    table = rows(tmp_path / "clip_boxes.csv")
+    table = table_rows(tmp_path / "clip_boxes.csv")
     order = [(str(t), n) for t in range(4, 10) for n in "12"]
     assert [(row["frame"], row["target"]) for row in table] == order
     assert boxes(table)[:2].tolist() == [[17, 14, 9, 9], [-2, 20, 6, 4]]
@@ -108,7 +98,7 @@ def test_a_folder_of_images_of_changing_size_and_depth(tmp_path):
     for t, frame in enumerate([*spots(2), *other_sizes]):
         cv2.imwrite(str(folder / f"{t}.png"), frame[..., 0] if t == 1 else frame)
     assert run("--video", folder, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 0
-    found = boxes(rows(tmp_path / "out.csv"))
+    found = boxes(table_rows(tmp_path / "out.csv"))
     np.testing.assert_allclose(found[:, :2], [[5, 10], [8, 11], [20, 280], [250, 6]], atol=1e-3)
     assert [frame.shape for frame in open_source(tmp_path / "out.webm").frames] == [(48, 64, 3)] * 4
 
@@ -121,7 +111,7 @@ def test_the_demo(tmp_path, monkeypatch, capsys):
     assert len(list(open_source(tmp_path / "demo" / "video.webm").frames)) == 8
     assert cv2.imread(str(tmp_path / "demo" / "plot.png")).std() > 5
     truth = list(synthetic.clip(small, 2))
-    found = boxes(rows(tmp_path / "demo" / "boxes.csv"))
+    found = boxes(table_rows(tmp_path / "demo" / "boxes.csv"))
     np.testing.assert_allclose(found[0], truth[0].box, atol=1e-3)
     overlap = track.metrics.overlaps(found, np.array([example.box for example in truth]))[1:]
     seen = np.array([example.visibility > 0 for example in truth])[1:]
@@ -244,7 +234,7 @@ def test_a_truncated_video_keeps_what_was_tracked(clip, tmp_path, capsys):
     cut = tmp_path / "cut.webm"
     cut.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.55)])
     assert run("--video", cut, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
-    kept = len(rows(tmp_path / "out.csv"))
+    kept = len(table_rows(tmp_path / "out.csv"))
     assert 0 < kept < 10
     assert len(list(open_source(tmp_path / "out.webm").frames)) == kept
     message = capsys.readouterr().err.splitlines()[-1]
@@ -259,7 +249,7 @@ def test_a_corrupt_image_keeps_what_was_tracked(tmp_path, capsys):
         cv2.imwrite(str(folder / f"{t}.png"), frame)
     (folder / "2.png").write_bytes(b"no image")
     assert run("--video", folder, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
-    assert len(rows(tmp_path / "shots_boxes.csv")) == 2
+    assert len(table_rows(tmp_path / "shots_boxes.csv")) == 2
     assert "2.png" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -274,7 +264,7 @@ def test_a_video_that_cannot_be_written_keeps_the_boxes(clip, tmp_path, monkeypa
     monkeypatch.setattr(VideoWriter, "_encode", full_after_three)
     assert run("--video", clip, "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == 1
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv", "out.json"]
-    assert len(rows(tmp_path / "out.csv")) == 4
+    assert len(table_rows(tmp_path / "out.csv")) == 4
     assert "out.webm" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -283,7 +273,7 @@ def test_a_tracker_that_returns_nan_is_stopped(clip, tmp_path, monkeypatch, caps
     blind = SimpleNamespace(config=bright_spot.Config(), make=lambda config: _nan_after_two())
     monkeypatch.setattr(trackers, "get", lambda name: blind)
     assert run("--video", clip, "--box", "5,10,9,9", "--out_dir", tmp_path) == 1
-    assert len(rows(tmp_path / "clip_boxes.csv")) == 3
+    assert len(table_rows(tmp_path / "clip_boxes.csv")) == 3
     assert "frame 3: the tracker's box is not finite" in capsys.readouterr().err
 
 
@@ -305,7 +295,7 @@ def test_no_window_is_opened_unless_asked(clip, tmp_path, monkeypatch):
     assert run("--video", clip, "--box", "5,10,9,9", "--out_dir", tmp_path) == 0
     assert shown == []
     assert run("--video", clip, "--show", "--out_dir", tmp_path) == 0
-    assert len(shown) == 3 and len(rows(tmp_path / "clip_boxes.csv")) == 3
+    assert len(shown) == 3 and len(table_rows(tmp_path / "clip_boxes.csv")) == 3
 
 
 def test_a_long_video_is_never_held(monkeypatch, tmp_path):
@@ -321,7 +311,7 @@ def test_a_long_video_is_never_held(monkeypatch, tmp_path):
 
     monkeypatch.setattr(video, "open_source", lambda name: video.Source("long", frames(), 25.0, 80))
     assert run("--video", "long", "--box", "5,10,9,9", "--out_dir", tmp_path) == 0
-    assert len(rows(tmp_path / "long_boxes.csv")) == 80
+    assert len(table_rows(tmp_path / "long_boxes.csv")) == 80
     assert max(most) <= 16
 
 
@@ -359,7 +349,7 @@ def test_ctrl_c_writes_what_it_has_and_exits_130(tmp_path):
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert printed.splitlines()[-1].startswith("interrupted after ")
-    kept = rows(tmp_path / "out.csv")
+    kept = table_rows(tmp_path / "out.csv")
     files = sorted(file.name for file in tmp_path.iterdir() if file.is_file())
     assert files == ["out.csv", "out.json", "out.webm"]
     assert abs(len(list(open_source(out).frames)) - len(kept)) <= 1
@@ -379,7 +369,7 @@ def test_a_signal_ends_it_as_ctrl_c_does(tmp_path, monkeypatch, number, status):
     monkeypatch.setattr(video, "open_source", lambda name: video.Source("endless", frames(), 25.0, None))
     assert run("--video", "endless", "--box", "5,10,9,9", "--out", tmp_path / "out.webm") == status
     assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.json", "out.webm"]
-    kept = len(rows(tmp_path / "out.csv"))
+    kept = len(table_rows(tmp_path / "out.csv"))
     assert kept > 10 and abs(len(list(open_source(tmp_path / "out.webm").frames)) - kept) <= 1
     assert json.loads((tmp_path / "out.json").read_text())["ended_early"] == "interrupted"
     assert signal.getsignal(number) == signal.SIG_DFL

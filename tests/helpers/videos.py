@@ -1,9 +1,13 @@
 """Sequences on disk whose tracker is known to follow, and the numbers that a run wrote."""
 
+import csv
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from eval.sources.video_writer import VideoWriter
+from tests.helpers.bright_spot import spots
 
 
 def make_video(folder: Path, count: int, sizes: dict[int, tuple[int, int]] | None = None) -> None:
@@ -23,3 +27,17 @@ def make_video(folder: Path, count: int, sizes: dict[int, tuple[int, int]] | Non
 def rows(path: Path) -> np.ndarray:
     """`[T, n]` of a file of numbers between commas."""
     return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+def spot_video(path: Path) -> Path:
+    """A video of 10 frames whose spot has the box 5 + 3 t, 10 + t, 9, 9."""
+    with VideoWriter(path) as writer:
+        for frame in spots(10):
+            writer.write(frame)
+    return path
+
+
+def table_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a table with a head."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
