@@ -36,8 +36,10 @@ class Work(NamedTuple):
 
 def matrix_product(dtype: Any = jnp.float32, least_seconds: float = LEAST_SECONDS) -> Yardstick:
     """Products of square matrices on the default device, at the precision of the networks; amount: FLOPs."""
-    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX_SIDE, MATRIX_SIDE)).astype(dtype)
-    right = right / jnp.asarray(MATRIX_SIDE**0.5, dtype)  # so that repeated products keep their size
+    left = jax.random.normal(jax.random.key(0), (MATRIX_SIDE, MATRIX_SIDE)).astype(dtype)
+    mirror = jax.random.normal(jax.random.key(1), (MATRIX_SIDE,))
+    right = jnp.eye(MATRIX_SIDE) - 2 * jnp.outer(mirror, mirror) / jnp.sum(mirror**2)
+    right = right.astype(dtype)  # orthogonal, so that products keep their size however often they are repeated
 
     def call(count):
         return repeated(count, left, right)

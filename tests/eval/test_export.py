@@ -23,7 +23,10 @@ from trackers.rules import SettingError
 
 pytest.importorskip("flatbuffers", reason="jax.export serializes with it: the extra `export`")
 CANVAS = (96, 128)
-TOLERANCE = 1e-4  # pixels; equal programs, so that only what XLA makes of them can differ
+# Pixels, in the first frame that is tracked and in later ones: equal programs, so that only what XLA makes of them can
+# differ. The online optimizer amplifies it: weights that differ by 1e-7 of their size, the rounding of float32, move
+# boxes of `dimp_tiny` by 1e-4, and on a processor with AVX-512 later ones were seen to differ by 4e-4.
+TOLERANCE, LATER = 1e-4, 2e-3
 ELSEWHERE = 1e-2  # pixels; another version of XLA adds up in another order, and the online optimizer amplifies it
 OTHER_PYTHON = os.environ.get("OTHER_PYTHON")  # of an environment with another JAX (`.ci/run newest` sets it)
 REPOSITORY = Path(__file__).parents[2]
@@ -115,8 +118,9 @@ def _write_and_read_elsewhere(name, drawn, folder, python):
         state, at, *_ = track(weights, state, *frame)
         expected.append(np.asarray(at))
     assert np.ptp(np.array(expected), 0).max() > 0.1  # it moves
-    tolerance = TOLERANCE if python == sys.executable else ELSEWHERE
-    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+    tolerances = (TOLERANCE, LATER) if python == sys.executable else (ELSEWHERE, ELSEWHERE)
+    for part, tolerance in zip((slice(1), slice(1, None)), tolerances):
+        np.testing.assert_allclose(found[part], expected[part], atol=tolerance, rtol=0)
 
 
 def _in_a_fresh_process(python, file, clip_file, folder):

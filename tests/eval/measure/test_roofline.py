@@ -22,6 +22,8 @@ def test_yardsticks_take_long_enough(monkeypatch):
     monkeypatch.setattr(roofline, "MATRIX_SIDE", 32)
     stick = roofline.matrix_product(least_seconds=1e-3)
     assert stick.amount % (2 * 32**3) == 0 and np.isfinite(np.asarray(stick.call())).all()
+    size = [np.linalg.norm(np.asarray(roofline.matrix_product(least_seconds=s).call())) for s in (0, 0.05)]
+    assert size[1] == pytest.approx(size[0], rel=0.01)  # however many products there are
     copy = roofline.stream_copy(4096, least_seconds=1e-3)
     before, after = (np.asarray(copy.call())[0] for _ in range(2))
     assert copy.amount == 2 * 4096 * (after - before)
