@@ -1,0 +1,1 @@
+"""The annotator in the browser."""
