@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ops.boxes import Box
+
 Array = jax.Array
 
 BORDERS = ("replicate", "constant", "inside", "inside_major")
@@ -96,6 +98,16 @@ def crop(
         window = _pytracking_window(extent, center, side, out, border, floored=floored)
     rows, columns = (_taps(window, extent, out_size[axis], axis, border == "constant") for axis in (0, 1))
     return Crop(_sample(image, rows, columns, fill), window.center, jnp.sqrt(jnp.prod(window.side / out)))
+
+
+def covered(center: Array, scale: Array, cells: int, middle: float) -> Box:
+    """The square of the image that `cells` by `cells` cells cover, of which index `middle` lies at `center`.
+
+    center: `[2]` (y, x) and scale: `[]` image pixels per cell. A whole `Crop` of n pixels a side is
+    `covered(crop.center, crop.scale, n, (n - 1) / 2)`: pixel u has its middle at center + (u - (n - 1) / 2) scale, and
+    the square reaches half a crop pixel beyond those of the first and the last one.
+    """
+    return Box(center + ((cells - 1) / 2 - middle) * scale, jnp.stack([cells * scale] * 2))
 
 
 def mean_color(image: Array, extent: Array) -> Array:

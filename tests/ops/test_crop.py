@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ops.crop import ROUNDINGS, crop
+from ops.boxes import to_xywh
+from ops.crop import ROUNDINGS, covered, crop
 
 EXTENT = np.array([40, 50], np.int32)
 OUT = (12, 12)
@@ -46,6 +47,25 @@ def test_read_back_is_where_the_pixels_came_from(rounding):
     np.testing.assert_allclose(patch.image[..., :2].mean((0, 1)), patch.center, atol=1e-4)
     step = (patch.image[7, 7] - patch.image[6, 6])[:2]
     np.testing.assert_allclose(step, np.full(2, patch.scale), atol=1e-4)
+
+
+def test_what_a_crop_covers_reaches_half_a_pixel_beyond_its_outer_pixels():
+    center, size = np.float32([19.7, 24.2]), 12
+    patch = jitted(ramp(40, 50), EXTENT, center, np.full(2, 17.4, np.float32), OUT)
+    square = covered(patch.center, patch.scale, size, (size - 1) / 2)
+    shares = (np.arange(size) + 0.5)[:, None] / size - 0.5
+    places = np.asarray(square.center) + shares * np.asarray(square.size)  # of crop pixels (i, i)
+    np.testing.assert_allclose(np.asarray(patch.image)[range(size), range(size), :2], places, atol=1e-4)
+    whole = jitted(ramp(40, 50), EXTENT, np.float32([15.5, 21.5]), np.full(2, 12, np.float32), OUT)
+    np.testing.assert_array_equal(whole.image[0, 0, :2], [10, 16])
+    box = to_xywh(covered(whole.center, whole.scale, size, (size - 1) / 2))
+    np.testing.assert_array_equal(box, [16, 10, 12, 12])  # pixel for pixel
+
+
+def test_cells_that_lie_off_the_middle_are_covered_where_they_lie():
+    square = covered(jnp.array([50.0, 60.0]), jnp.float32(4.0), 6, 3.0)  # index 3 of 0..5 at the center
+    np.testing.assert_array_equal(square.center, [48.0, 58.0])
+    np.testing.assert_array_equal(square.size, [24.0, 24.0])
 
 
 @pytest.mark.parametrize("border, rounding", CASES)
