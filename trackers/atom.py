@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.correlation import correlate_same
+from ops.crop import covered
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
@@ -179,7 +180,9 @@ def make_stages(config: Config) -> Stages:
         peak = localization.locate(fine, fine, jnp.zeros(2), state.box.size / scale, config.localization)
         moved = region.center[best] + peak.displacement * scale
         center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
-        return Location(center, factors[best], peak.verdict, peak.score, scores[best], best)
+        middle = (cells - config.kernel_size % 2) / 2  # an even kernel shifts scores by half a cell
+        reach = covered(region.center[best], scale * size / cells, cells, middle)
+        return Location(center, factors[best], peak.verdict, peak.score, scores[best], reach, best)
 
     def refine(params, state, frame, region, features, location):
         if config.use_iou_net:
@@ -192,7 +195,7 @@ def make_stages(config: Config) -> Stages:
             scales, taps = state.scale_filter, features.taps
             factor = factor * scale_filter.follow(scales, taps, region, location, here, config.scale_filter)
         grown = search_region.rescale(state.box.size, factor, frame.extent, config.region.min_side)
-        return state, select(location.verdict != LOST, Box(location.center, grown), state.box)
+        return state, select(location.verdict != LOST, Box(location.center, grown), state.box), {}
 
     def update(params, state, region, features, location, box):
         index = location.crop_index

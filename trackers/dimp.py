@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.correlation import correlate
+from ops.crop import covered
 from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
 from trackers.base import LOST, Tracker, select
@@ -167,15 +168,16 @@ def make_stages(config: Config) -> Stages:
         peak = localization.locate(windowed, scores, before, state.box.size / cell, config.localization)
         moved = region.center[0] + peak.displacement * cell
         center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
-        return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, jnp.int32(0))
+        reach = covered(region.center[0], cell, cells + 1, cells // 2)  # half a cell beyond the crop
+        return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, reach, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        state, box = box_refinement.refine(
+        state, box, extras = box_refinement.refine(
             params, state, features.taps, region, location, config.region, config.refinement
         )
         if config.scale_filter is not None:
             box = select(location.verdict != LOST, second_opinion(state, frame, region, features, location, box), box)
-        return state, box
+        return state, box, extras
 
     def second_opinion(state, frame, region, features, location, box):
         """The IoU-Net's `box` with its place and shape, and an area between its own and the scale filter's."""

@@ -174,7 +174,7 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
     add_backbone(region.image)
     features = add("features", parts.features, params, region.image)
     location = add("localize", parts.localize, state, frame, region, features)
-    refined, box = add("refine", parts.refine, params, state, frame, region, features, location)
+    refined, box, _ = add("refine", parts.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
     update, _ = compile_timed(parts.update, params, refined, region, features, seen, box, donate=(1,))
     once = {"update, no step": 1, "update, scheduled steps": entry.config.online.train_skipping}

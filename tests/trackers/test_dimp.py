@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import trackers
+from ops.crop import Crop
 from trackers import base, dimp
 from trackers.images import xywh_to_box
 from trackers.parts.box_refinement import RefinementConfig
@@ -79,6 +82,35 @@ def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     found = side(estimates.box.size)
     assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
     assert (estimates.verdict == base.FOUND).all()
+
+
+def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_located():
+    """Half a cell beyond the crop; of features that are one impulse, under a filter that is one."""
+    stages = dimp.make_stages(CONFIG)
+    cells, size = 14, CONFIG.region.image_size
+    box = base.Box(jnp.array([120.0, 150.0]), jnp.array([40.0, 60.0]))
+    region = Crop(jnp.zeros((1, size, size, 3)), box.center[None] + 0.3, jnp.array([1.25]))
+    frame = base.Frame(jnp.zeros((240, 300, 3), jnp.uint8), jnp.array([240, 300], jnp.int32))
+    features = dimp.Features(jnp.zeros((1, cells, cells, 1)).at[0, 5, 8, 0].set(1.0), {})
+    state = SimpleNamespace(box=box, filter=jnp.zeros((4, 4, 1)).at[1, 2, 0].set(1.0))
+    location = stages.localize(state, frame, region, features)
+    peak = np.unravel_index(np.argmax(location.score_map), (15, 15))
+    assert peak == (6, 8)
+    place = location.map.center + (jnp.array(peak) - 7) * location.map.size / 15
+    np.testing.assert_allclose(place, location.center, atol=1e-4)
+    np.testing.assert_allclose(location.map.size, 15 * 16 * 1.25)
+    np.testing.assert_array_equal(location.map.center, region.center[0])
+
+
+def test_the_best_proposals_give_the_place():
+    """Their shape is steadied, and their area shared with the filter."""
+    frames, box = clip(GROWTH)
+    estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)
+    boxes, ious = estimates.extras["proposals"], estimates.extras["proposal_ious"]
+    assert boxes.center.shape == (FRAMES - 1, 10, 2) and ious.shape == (FRAMES - 1, 10)
+    for index in range(FRAMES - 1):
+        best = np.argsort(ious[index])[-3:]
+        np.testing.assert_allclose(boxes.center[index][best].mean(0), estimates.box.center[index], atol=1e-3)
 
 
 @pytest.mark.full

@@ -5,7 +5,7 @@ Boxes here are x, y, w, h in crop pixels, `[P, 4]`; `predict_iou` maps them to p
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -129,8 +129,11 @@ def refine(
     location: Location,
     geometry: RegionConfig,
     config: RefinementConfig,
-) -> tuple[State, Box]:
+) -> tuple[State, Box, dict[str, Any]]:
     """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
+
+    Besides, for `Estimate.extras`, the boxes after the ascent with the IoUs that `ascend` returns: before their sides
+    are kept above `min_side`, the best are averaged and the size is steadied.
 
     state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`, which
     was cut as `geometry` says.
@@ -151,7 +154,9 @@ def refine(
     best, admissible = average_best(boxes, iou, start, config)
     box = to_image(best, center, scale, geometry.image_size)
     box = Box(box.center, steady_size(state.box.size, box.size, location.score, config))
-    return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box)
+    every = jax.vmap(lambda one: to_image(one, center, scale, geometry.image_size))(boxes)
+    seen = {"proposals": every, "proposal_ious": iou}
+    return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box), seen
 
 
 def steady_size(old: Array, new: Array, score: Array, config: RefinementConfig) -> Array:

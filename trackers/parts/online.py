@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ops import sample_memory
 from ops.boxes import Box
-from ops.crop import Crop
+from ops.crop import Crop, covered
 from ops.sample_memory import SampleMemory
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, Estimate, Frame, Params, State, Tracker
 from trackers.parts import contrast
@@ -43,7 +43,8 @@ class Location(NamedTuple):
     scale_factor: Array  # [] change of the target's size found by a scale search, else 1
     verdict: Array  # [] int32 of trackers.base
     score: Array  # [] of the maximum
-    score_map: Array  # [n, n] around the center of the search crop
+    score_map: Array  # [n, n]
+    map: Box  # image pixels, what the score map covers
     crop_index: Array  # [] int32 which of the crops it was found in
 
 
@@ -54,12 +55,12 @@ class Stages(NamedTuple):
     crop: Callable[[State, Frame], Crop]  # one or more [S, ...] search crops
     features: Callable[[Params, Array], Any]  # crop images [S, size, size, 3] -> features
     localize: Callable[[State, Frame, Crop, Any], Location]
-    refine: Callable[[Params, State, Frame, Crop, Any, Location], tuple[State, Box]]
+    refine: Callable[[Params, State, Frame, Crop, Any, Location], tuple[State, Box, dict[str, Any]]]  # and its extras
     update: Callable[[Params, State, Crop, Any, Location, Box], State]
 
 
 def compose(stages: Stages) -> Tracker:
-    """The tracker whose frame is the five stages in order.
+    """The tracker whose frame is the five stages in order; its State has the `memory` that `learn` fills.
 
     The target is LOST, with score 0, in a frame without contrast where it is sought (`trackers.parts.contrast`), and
     where the score is not finite.
@@ -75,10 +76,17 @@ def compose(stages: Stages) -> Tracker:
             verdict=jnp.where(seen, location.verdict, LOST),
             score=jnp.where(seen, location.score, 0),
         )
-        state, box = stages.refine(params, state, frame, region, features, location)
+        state, box, extras = stages.refine(params, state, frame, region, features, location)
         state = stages.update(params, state, region, features, location, box)
         confidence = jnp.clip(location.score, 0, 1)  # labels are in 0..1, and so is a good score
-        extras = {"score_map": location.score_map}
+        index, size = location.crop_index, region.image.shape[1]
+        extras = extras | {
+            "search": covered(region.center[index], region.scale[index], size, (size - 1) / 2),
+            "score_map": location.score_map,
+            "map": location.map,
+            "memory_weights": state.memory.weights,
+            "memory_slot": jnp.where(_teaches(location), state.memory.last_slot, -1),
+        }
         return state, Estimate(box, location.score, confidence, location.verdict, extras)
 
     return Tracker(stages.init, track)
@@ -109,7 +117,7 @@ def learn(
     """
     number = state.frame_number + 1
     hard = location.verdict == HARD_NEGATIVE
-    write = (location.verdict == FOUND) | hard
+    write = _teaches(location)
     memory = sample_memory.insert(
         state.memory,
         sample,
@@ -123,3 +131,8 @@ def learn(
     filter = optimize(memory, jnp.where(hard, steps[1], jnp.where(scheduled, steps[0], 0)), write)
     lost = jnp.where(location.verdict == LOST, state.lost_frames + 1, 0)
     return state._replace(frame_number=number, lost_frames=lost, box=box, filter=filter, memory=memory)
+
+
+def _teaches(location: Location) -> Array:
+    """`[]` bool: whether the frame's sample enters the memory."""
+    return (location.verdict == FOUND) | (location.verdict == HARD_NEGATIVE)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,25 @@ import pytest
 
 from ops import boxes
 from ops.boxes import Box
+from ops.crop import Crop
+from tests.helpers import narrow
+from tests.helpers.narrow import narrow_models
+from trackers.base import FOUND, LOST
 from trackers.parts import box_refinement
 from trackers.parts.box_refinement import RefinementConfig
+from trackers.parts.online import Location
+from trackers.parts.search_region import RegionConfig
 
 CONFIG = RefinementConfig()
 TARGET = jnp.array([40.0, 50.0, 60.0, 30.0])  # x, y, w, h in a crop
+
+
+class State(NamedTuple):
+    """What refinement needs of a tracker's."""
+
+    key: jax.Array
+    box: Box
+    modulation: Any
 
 
 def overlap(candidates):
@@ -88,6 +103,35 @@ def test_the_crop_and_back(shift):
     np.testing.assert_allclose(peers - inside, [0.5, 0.5, 0, 0], atol=1e-5)
     corners = boxes.xywh_to_corners(inside)
     np.testing.assert_allclose(corners[2:] - corners[:2], inside[2:], rtol=1e-6)
+
+
+def test_the_box_is_the_mean_of_the_best_proposals():
+    with narrow_models():
+        params = {"iou_net": narrow.lively("dimp18")["iou_net"]}
+    geometry = RegionConfig(image_size=64)
+    region = Crop(jnp.zeros((1, 64, 64, 3)), jnp.array([[60.0, 80.0]]), jnp.array([1.5]))
+    taps = {"layer2": jax.random.normal(jax.random.key(1), (1, 8, 8, 8))}
+    taps["layer3"] = jax.random.normal(jax.random.key(2), (1, 4, 4, 8))
+    box = Box(jnp.array([58.0, 83.0]), jnp.array([20.0, 24.0]))
+    modulation = box_refinement.modulation(params, taps, box, region.center[0], region.scale[0], geometry)
+    where = Box(jnp.array([62.0, 85.0]), jnp.full(2, 100.0))
+
+    @jax.jit
+    def refined(verdict):
+        state = State(jax.random.key(0), box, modulation)
+        location = Location(where.center, jnp.ones(()), verdict, jnp.ones(()), jnp.zeros((5, 5)), where, jnp.int32(0))
+        return box_refinement.refine(params, state, taps, region, location, geometry, CONFIG)
+
+    _, found, seen = refined(FOUND)
+    proposals, ious = seen["proposals"], np.asarray(seen["proposal_ious"])
+    assert len(np.unique(ious)) == len(ious) == len(proposals.center) == 1 + CONFIG.random_boxes
+    best = np.argsort(ious)[-CONFIG.top_k :]
+    assert (np.abs(np.log(proposals.size[:, 0] / proposals.size[:, 1])) < np.log(CONFIG.max_aspect_ratio)).all()
+    np.testing.assert_allclose(found.center, proposals.center[best].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.size, proposals.size[best].mean(0), rtol=1e-5)
+    assert np.abs(np.asarray(proposals.center) - np.asarray(where.center)).max() < 10  # of the image, around the place
+    _, rests, _ = refined(LOST)
+    jax.tree.map(np.testing.assert_array_equal, rests, box)
 
 
 def test_the_size_rests_in_doubt_and_follows_slowly():

@@ -89,7 +89,8 @@ REGION = Crop(jnp.zeros((2, SIZE, SIZE, 3)), jnp.array([[500.0, 400.0], [90.0, 8
 
 def location(verdict: int = FOUND, score: float = 0.9) -> Location:
     center, index = jnp.array([88.0, 83.0]), jnp.int32(1)
-    return Location(center, jnp.ones(()), jnp.int32(verdict), jnp.float32(score), jnp.zeros((19, 19)), index)
+    map_box = Box(center, jnp.full(2, 76.0))
+    return Location(center, jnp.ones(()), jnp.int32(verdict), jnp.float32(score), jnp.zeros((19, 19)), map_box, index)
 
 
 def in_image(box: Box) -> Box:
