@@ -51,10 +51,10 @@ class State(NamedTuple):
 def make(config: Config) -> Tracker:
     """The tracker; `params` of the model "memtrack".
 
-    Extras of an estimate: "index" of the place as in all Siamese trackers, "scale" `[]` int32 of the search crops, and
-    with the memory "attention" `[S, S]` over the search crop of that scale, "read_weights" and "write_weights" `[N]`
-    over the slots, "factors" `[3]` (write nothing, into the slots just read, into an unused slot), "decay" `[1]` and
-    "residual_gate" `[C]`. What a frame decides to write is the template that is cut out of this same frame.
+    Extras beside those of all Siamese trackers: "scale" `[]` int32 of the search crops, and with the memory "attention"
+    `[S, S]` over the search crop of that scale, "read_weights" and "write_weights" `[N]` over the slots, "factors"
+    `[3]` (write nothing, into the slots just read, into an unused slot), "decay" `[1]` and "residual_gate" `[C]`. What
+    a frame decides to write is the template that is cut out of this same frame.
     After a frame without contrast where the target is sought (LOST, see `trackers.parts.contrast`) all is as before it.
     """
     matcher = make_matcher(config)
@@ -88,9 +88,10 @@ def make(config: Config) -> Tracker:
         response = matcher.match(params, template, features)
         choice = templates.choose(templates.finite(matcher.decode(response, state.box), state.box))
         seen = contrast.visible(region, frame.extent) & (choice.ranked > 0)
-        scale = siamfc.best_scale(siamfc.penalized_maps(config.host, response))
         box = siamfc.follow(state.box, choice, frame)
-        extras = {"index": choice.index, "scale": scale}
+        scale = choice.crop
+        sight = templates.sight(region, choice, matcher.grid, templates.map_cells(matcher))
+        extras = {"index": choice.index, "scale": scale, **sight}
         after = state._replace(box=box)
         if config.memory:
             controls, recall = jax.tree.map(lambda leaf: leaf[scale], (controls, recall))

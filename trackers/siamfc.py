@@ -19,7 +19,7 @@ from trackers.nets import models, siamese
 from trackers.nets.memory import NormalizedResponseHead
 from trackers.nets.rpn import SiamFCHead
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Choice, Matcher, Memory, Proposals
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Choice, Grid, Matcher, Memory, Proposals
 from trackers.rules import ABOVE_ONE, COUNT, OF_THE_TRACKER, POSITIVE, PROBABILITY, SCALES, Search, one_of
 
 Array = jax.Array
@@ -110,9 +110,11 @@ def make_matcher(config: Config) -> Matcher:
         whole = jnp.broadcast_to(box.size[None, None] * factor, center.shape)
         rate = jnp.full(ranked.shape, config.scale_rate, ranked.dtype)
         boxes = Box(center[None], whole[None])
-        return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None])
+        crop = jnp.broadcast_to(best, ranked.shape)
+        return Proposals(jax.nn.sigmoid(chosen)[None], ranked[None], boxes, rate[None], crop[None])
 
-    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode)
+    places = Grid(upsampled, STRIDE / up, middle)
+    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode, places)
 
 
 def _upsampled(config: Config) -> tuple[int, float]:

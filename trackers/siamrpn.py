@@ -18,7 +18,7 @@ from trackers.base import Frame, Tracker
 from trackers.nets import models, siamese
 from trackers.nets.rpn import DepthwiseRPN, UpChannelRPN
 from trackers.parts import templates
-from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, LostConfig, Matcher, Memory, Proposals
+from trackers.parts.templates import EXEMPLAR_SIZE, REGION, STRIDE, Grid, LostConfig, Matcher, Memory, Proposals
 from trackers.rules import NOT_NEGATIVE, OF_THE_TRACKER, PROBABILITY, Search, one_of
 
 Array = jax.Array
@@ -148,10 +148,12 @@ def make_matcher(config: Config) -> Matcher:
         penalty = jnp.exp(-(growth * turn - 1) * config.penalty_k)
         ranked = penalty * score * (1 - config.window_influence) + window[..., None] * config.window_influence
         boxes = Box(box.center[None, None, None] + found.center / scale, found.size / scale)
-        proposals = Proposals(score, ranked, boxes, penalty * score * config.size_rate)
+        crop = jnp.zeros(score.shape, jnp.int32)  # there is one
+        proposals = Proposals(score, ranked, boxes, penalty * score * config.size_rate, crop)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), proposals)  # pysot's order: anchor, y, x
 
-    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode)
+    places = Grid(cells, STRIDE, cells // 2 if config.centers == "floor" else cells / 2)
+    return Matcher(*templates.embeddings(network, config.rounding), region, network.features, match, decode, places)
 
 
 def _change(ratio: Array) -> Array:

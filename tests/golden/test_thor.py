@@ -139,7 +139,8 @@ def test_golden_choice_of_the_template(x64):
         row = draws[int(case)]
         score_map, one = row[:, 4].reshape(-1, 1, 1, 1), (slots, 1, 1, 1, 2)
         boxes = Box((50 + 20 * row[:, :2]).reshape(one), (30 + 10 * row[:, 2:4]).reshape(one))
-        proposals = Proposals(score_map, score_map, boxes, jnp.ones_like(score_map))
+        crop = jnp.zeros(score_map.shape, jnp.int32)
+        proposals = Proposals(score_map, score_map, boxes, jnp.ones_like(score_map), crop)
         config = memory_of(int(short_slots), slots, iou_threshold=0.6, modulate=False)
         choice, chosen, _ = decider(config)(proposals, nowhere, jnp.zeros(()))
         assert int(chosen) == best and (int(chosen) >= short_slots) == of_long

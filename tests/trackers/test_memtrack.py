@@ -63,7 +63,7 @@ def test_without_memory_it_is_siamfc_with_the_same_networks():
     _, (_, expected) = run(plain, params())
     assert_same_boxes(estimates.box, expected.box, atol=1e-4)
     np.testing.assert_allclose(estimates.score, expected.score, rtol=1e-5)
-    assert set(estimates.extras) == {"index", "scale"}
+    assert set(estimates.extras) == {"index", "scale", "search", "score_map", "map"}
 
 
 def test_the_memory_counts_and_a_closed_gate_shuts_it_out():
@@ -86,6 +86,9 @@ def test_what_is_written_and_said():
     assert not np.any(states.memory.slots[0, 1:])
     cells = siamfc.cells(HOST.instance_size)
     assert extras["attention"].shape == (FRAMES - 1, cells, cells)
+    assert extras["score_map"].shape == (FRAMES - 1, 25, 25)  # of 40 x 40 places
+    covered = cells * templates.STRIDE / HOST.instance_size  # of the search crop
+    np.testing.assert_allclose(extras["map"].size, covered * extras["search"].size, rtol=1e-5)
     for name in ("attention", "factors", "read_weights"):
         np.testing.assert_allclose(extras[name].reshape(FRAMES - 1, -1).sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(extras["write_weights"].sum(1), 1 - extras["factors"][:, 0], rtol=1e-5)

@@ -39,6 +39,27 @@ def test_a_peak_moves_the_box_by_its_cells(cells):
     assert 0.9 < found.score < 1
 
 
+@pytest.mark.parametrize("grid", ["whole", "thor"])
+def test_the_map_that_is_handed_out_peaks_at_the_place_and_in_the_crop_of_the_best(grid):
+    config = replace(CONFIG, grid=grid, window_influence=0.0)
+    matcher = siamfc.make_matcher(config)
+    frame = Frame(jnp.zeros((240, 320, 3), jnp.uint8), jnp.array([240, 320], jnp.int32))
+    region = matcher.region(frame, BOX, jnp.zeros(3))
+    for scale, cells in ((1, (0, 0)), (1, (5, -6)), (2, (-7, 2))):
+        found = chosen(response((5.0, scale, *cells)), config)
+        seen = templates.sight(region, found, matcher.grid, 25)
+        side = float(templates.context_side(BOX.size)) * 255 / 127 * config.scale_step ** (scale - 1)
+        np.testing.assert_allclose(seen["search"].size, side, rtol=1e-5)
+        np.testing.assert_allclose(seen["search"].center, BOX.center, atol=1e-4)
+        covers = config.upsampling / 255 * (17 * 8 / config.upsampling if grid == "whole" else 8)
+        np.testing.assert_allclose(seen["map"].size, side * covers, rtol=1e-5)
+        peak = np.unravel_index(np.argmax(seen["score_map"]), (25, 25))
+        cell = np.asarray(seen["map"].size) / 25
+        place = seen["map"].center + (np.array(peak) - 12) * cell
+        assert (np.abs(place - found.box.center) < 0.6 * cell).all()  # cells have 10 or 11 places
+        assert seen["score_map"].max() == found.score
+
+
 def test_another_scale_must_be_better_than_the_penalty():
     small, present, large = (CONFIG.scale_step**step for step in (-1, 0, 1))
     assert CONFIG.scale_penalty == 0.9745
@@ -85,7 +106,8 @@ def test_a_size_neither_vanishes_nor_outgrows_the_frame():
     def followed(size, chosen_size):
         old = Box(jnp.array([70.0, 90.0]), jnp.array(size))
         new = Box(jnp.array([75.0, 95.0]), jnp.array(chosen_size))
-        choice = templates.Choice(jnp.int32(0), jnp.float32(1), jnp.float32(1), new, jnp.float32(0.5))
+        one, nothing = jnp.float32(1), jnp.int32(0)
+        choice = templates.Choice(nothing, one, one, new, jnp.float32(0.5), nothing, jnp.ones((3, 3)))
         box = siamfc.follow(old, choice, frame)
         np.testing.assert_array_equal(box.center, new.center)
         return box.size.tolist()

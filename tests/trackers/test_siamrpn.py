@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ops.anchors import anchors
 from ops.boxes import Box
@@ -40,6 +41,22 @@ def test_the_anchor_of_the_best_score_is_the_box():
         np.testing.assert_allclose(found.box.center, BOX.center + grid.center[y, x, anchor] / scale, rtol=1e-5)
         np.testing.assert_allclose(found.box.size, grid.size[y, x, anchor] / scale, rtol=1e-5)
         np.testing.assert_allclose(found.score, 1 / (1 + np.exp(-10)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("centers", ["floor", "true_division"])
+def test_the_map_that_is_handed_out_peaks_where_the_anchor_lies(centers):
+    config = replace(CONFIG, centers=centers)
+    matcher = siamrpn.make_matcher(config)
+    frame = Frame(jnp.zeros((240, 320, 3), jnp.uint8), jnp.array([240, 320], jnp.int32))
+    region = matcher.region(frame, BOX, jnp.zeros(3))
+    for anchor, y, x in ((2, 0, 3), (0, CELLS // 2, CELLS - 1)):
+        found = chosen(maps(anchor, y, x), config)
+        seen = templates.sight(region, found, matcher.grid, CELLS)
+        assert np.unravel_index(np.argmax(seen["score_map"]), (CELLS, CELLS)) == (y, x)
+        cell = seen["map"].size / CELLS
+        np.testing.assert_allclose(cell, seen["search"].size * 8 / config.instance_size, rtol=1e-5)
+        place = seen["map"].center + (jnp.array([y, x]) - (CELLS - 1) / 2) * cell
+        np.testing.assert_allclose(place, found.box.center, atol=1e-3)
 
 
 def test_offsets_move_and_stretch_the_anchor():

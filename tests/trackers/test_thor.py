@@ -17,7 +17,7 @@ from trackers.images import xywh_to_box
 from trackers.nets import models
 from trackers.nets.siamese import Features
 from trackers.parts import templates
-from trackers.parts.templates import Matcher, Proposals
+from trackers.parts.templates import Grid, Matcher, Proposals
 from trackers.weights import files
 
 CELLS, REGION = 14, 42  # of a side of a template and of the search region
@@ -68,10 +68,17 @@ def patch_matcher(on_describe=lambda: None) -> Matcher:
         score = (response[None] + 1) / 2
         center = box.center[None, None, None] + grid * PIXEL
         boxes = Box(center, jnp.broadcast_to(box.size[None, None, None], center.shape))
-        return Proposals(score, 0.9 * score + 0.1 * taper, boxes, jnp.zeros_like(score))
+        crop = jnp.zeros(score.shape, jnp.int32)
+        return Proposals(score, 0.9 * score + 0.1 * taper, boxes, jnp.zeros_like(score), crop)
 
     return Matcher(
-        lambda *args: describe(*args)[0], describe, region, lambda params, images: Features(images, ()), match, decode
+        lambda *args: describe(*args)[0],
+        describe,
+        region,
+        lambda params, images: Features(images, ()),
+        match,
+        decode,
+        Grid(PLACES, 1, PLACES // 2),
     )
 
 

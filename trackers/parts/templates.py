@@ -11,10 +11,11 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ops import anchors
 from ops.boxes import Box
-from ops.crop import Crop, crop, mean_color
+from ops.crop import Crop, covered, crop, mean_color
 from trackers.base import FOUND, LOST, UNCERTAIN, Estimate, Frame, Params, Tracker, select
 from trackers.nets.siamese import Features, Siamese, Taps, Template
 from trackers.parts import contrast
@@ -30,6 +31,15 @@ REGION = Rule(
     lambda value: value > EXEMPLAR_SIZE and (value - EXEMPLAR_SIZE) % STRIDE == 0,
 )
 CONTEXT = 0.5  # of w + h, added to both sides
+MAP_CELLS = 25  # most cells of a side of a score map that is handed out: a long clip keeps every frame's
+
+
+class Grid(NamedTuple):
+    """The S x S places of a search crop that are scored."""
+
+    cells: int  # S
+    stride: float  # crop pixels from one to the next
+    middle: float  # index in the middle of the crop
 
 
 class Proposals(NamedTuple):
@@ -39,6 +49,7 @@ class Proposals(NamedTuple):
     ranked: Array  # [A, S, S] the score after penalties and window; the highest is chosen
     box: Box  # [A, S, S, 2] image pixels
     rate: Array  # [A, S, S] in 0..1, the share of the size's change that is taken
+    crop: Array  # [A, S, S] int32, which of the search crops it was seen in
 
 
 class Choice(NamedTuple):
@@ -49,6 +60,8 @@ class Choice(NamedTuple):
     ranked: Array  # []
     box: Box
     rate: Array  # []
+    crop: Array  # [] int32
+    score_map: Array  # [S, S] of all places, each the highest score of its anchors
 
 
 class Matcher(NamedTuple):
@@ -60,6 +73,7 @@ class Matcher(NamedTuple):
     features: Callable[[Params, Array], Features]  # of crop images [N, size, size, 3] RGB 0..255
     match: Callable[[Params, Template, Features], Response]  # one template; K by vmap over its axis
     decode: Callable[[Response, Box], Proposals]
+    grid: Grid  # of the proposals
 
 
 Propose = Callable[..., Proposals]  # what a template says of this frame; without one, the first template
@@ -127,6 +141,7 @@ def compose(
     and where no place ranks above 0: its box rests, and nothing is learned.
     """
     looks = (*usual, *while_lost)
+    cells = map_cells(*looks)
     memory = memory or Memory(lambda *_: (), lambda remembered, propose, *_: (choose(propose()), remembered))
 
     def init(params, key, frame, box):
@@ -146,9 +161,12 @@ def compose(
                 return finite(matcher.decode(matcher.match(params, template, features), state.box), state.box)
 
             choice, remembered = memory.choose(state.remembered, propose, features, state.box)
-            return choice, remembered, contrast.visible(region, frame.extent)
+            extras = {"index": choice.index, **sight(region, choice, matcher.grid, cells)}
+            choice = choice._replace(score_map=())  # whose size is that of the look
+            return choice, remembered, contrast.visible(region, frame.extent), extras
 
-        choice, remembered, visible = _switch(_look_index(state, len(usual), len(while_lost)), look, looks, state)
+        index = _look_index(state, len(usual), len(while_lost))
+        choice, remembered, visible, extras = _switch(index, look, looks, state)
         box = follow(state.box, choice, frame)
         remembered = memory.learn(params, remembered, frame, box, state.fill)
         something = visible & (choice.ranked > 0)
@@ -160,7 +178,7 @@ def compose(
         lost_frames = jnp.where(again, state.lost_frames + 1, 0)
         verdict = jnp.where(seen, jnp.where(again, UNCERTAIN, FOUND), LOST).astype(jnp.int32)
         confidence = jnp.where(something, jnp.clip(choice.score, 0, 1), 0)
-        estimate = Estimate(report(box, frame), choice.score, confidence, verdict, {"index": choice.index})
+        estimate = Estimate(report(box, frame), choice.score, confidence, verdict, extras)
         return state._replace(box=box, remembered=remembered, lost_frames=lost_frames), estimate
 
     return Tracker(init, track)
@@ -177,7 +195,7 @@ def finite(proposals: Proposals, box: Box) -> Proposals:
     center, size = (
         jnp.where(kept[..., None], leaf, jnp.broadcast_to(rest, leaf.shape)) for leaf, rest in zip(found.box, box)
     )
-    return Proposals(score, ranked, Box(center, size), rate)
+    return Proposals(score, ranked, Box(center, size), rate, found.crop)
 
 
 def choose(proposals: Proposals) -> Choice:
@@ -193,7 +211,37 @@ def at(proposals: Proposals, index: Array) -> Choice:
         return leaf.reshape(-1, *leaf.shape[leaf.ndim - trailing :])[index]
 
     box = Box(pick(proposals.box.center, 1), pick(proposals.box.size, 1))
-    return Choice(index, pick(proposals.score), pick(proposals.ranked), box, pick(proposals.rate))
+    score, ranked, rate, crop = map(pick, (proposals.score, proposals.ranked, proposals.rate, proposals.crop))
+    return Choice(index, score, ranked, box, rate, crop, jnp.max(proposals.score, 0))
+
+
+def map_cells(*looks: Matcher) -> int:
+    """Cells of a side of the score maps that a tracker with these looks hands out, whichever it looks with."""
+    return min(MAP_CELLS, *(look.grid.cells for look in looks))
+
+
+def sight(region: Crop, choice: Choice, grid: Grid, cells: int) -> dict[str, Any]:
+    """What `Estimate.extras` has of a look: "search", "score_map" `[cells, cells]` and "map".
+
+    region: the search crops `[N, ...]`, of which the choice names one. grid: of its places.
+    """
+    center, scale, size = region.center[choice.crop], region.scale[choice.crop], region.image.shape[1]
+    return {
+        "search": covered(center, scale, size, (size - 1) / 2),
+        "score_map": coarse(choice.score_map, cells),
+        "map": covered(center, grid.stride * scale, grid.cells, grid.middle),
+    }
+
+
+def coarse(scores: Array, cells: int) -> Array:
+    """`[S, S]` -> `[cells, cells]`, of S or fewer: the highest score of the places that fall into each."""
+    size = scores.shape[0]
+    if size == cells:
+        return scores
+    edges = np.arange(cells + 1) * size // cells
+    first, last = edges[:-1, None], edges[1:, None] - 1
+    places = np.minimum(first + np.arange(np.max(last - first) + 1), last)
+    return jnp.max(jnp.max(scores[places], 1)[:, places], 2)
 
 
 def damped(old: Box, choice: Choice) -> Box:

@@ -15,7 +15,7 @@ from ops.boxes import Box
 from trackers import siamrpn
 from trackers.nets import rpn
 from trackers.parts import templates
-from trackers.parts.templates import Matcher, Proposals
+from trackers.parts.templates import Grid, Matcher, Proposals
 from trackers.weights import files
 
 
@@ -54,7 +54,7 @@ def bright_matcher(window):
 
         def decode(response, box):
             boxes = Box(*(jnp.zeros((1, cells, cells, 2)),) * 2)
-            return Proposals(response[None], response[None], boxes, response[None])
+            return Proposals(response[None], response[None], boxes, response[None], jnp.zeros((1, cells, cells), int))
 
         return Matcher(
             embed=lambda *_: (),
@@ -63,6 +63,7 @@ def bright_matcher(window):
             features=lambda params, images: images[0, :, :, 0],
             match=match,
             decode=decode,
+            grid=Grid(cells, templates.STRIDE, cells // 2),
         )
 
     return make

@@ -21,11 +21,11 @@ def test_the_highest_rank_is_chosen_whatever_its_score():
     score, ranked = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     score[0, 0, 0], ranked[1, 2, 1] = 0.9, 0.5
     centers = np.arange(2 * 3 * 3 * 2, dtype=np.float32).reshape(*shape, 2)
-    rate = np.full(shape, 0.25, np.float32)
-    found = templates.choose(
-        Proposals(*map(jnp.asarray, (score, ranked)), Box(centers, centers + 1), jnp.asarray(rate))
-    )
-    assert int(found.index) == 9 + 7 and found.score == 0 and found.rate == 0.25
+    rate, crop = np.full(shape, 0.25, np.float32), np.arange(2 * 3 * 3, dtype=np.int32).reshape(shape)
+    score, ranked, rate, crop = map(jnp.asarray, (score, ranked, rate, crop))
+    found = templates.choose(Proposals(score, ranked, Box(centers, centers + 1), rate, crop))
+    assert int(found.index) == int(found.crop) == 9 + 7 and found.score == 0 and found.rate == 0.25
+    np.testing.assert_array_equal(found.score_map, score[0])  # the other anchor's are 0
     np.testing.assert_array_equal(found.box.center, centers[1, 2, 1])
     np.testing.assert_array_equal(found.box.size, centers[1, 2, 1] + 1)
 
@@ -42,10 +42,11 @@ def test_places_that_are_not_finite_are_not_chosen(bad):
         spoiled[1][0, 0, 0] = 0.9  # the highest rank
         spoiled[part][0, 0, 0] = bad
         score, ranked, center, size, rate = map(jnp.asarray, spoiled)
-        found = templates.choose(templates.finite(Proposals(score, ranked, Box(center, size), rate), old))
+        crop = jnp.zeros(shape, jnp.int32)
+        found = templates.choose(templates.finite(Proposals(score, ranked, Box(center, size), rate, crop), old))
         assert int(found.index) == 9 + 7 and found.ranked == np.float32(0.6)
         np.testing.assert_array_equal(found.box.center, centers[1, 2, 1])
-        nothing = Proposals(score, jnp.full(shape, bad), Box(center, size), rate)
+        nothing = Proposals(score, jnp.full(shape, bad), Box(center, size), rate, crop)
         found = templates.choose(templates.finite(nothing, old))
         assert found.ranked == 0 and found.score == 0
         np.testing.assert_array_equal(templates.damped(old, found).center, old.center)
@@ -55,9 +56,9 @@ def test_places_that_are_not_finite_are_not_chosen(bad):
 def test_the_size_follows_by_its_rate_and_the_center_at_once():
     old = Box(jnp.array([10.0, 20.0]), jnp.array([40.0, 60.0]))
     new = Box(jnp.array([15.0, 18.0]), jnp.array([80.0, 30.0]))
-    found = templates.damped(
-        old, templates.Choice(jnp.int32(0), jnp.float32(1), jnp.float32(1), new, jnp.float32(0.25))
-    )
+    one, nothing = jnp.float32(1), jnp.int32(0)
+    choice = templates.Choice(nothing, one, one, new, jnp.float32(0.25), nothing, jnp.ones((3, 3)))
+    found = templates.damped(old, choice)
     np.testing.assert_array_equal(found.center, new.center)
     np.testing.assert_allclose(found.size, [50.0, 52.5])
 
@@ -70,3 +71,13 @@ def test_a_crop_beyond_the_frame_has_the_color_given(rng):
     np.testing.assert_allclose(found[:14], jnp.broadcast_to(fill, (14, 60, 3)), atol=1e-3)
     np.testing.assert_allclose(found[-14:], jnp.broadcast_to(fill, (14, 60, 3)), atol=1e-3)
     np.testing.assert_allclose(found[15:45, 10:50], image[:30], atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "cells"), [(272, 25), (97, 19), (25, 25), (26, 25)])
+def test_a_coarse_map_keeps_the_best_of_its_places(rng, size, cells):
+    scores = rng.normal(size=(size, size)).astype(np.float32)
+    found = np.asarray(templates.coarse(jnp.asarray(scores), cells))
+    expected = np.full((cells, cells), -np.inf, np.float32)
+    cell_of = [next(i for i in range(cells) if place < (i + 1) * size // cells) for place in range(size)]
+    np.maximum.at(expected, np.ix_(cell_of, cell_of), scores)
+    np.testing.assert_array_equal(found, expected)
