@@ -27,13 +27,18 @@ class Frame(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a tracker says of one frame."""
+    """What a tracker says of one frame.
+
+    `extras` are what it saw there, for people: "search", "score_map" and "map" of most trackers, "proposals",
+    "proposal_ious", "memory_weights" and "memory_slot" of some. README.md says under "What a tracker saw" what each key
+    means, the same for all that have it. A tracker may have none, and nothing else depends on them.
+    """
 
     box: Box  # image pixels
     score: Array  # [] the tracker's own score at the chosen place
     confidence: Array  # [] in [0, 1], comparable with the tracker's documented `lost` threshold
     verdict: Array  # [] int32 FOUND, UNCERTAIN, HARD_NEGATIVE (a distractor is near) or LOST (box is the last one)
-    extras: dict[str, Array]  # for debugging: score map, proposals; keys depend on the tracker
+    extras: dict[str, Any]  # arrays and Boxes, see above
 
 
 class Tracker(NamedTuple):

@@ -143,18 +143,54 @@ FIRST = {(entry.model, entry.make): name for name, entry in reversed([(n, tracke
 ALL = [name if name in FIRST.values() else pytest.param(name, marks=pytest.mark.full) for name in trackers.names()]
 
 
-@pytest.mark.parametrize("name", [OWN] if OWN else ALL)
-def test_state_is_a_fixed_point(name):
-    """Structure, shapes, dtypes and weak types: feeding State back never triggers recompilation."""
+@lru_cache
+def shapes(name: str) -> tuple:
+    """State before and after a frame and the estimate of a tracker as it is registered: nothing is compiled."""
     entry = trackers.get(name)
     frame, box = jax.eval_shape(lambda: (at(frames_of(scene()[0]), 0), box_of(scene()[1])))
     weights = params(name) if entry.model is None else models.expected_variables(entry.model)
     maker = entry.make(entry.config)
     state = jax.eval_shape(maker.init, weights, jax.random.key(0), frame, box)
-    after, _ = jax.eval_shape(maker.track, weights, state, frame)
+    return state, *jax.eval_shape(maker.track, weights, state, frame)
+
+
+@pytest.mark.parametrize("name", [OWN] if OWN else ALL)
+def test_state_is_a_fixed_point(name):
+    """Structure, shapes, dtypes and weak types: feeding State back never triggers recompilation."""
+    state, after, _ = shapes(name)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     described = [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(state)]
     assert described == [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(after)]
+
+
+@pytest.mark.parametrize("name", [] if OWN else ALL)
+def test_what_a_tracker_saw_has_the_same_form_in_all(name):
+    state, _, estimate = shapes(name)
+    extras, config = estimate.extras, trackers.get(name).config
+    for leaf in jax.tree.leaves((extras["search"], extras["map"])):
+        assert (leaf.shape, leaf.dtype) == ((2,), jnp.float32)
+    cells, _ = extras["score_map"].shape
+    assert extras["score_map"].shape == (cells, cells) and 14 <= cells <= 25
+    assert ("index" in extras) != ("memory_slot" in extras) == learns_online(name)
+    if learns_online(name):
+        slots = config.online.memory_size
+        assert extras["memory_weights"].shape == (slots,) == state.memory.weights.shape
+        assert (extras["memory_slot"].shape, extras["memory_slot"].dtype) == ((), jnp.int32)
+    assert ("proposals" in extras) == (learns_online(name) and getattr(config, "use_iou_net", True))
+    if "proposals" in extras:
+        count = 1 + config.refinement.random_boxes
+        assert extras["proposals"].center.shape == extras["proposals"].size.shape == (count, 2)
+        assert extras["proposal_ious"].shape == (count,)
+
+
+@every_tracker
+def test_a_tracker_looks_around_the_box_before(name):
+    if name == OWN and "search" not in reference(name).extras:
+        pytest.skip("a tracker of your own need not say where it looks")
+    search, boxes = reference(name).extras["search"], reference(name).box
+    np.testing.assert_allclose(search.center[0], box_of(scene()[1]).center, atol=0.01)
+    np.testing.assert_allclose(search.center[1:], boxes.center[:-1], atol=0.01)
+    assert (search.size > boxes.size).all() and np.isfinite(reference(name).extras["score_map"]).all()
 
 
 @every_tracker
