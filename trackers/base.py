@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
 
     `extras` are what it saw there, for people: "search", "score_map" and "map" of most trackers, "proposals",
     "proposal_ious", "memory_weights" and "memory_slot" of some. README.md says under "What a tracker saw" what each key
-    means, the same for all that have it. A tracker may have none, and nothing else depends on them.
+    means, the same for all that have it. A tracker may have none; no box depends on them.
     """
 
     box: Box  # image pixels
