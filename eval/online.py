@@ -128,8 +128,8 @@ def check_box(box: Sequence[float], height: int | None = None, width: int | None
     """
     try:
         xywh = np.array(box, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"box {box!r}: must be four numbers x, y, w, h") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"box {box!r:.100}: must be four numbers x, y, w, h") from None
     if xywh.shape != (4,):
         raise ValueError(f"box {box!r}: must be four numbers x, y, w, h, not of shape {list(xywh.shape)}")
     text = ",".join(f"{value:g}" for value in xywh)

@@ -1,1 +1,1 @@
-"""The annotator in the browser."""
+"""A page on this machine to draw, watch and correct the tracks of a video."""
