@@ -27,6 +27,7 @@ GROUPS = {
         Program("trackers", "eval.trackers", "List the trackers: weights, accuracy, speed."),
         Program("convert", "eval.convert", "Convert public weights for a tracker, and back."),
         Program("export", "eval.export", "Write a tracker to a file that runs without this."),
+        Program("completion", "eval.completion", "Print what completes jaxtrack in bash, zsh or tcsh."),
     ),
     "Evaluate": (
         Program("run", "eval.run", "Run a tracker over a benchmark."),
@@ -43,6 +44,7 @@ GROUPS = {
         Program("benchmark correlation", "eval.benchmark.correlation", "Time ways to correlate depthwise."),
         Program("claims siamese", "eval.claims.siamese", "Show on your weights what the Siamese papers found."),
         Program("claims memory", "eval.claims.memory", "Draw MemTrack's attention, gates and slots."),
+        Program("claims effort", "eval.claims.effort", "Count the boxes a person draws with a tracker."),
     ),
     "Train": (
         Program("datasets", "train.datasets", "Prepare a data set for training."),
@@ -54,7 +56,6 @@ GROUPS = {
         Program("train benchmark", "train.benchmark", "Time training, and measure its memory."),
         Program("release", "train.release", "Make a file to publish of trained weights, with a card."),
     ),
-    "The shell": (Program("completion", "eval.completion", "Print what completes jaxtrack in bash, zsh or tcsh."),),
 }
 PROGRAMS = tuple(program for group in GROUPS.values() for program in group)
 BY_MODULE = {program.module: program for program in PROGRAMS}

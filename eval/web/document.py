@@ -305,7 +305,10 @@ def _range(old: Target, new: Target) -> tuple[int, int] | None:
 
 
 def _doubtful(old: Target, new: Target) -> set[int]:
-    """The frames of which something else may be shown, few more than those of which it is."""
+    """The frames of which something else may be shown, few more than those of which it is.
+
+    A blended box depends on the key frames around it as well: but where those change, so do the boxes it is made of.
+    """
     frames = set()
     for kind in ("keys", *DIRECTIONS):
         one, other = getattr(old, kind), getattr(new, kind)
@@ -314,11 +317,6 @@ def _doubtful(old: Target, new: Target) -> set[int]:
             frames.update(at for at in one.keys() & other.keys() if one[at] is not other[at])
     for first, last in set(old.absent) ^ set(new.absent):
         frames.update(range(first, last + 1))
-    for moved in old.keys.keys() ^ new.keys.keys():  # a blended box changes with the key frames around it
-        for target in (old, new):
-            a, b = _neighbors([*target.keys], moved)
-            if a is not None and b is not None:
-                frames.update(at for at in range(a + 1, b) if at in target.forward and at in target.backward)
     return frames
 
 
