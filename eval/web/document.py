@@ -569,9 +569,7 @@ def _forgotten(target: Target, first: int, last: int) -> Target:
     before, after = -1 if before is None else before, LONGEST if after is None else after
     forward = {at: entry for at, entry in target.forward.items() if not first <= at < after}
     backward = {at: entry for at, entry in target.backward.items() if not before < at <= last}
-    filled = {
-        at: entry for at, entry in target.filled.items() if entry.kind != INTERPOLATED or not before < at < after
-    }
+    filled = {at: entry for at, entry in target.filled.items() if entry.kind != INTERPOLATED or not before < at < after}
     return replace(target, forward=forward, backward=backward, filled=filled)
 
 
@@ -613,11 +611,11 @@ def _checked(frame: int, entry: Entry, direction: str) -> Entry:
         raise ValueError(f"frame {frame}: the box {list(entry.box)!s:.60} is not x, y, w, h, finite, w and h from 0 on")
     sure = round(float(entry.confidence), 4)
     if not 0 <= sure <= 1:
-        raise ValueError(f"frame {frame}: the confidence {entry.confidence!s:.20} is not in 0..1")
+        raise ValueError(f"frame {frame}: the confidence {entry.confidence!r:.20} is not in 0..1")
     if entry.verdict not in VERDICT_NAMES:
-        raise ValueError(f"frame {frame}: the verdict {entry.verdict!s:.20} is not in 0..3")
+        raise ValueError(f"frame {frame}: the verdict {entry.verdict!r:.20} is not in 0..3")
     if entry.kind not in ((INTERPOLATED, IMPORTED) if direction == FILLED else (TRACKED,)):
-        raise ValueError(f"frame {frame}: {entry.kind!s:.20} is not what can be {direction}")
+        raise ValueError(f"frame {frame}: {entry.kind!r:.20} is not what can be {direction}")
     score = round(float(entry.score), 6)
     return Entry(box, sure, int(entry.verdict), score if math.isfinite(score) else NOBODY, entry.kind)
 

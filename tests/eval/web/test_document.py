@@ -158,10 +158,25 @@ def test_neighbors():
 
 # Any sequence of actions
 
+
+def mixed():
+    """Two targets with everything: gaps, absence, two runs, a line, a file's boxes."""
+    document, car = tracked((2, 8), end=12)
+    document = web.mark_absent(document, car, 10, 13)
+    document = web.delete(document, car, 5, 6)
+    document, dog = web.draw(document, None, 4, (1.5, 2.25, 3, 4), name='"dog" & <cat>')
+    document, _ = web.draw(document, dog, 6, (2.5, 2.25, 3, 4))
+    document = web.interpolate(document, dog, 5)
+    document = web.with_entries(document, dog, FILLED, {9: Entry(BOX, 0.25, LOST, -1.5, "imported")})
+    document, _ = web.draw(document, None, 0, BOX, name="nothing")
+    return web.delete(document, 3, 0, 0)
+
+
 FRAME = st.integers(0, END - 1)
 RANGE = st.tuples(FRAME, st.integers(0, 4)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 SIDES = st.tuples(st.floats(-9, 99), st.floats(-9, 99), st.floats(1.5, 60), st.floats(1.5, 60))
-ENTRY = st.builds(Entry, SIDES, st.floats(0, 1), st.integers(0, 3), st.sampled_from([math.nan, -0.25, 3.0]))
+SCORE = st.sampled_from([math.nan, -0.25, 3.0])
+ENTRY = st.tuples(SIDES, st.floats(0, 1), st.integers(0, 3), SCORE).map(lambda said: Entry(*said))
 ENTRIES = st.dictionaries(FRAME, ENTRY, max_size=8)
 WHO = st.integers(1, 3)
 ACTIONS = st.one_of(
@@ -200,7 +215,8 @@ def act(document, action, *arguments):
 
 
 def states(actions):
-    found = [web.draw(Document(), None, 3, BOX)[0]]
+    """The document before them and after each."""
+    found = [mixed()]
     for action in actions:
         found.append(act(found[-1], *action))
     return found
@@ -227,8 +243,8 @@ def rows_of(document):
     return found
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(ACTIONS, max_size=14))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ACTIONS, min_size=3, max_size=14))
 def test_what_always_holds(actions):
     for before, document in pairwise(states(actions) + [Document()]):
         names = [target.name for target in document.targets]
@@ -257,10 +273,11 @@ def test_what_always_holds(actions):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(ACTIONS, max_size=8))
+@given(st.lists(ACTIONS, min_size=3, max_size=8))
 def test_only_deleting_and_absence_take_key_frames(actions):
     for (before, document), (action, who, *arguments) in zip(pairwise(states(actions)), actions):
         kept = {target.id: target.keys for target in document.targets}
+        assert action != "draw" or len(document.targets) == len(before.targets)
         for target in before.targets:
             gone = target.keys.keys() - kept.get(target.id, {}).keys()
             if gone and action != "remove":
@@ -360,7 +377,7 @@ WRONG = [
     (lambda: web.with_entries(ONE, 1, FORWARD, run([1], (0, 0, -1, 1))), "frame 1: the box"),
     (lambda: web.with_entries(ONE, 1, FORWARD, run([1], confidence=1.5)), "the confidence 1.5 is not in 0..1"),
     (lambda: web.with_entries(ONE, 1, FORWARD, run([1], verdict=4)), "the verdict 4"),
-    (lambda: web.with_entries(ONE, 1, FILLED, run([1])), "tracked is not what can be filled"),
+    (lambda: web.with_entries(ONE, 1, FILLED, run([1])), "'tracked' is not what can be filled"),
 ]
 
 
@@ -384,19 +401,6 @@ def test_names():
 
 
 # Files
-
-
-def mixed():
-    """Two targets with everything: gaps, absence, two runs, a line, a file's boxes."""
-    document, car = tracked((2, 8), end=12)
-    document = web.mark_absent(document, car, 10, 13)
-    document = web.delete(document, car, 5, 6)
-    document, dog = web.draw(document, None, 4, (1.5, 2.25, 3, 4), name='"dog" & <cat>')
-    document, _ = web.draw(document, dog, 6, (2.5, 2.25, 3, 4))
-    document = web.interpolate(document, dog, 5)
-    document = web.with_entries(document, dog, FILLED, {9: Entry(BOX, 0.25, LOST, -1.5, "imported")})
-    document, _ = web.draw(document, None, 0, BOX, name="nothing")
-    return web.delete(document, 3, 0, 0)
 
 
 def test_a_file_holds_both_what_is_shown_and_all():
