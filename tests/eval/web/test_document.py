@@ -136,11 +136,12 @@ def test_lines():
     document, car = web.draw(Document(), None, 2, (0, 0, 10, 20))
     document, _ = web.draw(document, car, 6, (8, 4, 14, 20))
     document = web.with_entries(document, car, FORWARD, run(range(3, 9)))
+    document = web.with_entries(document, car, BACKWARD, run([1, 3, 4]))
     line = web.interpolate(document, car, 3)
     assert [row.box for row in web.rows(line.target(car), 2, 6)] == [
         *[(0, 0, 10, 20), (2, 1, 11, 20), (4, 2, 12, 20), (6, 3, 13, 20), (8, 4, 14, 20)]
     ]
-    assert kinds(line, 0, 9) == [None, None, "key", *["interpolated"] * 3, "key", "tracked", "tracked", None]
+    assert kinds(line, 0, 9) == [None, "tracked", "key", *["interpolated"] * 3, "key", "tracked", "tracked", None]
     again = web.with_entries(line, car, BACKWARD, run([4]))  # what a run finds later goes over the line
     assert kinds(again, 3, 5) == ["interpolated", "tracked", "interpolated"]
     third, _ = web.draw(line, car, 8, BOX)
