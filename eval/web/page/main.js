@@ -1,0 +1,125 @@
+// Starts the page: opens a video, hears the server, and keeps frame and target in the address.
+
+import { address, getJson, listen } from "./api.js";
+import { complain, debounced, find } from "./dom.js";
+import * as files from "./files.js";
+import * as keyboard from "./keyboard.js";
+import { motion, seek, setSpeed } from "./player.js";
+import "./running.js";
+import { change, on, open, select, setRun, state } from "./store.js";
+import * as targets from "./targets.js";
+import "./timeline.js";
+
+let loading = null; // id of the video that is on its way
+let early = []; // events that came meanwhile
+
+async function load(id) {
+  [loading, early] = [id, []];
+  const video = await getJson(address(id));
+  if (loading !== id) return; // another one was asked for
+  loading = null;
+  open(video);
+  for (const event of early.splice(0)) hear(event);
+}
+
+const reload = () => state.video && load(state.video.id).catch((error) => complain(error.message));
+
+function hear(event) {
+  if (event.kind === "problem") return complain(event.message);
+  if (loading !== null && event.video === loading) return early.push(event);
+  if (event.video !== state.video?.id) return;
+  if (event.kind === "changed" && !change(event)) reload();
+  if (event.kind === "run") {
+    setRun(event);
+    if (event.state === "failed") complain(event.message || "Tracking failed.");
+  }
+  if (event.kind === "render") files.rendering(event);
+}
+
+// #video=ID&frame=120&target=2
+const inAddress = () => new URLSearchParams(location.hash.slice(1));
+
+const keepAddress = debounced(() => {
+  const kept = new URLSearchParams({ video: state.video.id, frame: state.frame });
+  if (state.selected !== null) kept.set("target", state.selected);
+  history.replaceState(null, "", `#${kept}`);
+}, 300);
+
+function showVideo() {
+  const { name, width, height, frames, fps } = state.video;
+  find("#facts").textContent = `${name}, ${width} x ${height}, ${frames} frames, ${Number(fps.toFixed(2))} frames/s`;
+  document.title = `${name} - jaxtrack`;
+  files.point();
+}
+
+function showFrame() {
+  const field = find("#frame");
+  if (document.activeElement !== field) field.value = state.frame;
+  const seconds = state.frame / state.video.fps;
+  const minutes = Math.floor(seconds / 60);
+  find("#clock").textContent = `of ${state.video.frames - 1}, ${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+}
+
+function showHint() {
+  find("#hint").hidden = !state.drawing;
+  find("#hint").textContent = "Drag around the new target. Escape cancels.";
+}
+
+function startFields() {
+  const field = find("#frame");
+  field.onchange = () => {
+    const frame = Number.parseInt(field.value, 10);
+    if (state.video && frame >= 0) seek(Math.min(frame, state.video.frames - 1));
+    field.blur();
+  };
+  field.onblur = () => state.video && showFrame();
+  field.onfocus = () => field.select();
+  field.onkeydown = (event) => event.key === "Escape" && field.blur();
+  find("#speed").onchange = (event) => setSpeed(Number(event.target.value));
+  // A menu or a box that was used with the mouse gives the keys back.
+  let byPointer = false;
+  document.addEventListener("pointerdown", () => (byPointer = true));
+  document.addEventListener("keydown", () => (byPointer = false));
+  document.addEventListener("change", ({ target }) => byPointer && target.matches("select, [type=checkbox]") && target.blur());
+}
+
+on("video", showVideo);
+on("frame video", () => {
+  showFrame();
+  keepAddress();
+});
+on("selection", () => {
+  showHint();
+  if (state.video) keepAddress();
+});
+on("motion", () => {
+  find("#play-icon").setAttribute("href", motion.playing ? "#icon-pause" : "#icon-play");
+});
+
+async function start() {
+  keyboard.start();
+  files.start(load);
+  startFields();
+  const [videos] = await Promise.all([files.listVideos(), targets.start()]);
+  const wish = inAddress();
+  const first = videos.find(({ id }) => id === wish.get("video")) || videos[0];
+  if (!first) {
+    find("#facts").textContent = "No video yet.";
+  } else {
+    await load(first.id);
+    if (first.id === wish.get("video")) {
+      seek(Number(wish.get("frame")) || 0);
+      if (wish.has("target")) select(Number(wish.get("target")));
+    }
+  }
+  listen({
+    heard: hear,
+    connected: (again) => {
+      find("#connection").hidden = true;
+      if (again) reload();
+    },
+    lost: () => (find("#connection").hidden = false),
+  });
+}
+
+start().catch((error) => complain(error.message));
