@@ -32,7 +32,8 @@ async function sendBox(target, frame, box) {
   setDraft(draft);
   const fields = target === null && newTracker ? { tracker: newTracker } : {};
   const answer = await act("box", { target, frame, box: draft.box, ...fields });
-  if (state.draft === draft) setDraft(answer && answer.revision > state.revision ? { ...draft, revision: answer.revision } : null);
+  const pending = answer && answer.revision > state.revision;
+  if (state.draft === draft) setDraft(pending ? { ...draft, revision: answer.revision } : null);
   return answer;
 }
 

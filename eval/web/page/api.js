@@ -56,12 +56,11 @@ export function upload(file, progress) {
 
 const AGAIN = 1500; // milliseconds after which a closed stream is opened again
 
-// Server-sent events: `heard(event)` for each, `connected(again)` at every start, `lost()` where the stream breaks.
+// Server-sent events: `heard(event)` for each, `connected()` at every start, `lost()` where the stream breaks.
 export function listen({ heard, connected, lost }) {
-  let times = 0;
   const open = () => {
     const stream = new EventSource("/api/events");
-    stream.onopen = () => connected(times++ > 0);
+    stream.onopen = connected;
     stream.onmessage = (message) => heard(JSON.parse(message.data));
     stream.onerror = () => {
       lost();

@@ -4,7 +4,10 @@ export const SMALLEST = 2; // pixels of a side that an image box has at least
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-export const between = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.abs(a[0] - b[0]), Math.abs(a[1] - b[1])];
+// The box with two points as opposite corners.
+export function between([ax, ay], [bx, by]) {
+  return [Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by)];
+}
 
 export const contains = ([x, y, w, h], [px, py]) => px >= x && px <= x + w && py >= y && py <= y + h;
 

@@ -13,6 +13,10 @@ const zoom = (factor) => {
   view.zoomAt(factor);
   viewChanged();
 };
+const fit = () => {
+  view.fit();
+  viewChanged();
+};
 const pan = (dx, dy) => {
   view.pan(dx * 40, dy * 40);
   viewChanged();
@@ -100,7 +104,7 @@ const TABLE = [
   ["Targets", "remove", "Remove the target", ["Shift+Delete"], () => annotate.remove(state.selected), chosen],
   ["View", "zoom-in", "Zoom in", ["+", "="], () => zoom(1.25)],
   ["View", "zoom-out", "Zoom out", ["-"], () => zoom(0.8)],
-  ["View", "fit", "Fit", ["0"], () => { view.fit(); viewChanged(); }],
+  ["View", "fit", "Fit", ["0"], fit],
   ["View", "help", "These keys", ["?"], openHelp, () => true],
 ];
 
@@ -111,7 +115,7 @@ export const COMMANDS = new Map(
 // Keys that come in fours and nines, with their line in the help.
 export const FAMILIES = [
   { group: "Boxes", shown: "Alt+Arrows", label: "Move the box by a pixel", prefix: "Alt+Arrow", run: annotate.moveBox },
-  { group: "Boxes", shown: "Alt+Shift+Arrows", label: "Resize the box", prefix: "Alt+Shift+Arrow", run: annotate.growBox },
+  { group: "Boxes", shown: "Alt+Shift+Arrows", label: "Resize it", prefix: "Alt+Shift+Arrow", run: annotate.growBox },
   { group: "View", shown: "Ctrl+Arrows", label: "Move the view", prefix: "Ctrl+Arrow", run: (dx, dy) => pan(-dx, -dy) },
 ];
 export const selectNumber = (number) => select(state.order[number - 1] ?? state.selected);

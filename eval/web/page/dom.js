@@ -63,7 +63,8 @@ export function complain(message) {
 export function sized(canvas, call) {
   const fit = () => {
     const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(1, Math.round(side * ratio)));
+    const sides = [canvas.clientWidth, canvas.clientHeight];
+    const [width, height] = sides.map((side) => Math.max(1, Math.round(side * ratio)));
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
     call();

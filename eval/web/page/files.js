@@ -4,7 +4,14 @@ import { address, getJson, importFile, postJson, upload } from "./api.js";
 import { complain, element, find, say } from "./dom.js";
 import { state } from "./store.js";
 
-const NAMES = { csv: "CSV", json: "JSON", mot: "MOTChallenge", coco: "COCO", "youtube-vis": "YouTube-VIS", cvat: "CVAT" };
+const NAMES = {
+  csv: "CSV",
+  json: "JSON",
+  mot: "MOTChallenge",
+  coco: "COCO",
+  "youtube-vis": "YouTube-VIS",
+  cvat: "CVAT",
+};
 const menu = find("#file");
 const videos = find("#videos");
 
@@ -44,7 +51,10 @@ async function save(event) {
   if (!link) return;
   event.preventDefault();
   const answer = await fetch(link.href).catch(() => null);
-  if (!answer?.ok) return complain((await answer?.json().catch(() => null))?.error || "The server does not answer.");
+  if (!answer?.ok) {
+    const said = await answer?.json().catch(() => null);
+    return complain(said?.error || "The server does not answer.");
+  }
   const named = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") || "");
   const url = URL.createObjectURL(await answer.blob());
   element("a", { href: url, download: named?.[1] || `${state.video.name}.${link.dataset.format}` }).click();
@@ -68,7 +78,8 @@ async function takeUpload(input, open) {
   input.value = "";
   if (!file) return;
   if (file.size > Number(input.dataset.limit)) {
-    return complain(`${file.name}: ${megabytes(file.size)}, above the limit of ${megabytes(Number(input.dataset.limit))}.`);
+    const limit = megabytes(Number(input.dataset.limit));
+    return complain(`${file.name}: ${megabytes(file.size)}, above the limit of ${limit}.`);
   }
   const progress = (share) => showRender(share, 1, `Uploading ${file.name}: ${Math.round(100 * share)}%`);
   progress(0);

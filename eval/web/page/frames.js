@@ -16,7 +16,8 @@ export async function fetchFrame(video, frame, width, signal) {
   return createImageBitmap(await answer.blob());
 }
 
-// `ready(frame)` is called for each bitmap that comes, `failed(error)` for the wanted one that does not.
+// `ready(frame, first)` is called for each bitmap that comes, first: if it was the wanted one when it was asked for;
+// `failed(error)` for the wanted one that does not come.
 export function makeFrames({ ready, failed }) {
   const held = new Map(); // "width/frame" -> bitmap, the least recently used first
   const coming = new Map(); // "width/frame" -> {stop, first}
@@ -40,13 +41,14 @@ export function makeFrames({ ready, failed }) {
     const name = key(frame);
     const stop = new AbortController();
     const of = video;
-    coming.set(name, { stop, first: frame === wanted[0] });
+    const first = frame === wanted[0];
+    coming.set(name, { stop, first });
     try {
       const bitmap = await fetchFrame(of, frame, width, stop.signal);
       if (of !== video || held.has(name)) return bitmap.close();
       held.set(name, bitmap);
       drop();
-      ready(frame);
+      ready(frame, first);
     } catch (error) {
       if (error.name !== "AbortError" && frame === wanted[0]) failed(error);
       if (error.name !== "AbortError") wanted = wanted.filter((one) => one !== frame); // not again and again
@@ -72,8 +74,8 @@ export function makeFrames({ ready, failed }) {
       [video, wanted] = [id, []];
     },
 
-    // Asks for frames, the first before the others. While a person drags through the video the request that is under way
-    // may end, so that something is shown; all others that are no longer wanted are given up.
+    // Asks for frames, the first before the others. While a person drags through the video the request that is under
+    // way may end, so that something is shown; all others that are no longer wanted are given up.
     want(frames, size) {
       [wanted, width] = [frames, size];
       const names = new Set(frames.map((frame) => key(frame)));

@@ -6,7 +6,16 @@ import { fetchFrame } from "./frames.js";
 import { on, rowOf, state } from "./store.js";
 
 const RESTS = 150; // milliseconds that frame and target stay before anything is asked for
-const TABLE = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
+const TABLE = [
+  [0, 0, 4],
+  [40, 11, 84],
+  [101, 21, 110],
+  [159, 42, 99],
+  [212, 72, 66],
+  [245, 125, 21],
+  [250, 193, 39],
+  [252, 255, 164],
+];
 
 const panel = find("#insight");
 const crop = find("#crop");
@@ -65,15 +74,17 @@ function show(found, sentence = "") {
 
 function fillNumbers({ score, confidence, verdict, box, score_map: map, proposals }) {
   const number = (value, digits) => (value === null || value === undefined ? null : value.toFixed(digits));
+  const most = Math.max(...(proposals || []).map((one) => one[4]));
   const rows = [
     ["Verdict", verdict],
     ["Confidence", number(confidence, 3)],
     ["Score", number(score, 3)],
     ["Box", box && box.map((value) => value.toFixed(1)).join(", ")],
     ["Score map", map && `${map[0].length} x ${map.length}`],
-    ["Best proposal", proposals?.length ? `IoU ${Math.max(...proposals.map((one) => one[4])).toFixed(2)} of ${proposals.length}` : null],
+    ["Best proposal", proposals?.length && `IoU ${number(most, 2)} of ${proposals.length}`],
   ].filter(([, value]) => value);
-  find("#numbers").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  const line = ([name, value]) => [element("dt", {}, name), element("dd", {}, value)];
+  find("#numbers").replaceChildren(...rows.flatMap(line));
 }
 
 function fillMemory(memory) {
@@ -84,7 +95,8 @@ function fillMemory(memory) {
       const text = `frame ${frame}, weight ${weight.toFixed(3)}`;
       const bar = element("i", { class: "bar" });
       bar.style.width = `${(100 * weight) / most}%`;
-      return element("li", { title: text }, element("img", { src: thumbnail, alt: text }), bar, element("small", {}, String(frame)));
+      const image = element("img", { src: thumbnail, alt: text });
+      return element("li", { title: text }, image, bar, element("small", {}, String(frame)));
     }),
   );
 }
@@ -102,6 +114,7 @@ function drawCrop() {
   crop.width = Math.round(width * ratio);
   crop.height = Math.round((width * ratio * sh) / sw);
   const scale = crop.width / sw;
+  const place = ([x, y, w, h]) => [(x - sx) * scale, (y - sy) * scale, w * scale, h * scale];
   const pen = crop.getContext("2d");
   pen.fillStyle = style("beyond");
   pen.fillRect(0, 0, crop.width, crop.height);
@@ -110,8 +123,8 @@ function drawCrop() {
   const [right, bottom] = [Math.min(sx + sw, state.video.width), Math.min(sy + sh, state.video.height)];
   if (right > left && bottom > top) {
     const source = [left * shrink[0], top * shrink[1], (right - left) * shrink[0], (bottom - top) * shrink[1]];
-    pen.drawImage(picture, ...source, (left - sx) * scale, (top - sy) * scale, (right - left) * scale, (bottom - top) * scale);
-    const border = [(left - sx) * scale, (top - sy) * scale, (right - left) * scale, (bottom - top) * scale];
+    const border = place([left, top, right - left, bottom - top]);
+    pen.drawImage(picture, ...source, ...border);
     const leaves = sx < 0 || sy < 0 || sx + sw > state.video.width || sy + sh > state.video.height;
     pen.strokeStyle = "rgba(255, 255, 255, 0.6)";
     pen.setLineDash([4 * ratio, 4 * ratio]);
@@ -120,9 +133,9 @@ function drawCrop() {
   }
   if (map && find("#show-map").checked) drawMap(pen, map);
   drawLegend(map);
-  const place = ([x, y, w, h]) => [(x - sx) * scale, (y - sy) * scale, w * scale, h * scale];
   pen.lineWidth = ratio;
-  for (const one of find("#show-proposals").checked ? [...(proposals || [])].sort((a, b) => a[4] - b[4]) : []) {
+  const thin = find("#show-proposals").checked ? proposals || [] : [];
+  for (const one of [...thin].sort((a, b) => a[4] - b[4])) {
     pen.strokeStyle = `rgba(120, 220, 255, ${0.12 + 0.75 * Math.min(Math.max(one[4], 0), 1)})`;
     pen.strokeRect(...place(one));
   }
@@ -149,7 +162,8 @@ function drawMap(pen, map) {
   pen.drawImage(small, 0, 0, crop.width, crop.height);
   const peak = values.indexOf(low + range);
   if (peak < 0) return;
-  const [x, y] = [((peak % columns) + 0.5) * (crop.width / columns), (Math.floor(peak / columns) + 0.5) * (crop.height / rows)];
+  const x = ((peak % columns) + 0.5) * (crop.width / columns);
+  const y = (Math.floor(peak / columns) + 0.5) * (crop.height / rows);
   const arm = crop.width / 40;
   pen.strokeStyle = "#fff";
   pen.lineWidth = 1.5;

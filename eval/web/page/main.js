@@ -10,19 +10,27 @@ import { change, on, open, select, setRun, state } from "./store.js";
 import * as targets from "./targets.js";
 import "./timeline.js";
 
+const FIRST = 1000; // milliseconds that the first video waits for the events
+
 let loading = null; // id of the video that is on its way
 let early = []; // events that came meanwhile
 
 async function load(id) {
   [loading, early] = [id, []];
-  const video = await getJson(address(id));
+  const video = await getJson(address(id)).catch((error) => {
+    if (loading === id) loading = null;
+    throw error;
+  });
   if (loading !== id) return; // another one was asked for
   loading = null;
   open(video);
   for (const event of early.splice(0)) hear(event);
 }
 
-const reload = () => state.video && load(state.video.id).catch((error) => complain(error.message));
+function reload() {
+  const id = loading ?? state.video?.id;
+  if (id) load(id).catch((error) => complain(error.message));
+}
 
 function hear(event) {
   if (event.kind === "problem") return complain(event.message);
@@ -57,7 +65,8 @@ function showFrame() {
   if (document.activeElement !== field) field.value = state.frame;
   const seconds = state.frame / state.video.fps;
   const minutes = Math.floor(seconds / 60);
-  find("#clock").textContent = `of ${state.video.frames - 1}, ${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+  const rest = (seconds - 60 * minutes).toFixed(2).padStart(5, "0");
+  find("#clock").textContent = `of ${state.video.frames - 1}, ${minutes}:${rest}`;
 }
 
 function showHint() {
@@ -67,20 +76,25 @@ function showHint() {
 
 function startFields() {
   const field = find("#frame");
-  field.onchange = () => {
+  const go = () => {
     const frame = Number.parseInt(field.value, 10);
     if (state.video && frame >= 0) seek(Math.min(frame, state.video.frames - 1));
     field.blur();
   };
   field.onblur = () => state.video && showFrame();
   field.onfocus = () => field.select();
-  field.onkeydown = (event) => event.key === "Escape" && field.blur();
+  field.onkeydown = ({ key }) => {
+    if (key === "Enter") go();
+    if (key === "Escape") field.blur();
+  };
   find("#speed").onchange = (event) => setSpeed(Number(event.target.value));
   // A menu or a box that was used with the mouse gives the keys back.
   let byPointer = false;
   document.addEventListener("pointerdown", () => (byPointer = true));
   document.addEventListener("keydown", () => (byPointer = false));
-  document.addEventListener("change", ({ target }) => byPointer && target.matches("select, [type=checkbox]") && target.blur());
+  document.addEventListener("change", ({ target }) => {
+    if (byPointer && target.matches("select, [type=checkbox]")) target.blur();
+  });
 }
 
 on("video", showVideo);
@@ -96,11 +110,25 @@ on("motion", () => {
   find("#play-icon").setAttribute("href", motion.playing ? "#icon-pause" : "#icon-play");
 });
 
+function startEvents(first) {
+  listen({
+    heard: hear,
+    connected: () => {
+      find("#connection").hidden = true;
+      reload();
+      first();
+    },
+    lost: () => (find("#connection").hidden = false),
+  });
+}
+
 async function start() {
   keyboard.start();
   files.start(load);
   startFields();
+  const heard = new Promise((connected) => startEvents(connected));
   const [videos] = await Promise.all([files.listVideos(), targets.start()]);
+  await Promise.race([heard, new Promise((late) => setTimeout(late, FIRST))]); // so that no change is missed
   const wish = inAddress();
   const first = videos.find(({ id }) => id === wish.get("video")) || videos[0];
   if (!first) {
@@ -112,14 +140,6 @@ async function start() {
       if (wish.has("target")) select(Number(wish.get("target")));
     }
   }
-  listen({
-    heard: hear,
-    connected: (again) => {
-      find("#connection").hidden = true;
-      if (again) reload();
-    },
-    lost: () => (find("#connection").hidden = false),
-  });
 }
 
 start().catch((error) => complain(error.message));

@@ -6,7 +6,7 @@ import { isRunning, on, setFrame, state, tell } from "./store.js";
 const PICTURES = 60; // a second; faster playing leaves frames out
 const LATE = 0.25; // seconds that pictures may be behind before playing slows down
 
-// direction and stride: in which frames follow each other; playing: 1, -1 or 0; follow: whether a run's frames are shown.
+// direction and stride: how frames follow each other; playing: 1, -1 or 0; follow: whether a run's frames are shown.
 export const motion = { direction: 1, stride: 1, playing: 0, speed: 1, follow: true };
 
 let has = () => true; // whether a frame is there to be shown
@@ -61,19 +61,22 @@ function tick() {
   const last = playing > 0 ? state.video.frames - 1 - clock.frame : clock.frame;
   const shown = Math.abs(state.frame - clock.frame);
   let next = Math.min(due, last);
-  while (next > shown && !has(clock.frame + playing * next)) next -= next === last && next % stride ? next % stride : stride;
+  while (next > shown && !has(clock.frame + playing * next)) next -= next % stride || stride;
   if (next > shown) setFrame(clock.frame + playing * next);
   if (Math.abs(state.frame - clock.frame) >= last) return pause();
   if (due - Math.max(next, shown) > Math.max(LATE * rate, stride)) restart();
   requestAnimationFrame(tick);
 }
 
-let followed = 0;
+let followed = 0; // when a run's frame was shown last
+let tracking = false;
 on("run", () => {
   const { run } = state;
-  if (!motion.follow || motion.playing || run?.state !== "tracking") return;
+  const ended = tracking && ["done", "stopped"].includes(run?.state);
+  tracking = run?.state === "tracking";
+  if (!motion.follow || motion.playing || !(tracking || ended)) return;
   const now = performance.now();
-  if (now - followed < (calm.matches ? 500 : 100)) return;
+  if (tracking && now - followed < (calm.matches ? 500 : 100)) return;
   followed = now;
   motion.direction = run.direction < 0 ? -1 : 1;
   setFrame(run.frame);

@@ -19,8 +19,10 @@ let shown = 0; // the frame whose picture is on the canvas
 let picture = null;
 
 const frames = makeFrames({
-  ready: (frame) => {
-    if (frame === state.frame || (picture === null || !frames.has(state.frame))) show(frame);
+  // Of frames that were passed meanwhile, one that is nearer than what is shown is better than nothing.
+  ready: (frame, first) => {
+    const nearer = Math.abs(frame - state.frame) < Math.abs(shown - state.frame);
+    if (frame === state.frame || (first && nearer && !motion.playing)) show(frame);
   },
   failed: (error) => complain(error.message),
 });
@@ -32,8 +34,6 @@ export const shownFrame = () => shown;
 export const draw = oncePerFrame(paint);
 
 function show(frame) {
-  const near = !picture || Math.abs(frame - state.frame) <= Math.abs(shown - state.frame);
-  if (frame !== state.frame && (motion.playing || !near)) return; // something fetched ahead
   [picture, shown] = [frames.get(frame), frame];
   draw();
 }

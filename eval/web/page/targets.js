@@ -80,9 +80,9 @@ function refresh() {
     line.classList.toggle("off", hidden);
     eye.firstChild.firstChild.setAttribute("href", hidden ? "#icon-hidden" : "#icon-eye");
     eye.setAttribute("aria-pressed", hidden);
-    for (const [button, label] of [[edit, `Rename ${target.name}`], [eye, `Hide ${target.name}`], [gone, `Remove ${target.name}`]]) {
-      button.title = label;
-      button.setAttribute("aria-label", label);
+    for (const [button, verb] of [[edit, "Rename"], [eye, "Hide"], [gone, "Remove"]]) {
+      button.title = `${verb} ${target.name}`;
+      button.setAttribute("aria-label", button.title);
     }
   });
   find("#no-targets").hidden = state.order.length > 0;
@@ -104,8 +104,8 @@ function verdicts() {
 }
 
 function describe({ name, paper, auc, fps }) {
-  const numbers = [auc !== null && `AUC ${auc.toFixed(3)}`, fps !== null && `${Math.round(fps)} frames/s`].filter(Boolean);
-  return [`${name} (${paper})`, ...numbers].join(", ");
+  const numbers = [auc !== null && `AUC ${auc.toFixed(3)}`, fps !== null && `${Math.round(fps)} frames/s`];
+  return [`${name} (${paper})`, ...numbers.filter(Boolean)].join(", ");
 }
 
 export async function start() {

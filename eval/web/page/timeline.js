@@ -92,7 +92,8 @@ function drawLane(pen, id, place, first, last, colors) {
   pen.globalAlpha = 1;
   for (const [start, end] of absent) {
     const [left, right] = [(start - span.first) / perColumn, (end + 1 - span.first) / perColumn];
-    if (right >= from && left <= to) hatch(pen, left, top + MARKS, Math.max(right - left, 1), bottom, ratio, colors.hatch);
+    if (right < from || left > to) continue;
+    hatch(pen, left, top + MARKS, Math.max(right - left, 1), bottom, ratio, colors.hatch);
   }
   pen.fillStyle = colors.key;
   for (const key of keys) {
@@ -185,7 +186,8 @@ function nameLanes() {
     const target = state.targets.get(id);
     const swatch = element("i", { class: "swatch" });
     swatch.style.background = target.color;
-    const button = element("button", { type: "button", tabIndex: -1, title: target.name }, swatch, target.name);
+    const name = element("span", {}, target.name);
+    const button = element("button", { type: "button", tabIndex: -1, title: target.name }, swatch, name);
     button.onclick = () => select(id);
     button.classList.toggle("selected", id === state.selected);
     return button;
