@@ -204,6 +204,7 @@ class Annotator:
             if self.stopping.is_set():
                 return say("stopped", at, done)
             with self.lock:
+                ids = [one for one in ids if one in annotation.targets]
                 for one in ids:
                     row = annotation.targets[one]["rows"].get(at)
                     if row is None or row[6] not in ("key", "absent"):

@@ -3,7 +3,7 @@
 import { address, postJson } from "./api.js";
 import { moved, resized, rounded } from "./boxes.js";
 import { complain, debounced, find, say } from "./dom.js";
-import { setFollow } from "./player.js";
+import { seek, setFollow } from "./player.js";
 import { isRunning, on, rowOf, select, setDraft, setDrawing, shownRow, state } from "./store.js";
 
 const STOPS = 10000; // milliseconds that a run may take to stop
@@ -18,6 +18,7 @@ const post = (rest, value) => postJson(address(state.video.id, rest), value);
 
 // Sends an action; its answer, or null after a problem, which is said.
 async function act(action, fields = {}) {
+  sendNudged();
   try {
     return await post("/actions", { action, ...fields });
   } catch (error) {
@@ -61,17 +62,24 @@ export async function changeBox(target, frame, box) {
 }
 
 // Arrow keys: the box follows at once, and one action is sent when they rest.
-const sendNudged = debounced(() => {
-  const { draft } = state;
+let nudged = null; // a draft that is not sent yet
+const sendLater = debounced(sendNudged, 250);
+
+function sendNudged() {
+  const draft = nudged;
+  nudged = null;
   if (draft) changeBox(draft.target, draft.frame, draft.box);
-}, 250);
+}
 
 function nudge(change) {
   const { selected, frame, video } = state;
+  seek(frame); // playing or a run that is followed would go on
   const row = selected === null ? null : shownRow(selected, frame);
   if (!row?.box) return say("The selected target has no box in this frame.");
-  setDraft({ target: selected, frame, box: change(row.box, [video.width, video.height]) });
-  sendNudged();
+  if (nudged && (nudged.target !== selected || nudged.frame !== frame)) sendNudged();
+  nudged = { target: selected, frame, box: change(row.box, [video.width, video.height]) };
+  setDraft(nudged);
+  sendLater();
 }
 
 export const moveBox = (dx, dy) => nudge((box, size) => moved(box, dx, dy, size));
@@ -82,6 +90,7 @@ export const growBox = (dx, dy) =>
 // A box in the middle of what is seen, of a quarter of its sides: for those who draw without a mouse.
 export function boxInMiddle([x, y], [width, height]) {
   const { selected, drawing, frame } = state;
+  seek(frame);
   const box = [x - width / 8, y - height / 8, width / 4, height / 4];
   if (selected === null || drawing) newBox(frame, box);
   else changeBox(selected, frame, box);
@@ -123,6 +132,7 @@ export function tracked(frame = state.frame) {
 
 export async function track(direction, targets = tracked(), frame = state.frame) {
   if (!targets.length) return say("No target has a box in this frame.");
+  sendNudged();
   setFollow(true);
   try {
     await post("/track", { targets, frame, direction });

@@ -7,6 +7,9 @@ const MOST_PIXELS = 120e6; // of all bitmaps, which hold 4 bytes each
 const AT_ONCE = 3; // requests, so that a browser's 6 connections are not all taken
 export const WIDTHS = [480, 960, 1920];
 
+// How many frames of so many pixels may be asked for at once, so that they do not push each other out.
+export const room = (pixels) => Math.max(1, Math.min(MOST, Math.floor(MOST_PIXELS / pixels / 2)));
+
 // The width to ask for where an image of `width` pixels is shown on `pixels` of them: 0 is its full size.
 export const widthFor = (pixels, width) => WIDTHS.find((one) => one >= pixels * 0.9 && one < width) || 0;
 
@@ -24,13 +27,15 @@ export function makeFrames({ ready, failed }) {
   let video = null;
   let wanted = [];
   let width = 0;
+  let seen = null; // the bitmap that was taken last: it is on the screen
   const key = (frame, size = width) => `${size}/${frame}`;
 
   function drop() {
     let pixels = 0;
     for (const bitmap of held.values()) pixels += bitmap.width * bitmap.height;
     for (const [name, bitmap] of held) {
-      if (held.size <= 2 || (held.size <= MOST && pixels <= MOST_PIXELS)) return;
+      if (held.size <= MOST && pixels <= MOST_PIXELS) return;
+      if (bitmap === seen) continue;
       pixels -= bitmap.width * bitmap.height;
       held.delete(name);
       bitmap.close();
@@ -99,6 +104,7 @@ export function makeFrames({ ready, failed }) {
         if (!bitmap) continue;
         held.delete(name);
         held.set(name, bitmap); // used just now
+        seen = bitmap;
         return bitmap;
       }
       return null;

@@ -97,7 +97,12 @@ function startFields() {
   });
 }
 
+function showRange() {
+  find("#range-text").textContent = state.range ? `${state.range[0]} to ${state.range[1]}` : "";
+}
+
 on("video", showVideo);
+on("video range", showRange);
 on("frame video", () => {
   showFrame();
   keepAddress();

@@ -3,7 +3,7 @@
 import { changeBox, newBox } from "./annotate.js";
 import { between, contains, grip, moved, resized, SMALLEST } from "./boxes.js";
 import { find } from "./dom.js";
-import { pause } from "./player.js";
+import { seek } from "./player.js";
 import { boxesShown, shownFrame, view, viewChanged } from "./stage.js";
 import { select, setDraft, state } from "./store.js";
 
@@ -39,7 +39,7 @@ canvas.addEventListener("pointerdown", (event) => {
   canvas.setPointerCapture(event.pointerId);
   const at = place(event);
   fingers.set(event.pointerId, at);
-  pause();
+  seek(shownFrame()); // neither playing nor a run that is followed takes the picture away
   if (fingers.size > 1) return cancelDrag();
   const point = view.toImage(at);
   const frame = shownFrame();

@@ -2,7 +2,7 @@
 
 import { HANDLES, handleAt } from "./boxes.js";
 import { complain, find, oncePerFrame, sized } from "./dom.js";
-import { makeFrames, widthFor } from "./frames.js";
+import { makeFrames, room, widthFor } from "./frames.js";
 import { motion, usePictures } from "./player.js";
 import { on, shownRow, state, VERDICT_COLORS, VERDICTS } from "./store.js";
 import { makeView } from "./view.js";
@@ -24,7 +24,7 @@ const frames = makeFrames({
     const nearer = Math.abs(frame - state.frame) < Math.abs(shown - state.frame);
     if (frame === state.frame || (first && nearer && !motion.playing)) show(frame);
   },
-  failed: (error) => complain(error.message),
+  failed: (error) => find("#connection").hidden && complain(error.message),
 });
 usePictures((frame) => frames.has(frame));
 
@@ -42,9 +42,11 @@ function want() {
   if (!state.video) return;
   const ratio = window.devicePixelRatio || 1;
   const width = widthFor(state.video.width * view.scale() * ratio, state.video.width);
-  const count = motion.playing ? AHEAD_PLAYING : AHEAD;
+  const across = width || state.video.width;
+  const fits = room((across * across * state.video.height) / state.video.width);
+  const count = Math.min(1 + (motion.playing ? AHEAD_PLAYING : AHEAD), fits);
   const step = motion.direction * motion.stride;
-  const ahead = Array.from({ length: count + 1 }, (_, index) => state.frame + index * step);
+  const ahead = Array.from({ length: count }, (_, index) => state.frame + index * step);
   frames.want(ahead.filter((frame) => frame >= 0 && frame < state.video.frames), width);
   if (frames.get(state.frame)) show(state.frame);
 }
