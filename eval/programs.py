@@ -24,6 +24,7 @@ class Program(NamedTuple):
 GROUPS = {
     "Track": (
         Program("track", "eval.track", "Track targets through a video or a camera."),
+        Program("web", "eval.web", "Draw, watch and correct targets in a browser."),
         Program("trackers", "eval.trackers", "List the trackers: weights, accuracy, speed."),
         Program("convert", "eval.convert", "Convert public weights for a tracker, and back."),
         Program("export", "eval.export", "Write a tracker to a file that runs without this."),

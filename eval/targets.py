@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -145,14 +145,14 @@ def follow(
     readable = _until_damage(itertools.chain([image], images), run)
     total = (source.count - run.first if run.step > 0 else run.first + 1) if source.count else None
     with contextlib.ExitStack() as stack:
-        options = dict(first=run.first, step=run.step, seed=seed, score_maps=recording is not None)
+        options = dict(first=run.first, step=run.step, seed=seed, with_extras=recording is not None)
         tracking = track_frames(programs, params, readable, targets, **options)
         stack.enter_context(contextlib.closing(tracking))
         writer = stack.enter_context(VideoWriter(out, source.fps)) if out else None
         recorder = stack.enter_context(RerunWriter(recording)) if recording else None
         progress = stack.enter_context(ProgressBar(total, "frame"))
         try:
-            for image, tracked, maps in tracking:
+            for image, tracked, extras in tracking:
                 index = run.first + run.step * len(run.tracked)
                 begun = [any(_begun(frame, index, run.step) for frame in target.starts) for target in targets]
                 if not np.isfinite(tracked.boxes[begun]).all():
@@ -161,7 +161,7 @@ def follow(
                 run.compile_seconds = programs.compile_seconds()
                 progress.update()
                 if recorder:
-                    _record(recorder, index, source, image, tracked, run.names, maps)
+                    _record(recorder, index, source, image, tracked, run.names, extras.get("score_map"))
                 drawn_now = writer if run.step > 0 else None
                 if not (drawn_now or window):
                     continue
@@ -267,11 +267,11 @@ def track_frames(
     first: int = 0,
     step: int = 1,
     seed: int = 0,
-    score_maps: bool = False,
-) -> Iterator[tuple[np.ndarray, Tracked, np.ndarray | None]]:
-    """(image, Tracked, score maps `[N, n, n]` or None) for each image, all targets in one compiled call.
+    with_extras: bool = False,
+) -> Iterator[tuple[np.ndarray, Tracked, dict[str, Any]]]:
+    """(image, Tracked, extras of the Estimate with leaves `[N, ...]`) for each image, all targets in one compiled call.
 
-    The images are frame first, first + step ...; score maps come where they are asked for and the tracker has them.
+    The images are frame first, first + step ...; extras come where they are asked for, in frames that are tracked.
     One target at least starts on the first image. Another thread decodes ahead; an image whose size calls for another
     canvas costs a compilation. ValueError for a box that lies outside the first image, VideoError for a later one.
     """
@@ -282,7 +282,7 @@ def track_frames(
     states = None
     frames = read_ahead((image, trackers.frame(image)) for image in images)
     for index, (image, frame) in zip(itertools.count(first, step), frames):
-        maps = None
+        extras: dict[str, Any] = {}
         starting = np.array([index in target.starts for target in targets])
         try:
             boxes = _boxes_on(image, [target.starts.get(index) for target in targets])
@@ -310,7 +310,7 @@ def track_frames(
             states, estimates = track(params, states, frame)
             box, *rest = jax.device_get((estimates.box, estimates.score, estimates.confidence, estimates.verdict))
             seconds = perf_counter() - start
-            maps = np.asarray(estimates.extras["score_map"]) if score_maps and "score_map" in estimates.extras else None
+            extras = jax.device_get(estimates.extras) if with_extras else {}
             score, confidence, verdict = (np.array(value, np.float64) for value in rest)
             rows = trackers.xywh(box), score, confidence, verdict.astype(int)
             rows[0][~started], rows[1][~started] = np.nan, np.nan
@@ -324,7 +324,7 @@ def track_frames(
         started |= starting
         for row, given in zip(rows, (boxes, np.full(count, np.nan), np.ones(count), np.full(count, FOUND))):
             row[starting] = given[starting]
-        yield image, Tracked(*rows, seconds), maps
+        yield image, Tracked(*rows, seconds), extras
 
 
 def _boxes_on(image: np.ndarray, boxes: Sequence[Sequence[float] | None]) -> np.ndarray:

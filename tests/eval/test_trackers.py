@@ -6,6 +6,7 @@ import re
 import pytest
 
 import trackers
+from eval import catalog
 from eval import trackers as listed
 from tests.helpers import places
 from trackers import measured
@@ -38,7 +39,7 @@ def test_what_is_measured_is_a_tracker():
 @pytest.mark.parametrize("name", trackers.names())
 def test_shipped_weights_load_without_a_file(name):
     """Others say what to do; the page says the same of paper and weights."""
-    source = listed.weights(name)
+    source = catalog.weights(name)
     if source == "to convert":
         with pytest.raises(trackers.WeightsError, match="make it with"):
             trackers.load_params(name)
@@ -46,7 +47,7 @@ def test_shipped_weights_load_without_a_file(name):
         assert source in ("shipped", "none")
     (row,) = [line for line in TABLE.splitlines() if re.match(rf"\| (`[\w.]+`, )*`{re.escape(name)}`[,| ]", line)]
     paper, weights = row.split("|")[2:4]
-    assert listed.paper(name).removesuffix("++") in paper or name == "atom_filterbank"
+    assert catalog.paper(name).removesuffix("++") in paper or name == "atom_filterbank"
     if weights.strip() not in ("the host's", "the same"):
         assert ("come with the package" in weights) == (source == "shipped")
         assert (weights.strip() == "none") == (source == "none")

@@ -1,0 +1,136 @@
+"""The command: serves the annotator."""
+
+import secrets
+import socket
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+
+import trackers
+from eval import catalog, command
+from eval.sources import synthetic
+from eval.sources.video_writer import VideoWriter
+from eval.web.document import DEFAULT_TRACKER
+from eval.web.events import Hub
+from eval.web.library import Library
+from eval.web.runs import Runner
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PORT = 8008
+DEMO = Path("demo") / "clip.mp4"
+SHORTEST_TOKEN = 8
+
+
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.web",
+        "python -m eval.web clip.mp4 --open",
+        "python -m eval.web FOLDER --tracker dimp18_heads=r18.safetensors",
+        details="Serves one page: draw a box, track forward and backward, correct, export. The annotation is kept in "
+        "VIDEO.annotation.json beside the video. Without a place: a drawn clip. On another machine: "
+        "ssh -L 8008:127.0.0.1:8008.",
+    )
+    add = parser.add_argument
+    add("place", nargs="?", type=Path, metavar="VIDEO|FOLDER", help="a video, a folder of images, or one of videos")
+    add(
+        "--tracker",
+        type=command.named_path,
+        action="append",
+        default=[],
+        metavar="NAME[=WEIGHTS]",
+        help="offer this one first; repeatable (default: all that need no file)",
+    )
+    add("--port", type=command.whole_number(0), default=PORT, help="0: a free one (default: %(default)s)")
+    add("--host", default=LOOPBACK[0], help="address to listen on (default: %(default)s, this machine alone)")
+    add("--token", help="what a browser must know; needed with another --host")
+    add("--open", action="store_true", help="open the page in the browser")
+    add("--annotations", type=Path, metavar="DIR", help="folder of the annotations (default: beside the videos)")
+    add(
+        "--upload-limit",
+        type=command.whole_number(1),
+        default=2048,
+        metavar="MIB",
+        help="of a video that is uploaded to FOLDER (default: %(default)s)",
+    )
+    return parser
+
+
+def offered_trackers(given: list[tuple[str, Path]]) -> dict[str, Path | None]:
+    """Name -> weights, None for those of the package: `given` first, then every tracker that needs no file.
+
+    ValueError or OSError, one line, for an unknown name and for weights that do not fit.
+    """
+    offered: dict[str, Path | None] = {}
+    for name, path in given:
+        name, weights = (name, path) if name else (str(path), None)
+        trackers.load_params(name, weights)
+        offered[name] = weights
+    ready = [row.tracker for row in catalog.rows() if row.weights in ("shipped", "none")]
+    default = [name for name in (DEFAULT_TRACKER, *ready) if name not in offered]
+    return {**offered, **dict.fromkeys(default)}
+
+
+def drawn_clip() -> Path:
+    """The demo's clip, drawn if it is not there."""
+    if not DEMO.is_file():
+        config = synthetic.ClipConfig()
+        with VideoWriter(DEMO) as writer:
+            for example in synthetic.clip(config, 0):
+                writer.write(example.image)
+    return DEMO
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; OSError, one line, where that cannot be."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+                raise OSError(f"{host}, port {port}: cannot be listened on ({error.strerror or error}); give another") from error
+
+
+@command.reports(ValueError, OSError, interrupted="the annotation is saved")
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    local = arguments.host in LOOPBACK
+    if not local and len(arguments.token or "") < SHORTEST_TOKEN:
+        example = secrets.token_urlsafe(12)
+        raise ValueError(
+            f"--host {arguments.host} lets other machines in: give --token of {SHORTEST_TOKEN} characters or more, "
+            f"such as {example}"
+        )
+    try:
+        from eval.web.app import Annotator, Settings
+        from eval.web.serving import serve
+    except ImportError as error:
+        raise ValueError(f"needs a package ({error.name}): pip install 'jaxtrack[web]'") from error
+    command.prepare_process()
+    offered = offered_trackers(arguments.tracker)
+    place = drawn_clip() if arguments.place is None else arguments.place
+    hub = Hub()
+    videos = Library(place, hub, arguments.annotations)
+    listening = bind(arguments.host, arguments.port)
+    port = listening.getsockname()[1]
+    shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    address = f"http://{shown}:{port}/" + (f"?token={arguments.token}" if arguments.token else "")
+    settings = Settings(
+        hosts=("127.0.0.1", "localhost", "[::1]") if local else (),
+        token=arguments.token,
+        upload_limit=arguments.upload_limit << 20,
+        default_tracker=next(iter(offered)),
+    )
+    with tempfile.TemporaryDirectory(prefix="jaxtrack-") as scratch:
+        annotator = Annotator(videos, Runner(offered), hub, Path(scratch), settings)
+        print(f"{place}: {address} (Ctrl-C ends it)", flush=True)
+        if arguments.open:
+            webbrowser.open(address)
+        try:
+            serve(annotator.app(), listening, hub.close)
+        finally:
+            annotator.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
