@@ -87,7 +87,8 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-                raise OSError(f"{host}, port {port}: cannot be listened on ({error.strerror or error}); give another") from error
+        reason = error.strerror or error
+        raise OSError(f"{host}, port {port}: cannot be listened on ({reason}); give another, or --port 0") from error
 
 
 @command.reports(ValueError, OSError, interrupted="the annotation is saved")

@@ -22,9 +22,10 @@ def render(session: Session, path: Path, tell: Callable[[int], bool]) -> None:
             for at, image in enumerate(frames.images(0)):
                 here = [(target, rows[at]) for target, rows in found if rows[at] is not None and rows[at].box]
                 labels = [f"{target.name} {_said(row)}" for target, row in here]
-                several = [target_color(target.id - 1) for target, _ in here] if len(found) > 1 else None
-                verdicts = [row.verdict for _, row in here]
-                drawn = draw_boxes(image, [row.box for _, row in here], verdicts=verdicts, labels=labels, colors=several)
+                looks = {"labels": labels, "verdicts": [row.verdict for _, row in here]}
+                if len(found) > 1:
+                    looks["colors"] = [target_color(target.id - 1) for target, _ in here]
+                drawn = draw_boxes(image, [row.box for _, row in here], **looks)
                 writer.write(drawn, frames.times[at])
                 if tell(at + 1):
                     writer.discard()

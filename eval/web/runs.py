@@ -203,7 +203,8 @@ class Runner:
             tracking = track_frames(programs, params, images, goals, first=start, step=one.step, with_extras=True)
             first = next(tracking)
         try:
-            for at, (image, tracked, extras) in zip(itertools.count(start, one.step), itertools.chain([first], tracking)):
+            numbers = itertools.count(start, one.step)
+            for at, (image, tracked, extras) in zip(numbers, itertools.chain([first], tracking)):
                 rows = {}
                 for slot, span in enumerate(one.spans):
                     if at == start:

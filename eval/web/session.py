@@ -1,6 +1,7 @@
 """One open video: its frames, its annotation with the file beside it, and what of it the pages are told."""
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -146,7 +147,7 @@ class Session:
             reason = getattr(error, "strerror", None) or error
             raise ResultError(f"{self.file}: cannot be read ({reason}); restore it or move it away") from error
         try:
-            header, found = document.parse_file(text)
+            header, found = json.loads(text), document.parse_file(text)
         except annotations.DAMAGE as error:
             raise ResultError(f"{self.file}: damaged ({error!s:.200}); restore it or move it away") from error
         if header.get("video_frames") != len(self.frames) or header.get("image_size") != [*self.frames.size]:
@@ -218,7 +219,7 @@ def _row(one: Shown) -> list[Any]:
 def _head(target: Target) -> dict[str, Any]:
     return {
         "name": target.name,
-        "color": "#%02x%02x%02x" % target_color(target.id - 1),
+        "color": "#{:02x}{:02x}{:02x}".format(*target_color(target.id - 1)),
         "tracker": target.tracker,
         "keys": sorted(target.keys),
         "absent": [list(span) for span in target.absent],
