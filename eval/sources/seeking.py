@@ -20,7 +20,7 @@ CHECKED = 12  # frames that are decoded to see whether packets are frames
 class Index(NamedTuple):
     """The frames of a video file in the order in which they are shown."""
 
-    stamps: list[int]  # time stamps; they identify a frame
+    stamps: list[int] | None  # time stamps, which identify a frame; None: only its number does, from the first on
     keys: list[int]  # numbers of the key frames, ascending, the first one 0
     times: list[float]  # seconds from the first
     fps: float
@@ -39,6 +39,7 @@ class Seekable:
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self._decoder: _Decoder | None = None
+        self._damaged: set[int] = set()
         if known is not None:
             self.files, self._index = known.files, known._index
         elif self.path.is_dir():
@@ -93,7 +94,18 @@ class Seekable:
             except SequenceError as error:
                 raise VideoError(f"{error} (frame {number} of {len(self)})") from error
             return
-        key = self._index.keys[bisect_right(self._index.keys, number) - 1]
+        if number not in self._damaged:
+            at = bisect_right(self._index.keys, number) - 1
+            for key in dict.fromkeys((self._index.keys[at], self._index.keys[max(at - 2, 0)], 0)):
+                self._decode(key, number)
+                if number in self._kept:
+                    return
+                self._stop()  # what was sought may have been passed over: transport streams are, by some frames
+        self._damaged.add(number)
+        raise VideoError(f"{self.path}: frame {number} cannot be decoded; the file is damaged there or cut short")
+
+    def _decode(self, key: int, number: int) -> None:
+        """Keeps frame `number`, where it can be decoded by way of a key frame."""
         try:
             if self._decoder is None or not key <= self._decoder.next <= number:
                 self._stop()
@@ -103,8 +115,6 @@ class Seekable:
         except BaseException:
             self._stop()
             raise
-        if number not in self._kept:
-            raise VideoError(f"{self.path}: frame {number} cannot be decoded; the file is damaged there or cut short")
 
     def _room(self) -> int:
         """How many images may be kept."""
@@ -129,7 +139,8 @@ class _Decoder:
         from av.video.reformatter import VideoReformatter
 
         self._container, stream = open_container(f"file:{path}", str(path))
-        self._numbers = {stamp: number for number, stamp in enumerate(index.stamps)}
+        self._numbers = index.stamps and {stamp: number for number, stamp in enumerate(index.stamps)}
+        self._counted = itertools.count()
         if key > 0:
             self._container.seek(index.stamps[key], stream=stream, backward=True)
         self._frames = iter(Decoding(self._container, stream))
@@ -139,7 +150,7 @@ class _Decoder:
     def until(self, number: int, room: int) -> Iterator[tuple[int, np.ndarray]]:
         """(number, image) of the frames up to `number`, the last `room` of them; fewer where they are damaged."""
         for frame in self._frames:
-            reached = self._numbers.get(stamp_of(frame), -1)
+            reached = self._numbers.get(stamp_of(frame), -1) if self._numbers else next(self._counted)
             if reached < self.next:
                 continue  # before the key frame, where the container could not be sought more exactly
             self.next = reached + 1
@@ -159,7 +170,7 @@ def index_of(path: Path) -> Index:
     VideoError where there is no frame.
     """
     found = _by_packets(path) or _by_frames(path)
-    if not found.stamps:
+    if not found.times:
         raise VideoError(f"{path}: no frame can be decoded, the file is damaged or cut short")
     return found
 
@@ -185,7 +196,9 @@ def _by_packets(path: Path) -> Index | None:
     decoded = [stamp_of(frame) for frame in _first_frames(path, CHECKED)]
     if not stamps or stamps[0] not in keys or decoded != stamps[: len(decoded)]:
         return None
-    return _index(stamps, [number for number, stamp in enumerate(stamps) if stamp in keys], clock)
+    for stamp in stamps:
+        clock.add(stamp)
+    return Index(stamps, [number for number, stamp in enumerate(stamps) if stamp in keys], clock.times, clock.fps)
 
 
 def _by_frames(path: Path) -> Index:
@@ -198,9 +211,10 @@ def _by_frames(path: Path) -> Index:
         stamps.append(stamp_of(frame))
         if frame.key_frame and number:
             keys.append(number)
-    if None in stamps or any(later <= earlier for earlier, later in itertools.pairwise(stamps)):
-        raise VideoError(f"{path}: its frames have no times that tell them apart; convert it, to H.264 in .mp4 for one")
-    return _index(stamps, keys, clock)
+    for stamp in stamps:
+        clock.add(stamp)
+    ascending = None not in stamps and all(one < other for one, other in itertools.pairwise(stamps))
+    return Index(stamps if ascending else None, keys if ascending else [0], clock.times, clock.fps)
 
 
 def _first_frames(path: Path, count: int | None):
@@ -210,8 +224,3 @@ def _first_frames(path: Path, count: int | None):
     finally:
         container.close()
 
-
-def _index(stamps: list[int], keys: list[int], clock: Clock) -> Index:
-    for stamp in stamps:
-        clock.add(stamp)
-    return Index(stamps, keys, clock.times, clock.fps)

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -50,3 +51,29 @@ def photograph(path: Path, image: np.ndarray, orientation: int) -> Path:
     exif = b"Exif\0\0" + struct.pack("<2sHIH", b"II", 42, 8, 1) + entry + bytes(4)
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
     return path
+
+
+def encode(path: Path, images, codec="h264", options=None, every=7) -> Path:
+    """A video of 48 x 64 pixels whose key frames are `every` frames apart, with B-frames where the codec has them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, 25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.gop_size, stream.options = every, options or {}
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    return path
+
+
+# What `encode` makes of each: kinds of files in which frames are found in different ways
+CLIPS = {
+    "closed.mp4": dict(options={"bf": "2", "x264-params": "open-gop=0:scenecut=0"}),
+    "open.mp4": dict(options={"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
+    "open.mkv": dict(options={"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
+    "one_key.mp4": dict(every=1000, options={"x264-params": "scenecut=0"}),
+    "all_keys.mp4": dict(every=1),
+    "stream.ts": dict(options={"bf": "2"}),
+    "bare.h264": dict(options={"bf": "2"}),  # has no time stamps
+    "clip.webm": dict(codec="vp9", options={"deadline": "realtime", "cpu-used": "8"}),
+    "clip.avi": dict(codec="mpeg4", options={"bf": "2"}),
+}

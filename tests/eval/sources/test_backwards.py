@@ -2,7 +2,6 @@
 
 import weakref
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -16,34 +15,9 @@ from tests.helpers.bright_spot import spots
 SIZE = 48 * 64 * 3  # bytes of an image
 
 
-def write(path, images, codec="h264", options=None, every=7):
-    """A video whose key frames are `every` frames apart, with B-frames where the codec has them."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, 25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        stream.gop_size, stream.options = every, options or {}
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
-        container.mux(stream.encode())
-    return path
-
-
-CLIPS = {
-    "closed.mp4": dict(options={"bf": "2", "x264-params": "open-gop=0:scenecut=0"}),
-    "open.mp4": dict(options={"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
-    "open.mkv": dict(options={"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
-    "one_key.mp4": dict(every=1000, options={"x264-params": "scenecut=0"}),
-    "all_keys.mp4": dict(every=1),
-    "stream.ts": dict(options={"bf": "2"}),
-    "bare.h264": dict(options={"bf": "2"}),  # has no time stamps
-    "clip.webm": dict(codec="vp9", options={"deadline": "realtime", "cpu-used": "8"}),
-    "clip.avi": dict(codec="mpeg4", options={"bf": "2"}),
-}
-
-
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", containers.CLIPS)
 def test_the_frames_are_those_read_forward(tmp_path, monkeypatch, name):
-    path = write(tmp_path / name, spots(12) + spots(12)[::-1] + spots(6), **CLIPS[name])
+    path = containers.encode(tmp_path / name, spots(12) + spots(12)[::-1] + spots(6), **containers.CLIPS[name])
     forward = open_source(path)
     images = list(forward.frames)
     for last, held in ((len(images) - 1, 5), (17, 3), (9, 1000), (0, 1)):
@@ -57,7 +31,7 @@ def test_the_frames_are_those_read_forward(tmp_path, monkeypatch, name):
 
 
 def test_few_images_are_held_and_key_frames_are_sought(tmp_path, monkeypatch):
-    path = write(tmp_path / "clip.mp4", spots(12) * 5, options={"bf": "0", "x264-params": "scenecut=0"})
+    path = containers.encode(tmp_path / "clip.mp4", spots(12) * 5, options={"bf": "0", "x264-params": "scenecut=0"})
     monkeypatch.setattr(backwards, "MOST_BYTES", 10 * SIZE)
     decoded, alive, most = [], [], []
     to_image, collect = backwards.to_image, backwards._collect
@@ -77,11 +51,11 @@ def test_few_images_are_held_and_key_frames_are_sought(tmp_path, monkeypatch):
 
 
 def test_edit_lists_and_turned_videos(tmp_path):
-    path = write(tmp_path / "trimmed.mp4", spots(12) * 3, options={"bf": "2"})
+    path = containers.encode(tmp_path / "trimmed.mp4", spots(12) * 3, options={"bf": "2"})
     images = list(open_source(containers.trimmed(path, first=9 / 25, seconds=20 / 25)).frames)
     back = list(open_backwards(path, len(images) - 1).frames)
     np.testing.assert_array_equal(np.stack(back[::-1]), np.stack(images))
-    path = containers.turned(write(tmp_path / "turned.mp4", spots(4)), (0, 1, -1, 0))
+    path = containers.turned(containers.encode(tmp_path / "turned.mp4", spots(4)), (0, 1, -1, 0))
     assert next(open_backwards(path, 3).frames).shape == (64, 48, 3)
 
 
@@ -99,7 +73,7 @@ def test_a_folder_of_images(tmp_path):
 
 
 def test_a_damaged_video_is_named_after_its_frames(tmp_path):
-    path = write(tmp_path / "cut.webm", spots(12) * 2, codec="vp9")
+    path = containers.encode(tmp_path / "cut.webm", spots(12) * 2, codec="vp9")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     count, images = 0, []
