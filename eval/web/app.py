@@ -227,7 +227,7 @@ class Annotator:
         return made[0] if made else target
 
     def _check_tracker(self, name: Any) -> None:
-        if name not in self.runner.weights:
+        if not isinstance(name, str) or name not in self.runner.weights:
             raise ValueError(f"tracker {name!r:.60}: is not offered; it is one of {', '.join(self.runner.weights)}")
 
     async def track(self, request: Request) -> Response:
