@@ -23,7 +23,7 @@ BOX = [10, 14, 8, 8]  # of the spot of `walking_spot` in frame 0
 
 
 def walking_spot(path: Path, count: int = 60) -> Path:
-    """A bright spot that walks a pixel a frame to the right and, from frame 30 on, back; in a longer one, to and fro."""
+    """A bright spot that walks a pixel a frame to the right and, from frame 30 on, back; then again."""
     noise, away = np.random.default_rng(0), np.abs(np.arange(-4, 5))
     spot = (255 - 20 * np.add.outer(away, away)).clip(0)[..., None]
     with VideoWriter(path) as writer:
