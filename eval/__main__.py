@@ -57,7 +57,7 @@ def run(program: Program, arguments: list[str]) -> int:
 
 def listing(by: str) -> str:
     """All commands by their groups."""
-    text = [f"usage: {by} COMMAND ...", "", "Visual object tracking in JAX."]
+    text = [f"usage: {by} COMMAND ...  (visual object tracking in JAX)"]
     for heading, group in GROUPS.items():
         text += ["", heading, *lines(group, indent=2)]
     return "\n".join([*text, "", f"{by} COMMAND --help explains a command; {by} --version"])
