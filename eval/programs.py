@@ -43,6 +43,7 @@ GROUPS = {
         Program("benchmark batches", "eval.benchmark.batches", "Time an evaluation in batches and with threads."),
         Program("benchmark convolution", "eval.benchmark.convolution", "Time XLA's convolution and ours."),
         Program("benchmark correlation", "eval.benchmark.correlation", "Time ways to correlate depthwise."),
+        Program("benchmark annotator", "eval.benchmark.annotator", "Time the annotator: seeks, runs, answers."),
         Program("claims siamese", "eval.claims.siamese", "Show on your weights what the Siamese papers found."),
         Program("claims memory", "eval.claims.memory", "Draw MemTrack's attention, gates and slots."),
         Program("claims effort", "eval.claims.effort", "Count the boxes a person draws with a tracker."),
