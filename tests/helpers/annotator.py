@@ -114,6 +114,13 @@ class Page:
 
 
 @contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A port that nobody else has, until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+@contextlib.contextmanager
 def served(place: Path, scratch: Path, **settings: Any) -> Iterator[str]:
     """The address of an annotator of `place`, which ends with the block; `scratch` is an empty folder."""
     import uvicorn
