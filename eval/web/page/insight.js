@@ -108,7 +108,7 @@ function drawCrop() {
   if (!search) return;
   const [sx, sy, sw, sh] = search;
   const ratio = window.devicePixelRatio || 1;
-  const width = Math.max(Math.min(crop.parentElement.clientWidth, 420), 80);
+  const width = Math.max(Math.min(crop.parentElement.clientWidth, 420, 0.38 * window.innerHeight), 120);
   crop.style.width = `${width}px`;
   crop.style.height = `${(width * sh) / sw}px`;
   crop.width = Math.round(width * ratio);
