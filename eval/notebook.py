@@ -1,12 +1,13 @@
-"""What every notebook needs: a process to work in, clips with known boxes, and the browser's mouse and camera.
+"""What every notebook needs: a process to work in, clips with known boxes, and the browser's mouse, screen and camera.
 
-Boxes are drawn in a widget (anywidget: Jupyter, Colab, VS Code), which the extra `notebook` brings.
+Boxes are drawn and tracked videos are watched in widgets (anywidget: Jupyter, Colab, VS Code), which the extra
+`notebook` brings.
 """
 
 import base64
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from eval.online import check_box
 from eval.scoring import metrics
 from eval.sources import synthetic
 from eval.sources.clips import Clip, drawn_clip, read_clip
-from eval.sources.video import VideoError
+from eval.sources.pictures import jpeg
+from eval.sources.seeking import Seekable
+from eval.sources.video import DEFAULT_FPS, VERDICT_COLORS, VERDICT_NAMES, VideoError, target_color
+from eval.targets import Run
 from trackers.base import Frame
 from trackers.images import frame
 
 SHORT = "NOTEBOOK_SMOKE"  # environment variable: run the short form of a notebook, which tests it
 
-DRAWER = Path(__file__).with_name("box_drawer.js")
+SHARED, STYLE, DRAWER, VIEWER = map(
+    Path(__file__).with_name, ("widgets.js", "widgets.css", "box_drawer.js", "viewer.js")
+)
+MOST_ASKED = 16  # frames that a message of the viewer may ask for
 WEBCAM = """
 (async () => {
   const stream = await navigator.mediaDevices.getUserMedia({video: true});
@@ -98,14 +105,10 @@ def box_drawer(image: np.ndarray, boxes: np.ndarray | Iterable = ()) -> Any:
 
     In the last line of a cell it appears under it; `drawn_boxes` in a later cell gives what was drawn.
     """
-    try:
-        import anywidget
-        import traitlets
-    except ImportError as error:
-        raise ImportError("drawing in a notebook needs anywidget: pip install 'jaxtrack[notebook]'") from error
+    anywidget, traitlets = _widget_libraries()
 
     class BoxDrawer(anywidget.AnyWidget):
-        _esm = DRAWER
+        _esm, _css = _module(DRAWER), STYLE
         picture = traitlets.Unicode().tag(sync=True)  # the image as an address
         boxes = traitlets.List().tag(sync=True)
         size: tuple[int, int]  # height, width
@@ -122,6 +125,99 @@ def drawn_boxes(drawer: Any) -> np.ndarray:
     if not drawer.boxes:
         raise ValueError("no box was drawn; draw one in the picture above, and run this cell again")
     return np.stack([check_box(box, *drawer.size) for box in drawer.boxes])
+
+
+def viewer(
+    source: Path | str | Seekable | Sequence[np.ndarray] | Callable[[int], np.ndarray],
+    run: Run,
+    *,
+    fps: float | None = None,
+    width: int = 960,
+) -> Any:
+    """A widget that shows a tracked video frame by frame, with the boxes, and the confidence of each target over time.
+
+    `source` is what was tracked: a video file, a folder of images, the images `[H, W, 3]` uint8 RGB, or a function from
+    a frame's number to its image. Frames come as the page asks for them, at most `width` pixels wide, so that a long
+    video is there at once; while a cell runs, none comes. `fps` is that of the source where it states one. VideoError
+    where there is nothing to read, ValueError where the run has more frames.
+    """
+    anywidget, traitlets = _widget_libraries()
+
+    class Viewer(anywidget.AnyWidget):
+        _esm, _css = _module(VIEWER), STYLE
+        count = traitlets.Int().tag(sync=True)  # of frames
+        fps = traitlets.Float().tag(sync=True)
+        targets = traitlets.List().tag(sync=True)  # name and color of each
+        verdicts = traitlets.List().tag(sync=True)  # the same, by their codes
+        rows = traitlets.Bytes().tag(sync=True)  # float32 [target, frame, (x, y, w, h, confidence, verdict)]
+
+    source = Seekable(source) if isinstance(source, str | Path) else source
+    image = source.image if isinstance(source, Seekable) else source if callable(source) else source.__getitem__
+    last = max(run.first, run.first + run.step * (len(run.tracked) - 1))
+    count = last + 1 if callable(source) else len(source)
+    if not run.tracked or last >= count:
+        had = f"frames up to {last}, the video {count}" if run.tracked else "no frame"
+        raise ValueError(f"the run has {had}; give the video that was tracked")
+    rows, codes = _rows(run, count), range(max(VERDICT_NAMES) + 1)
+    names = run.names or [str(number) for number in range(1, len(rows) + 1)]
+    shown = Viewer(
+        count=count,
+        fps=float(fps or getattr(source, "fps", DEFAULT_FPS)),
+        targets=[{"name": name, "color": _css_color(target_color(slot))} for slot, name in enumerate(names)],
+        verdicts=[{"name": VERDICT_NAMES[code], "color": _css_color(VERDICT_COLORS[code])} for code in codes],
+        rows=rows.tobytes(),
+    )
+
+    def hear(_, content, __):
+        if isinstance(source, Seekable) and "left" in content:  # the page: what is kept for it goes
+            source.close()
+        for number in content.get("frames", ())[:MOST_ASKED]:
+            shown.send(*_answer(image, number, count, width))
+
+    shown.on_msg(hear)
+    return shown
+
+
+def _rows(run: Run, count: int) -> np.ndarray:
+    """`[N, count, 6]` little-endian float32 x, y, w, h, confidence, verdict; nan where a target is not tracked."""
+    rows = np.full((len(run.tracked[0].boxes), count, 6), np.nan, "<f4")
+    for at, tracked in enumerate(run.tracked):
+        known = np.isfinite(tracked.boxes).all(1)
+        values = np.column_stack([tracked.boxes, tracked.confidence, tracked.verdicts])
+        rows[known, run.first + run.step * at] = values[known]
+    return rows
+
+
+def _answer(
+    image: Callable[[int], np.ndarray], number: int, count: int, width: int
+) -> tuple[dict[str, Any], list[bytes]]:
+    """The message for the page, and its buffers: the frame, or why there is none."""
+    if not isinstance(number, int) or not 0 <= number < count:
+        return {"frame": number, "problem": f"there is no frame {number}; the last one is {count - 1}"}, []
+    try:
+        pixels = image(number)
+        return {"frame": number, "size": pixels.shape[1::-1]}, [jpeg(pixels, width)]
+    except Exception as error:  # also of a caller's function: nobody sees what a message's handler raises
+        return {"frame": number, "problem": f"{error}"}, []
+
+
+def _widget_libraries() -> tuple[Any, Any]:
+    """anywidget and traitlets."""
+    try:
+        import anywidget
+        import traitlets
+    except ImportError as error:
+        raise ImportError("widgets in a notebook need anywidget: pip install 'jaxtrack[notebook]'") from error
+    return anywidget, traitlets
+
+
+def _module(own: Path) -> str:
+    """The module of a widget, as the page loads it: one text."""
+    return f"{SHARED.read_text()}\n{own.read_text()}"
+
+
+def _css_color(rgb: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
 def record_webcam(folder: Path | str, *, count: int = 75, fps: float = 15.0) -> Path:

@@ -3,14 +3,11 @@
 import threading
 from collections import OrderedDict
 
-import cv2
-import numpy as np
-
+from eval.sources.pictures import jpeg
 from eval.sources.seeking import Seekable
 
 WIDTHS = (480, 960, 1920)  # that a page may ask for
 MOST_BYTES = 48 << 20  # of the images that are kept
-QUALITY = 85
 
 
 class Pictures:
@@ -40,12 +37,3 @@ class Pictures:
                 while self._bytes > MOST_BYTES and len(self._kept) > 1:
                     self._bytes -= len(self._kept.popitem(last=False)[1])
         return data
-
-
-def jpeg(image: np.ndarray, width: int | None = None) -> bytes:
-    """`[H, W, 3]` uint8 RGB as JPEG, at most `width` pixels wide."""
-    if width is not None and image.shape[1] > width:
-        height = max(round(image.shape[0] * width / image.shape[1]), 1)
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()

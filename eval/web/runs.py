@@ -182,11 +182,12 @@ class Runner:
                     for target, entry in rows.items():
                         found[target][at] = entry
                     done += 1
+                    run.status.update(frame=at, done=done)
                     now = time.monotonic()
                     if now - told >= TOLD:
                         told = now
                         self._keep(run, one, found)
-                        self._say(run, "tracking", frame=at, done=done, fps=clock.rate(done))
+                        self._say(run, "tracking", fps=clock.rate(done))
                     if run.stopped.is_set():
                         break
             self._keep(run, one, found)

@@ -80,6 +80,7 @@ def test_draw_track_correct_and_undo(page, place):
     states = [one["state"] for one in heard if one["kind"] == "run"]
     assert states[0] == "waiting" and "compiling" in states and states[-1] == "done"
     assert any(one["message"].startswith("compiling for ") for one in heard if one["kind"] == "run")
+    assert [one for one in heard if one["kind"] == "run"][-1]["done"] == 59
     revisions = [one["revision"] for one in heard if one["kind"] == "changed"]
     assert revisions == [*range(1, len(revisions) + 1)]  # a page sees from a gap that it has missed something
     told = {}
