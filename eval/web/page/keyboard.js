@@ -59,7 +59,7 @@ function fillHelp() {
   };
   for (const { group, keys, label } of COMMANDS.values()) if (keys.length) put(group, keys, label);
   for (const { group, shown, label } of FAMILIES) put(group, [shown], label);
-  put("Targets", ["1", "9"], "Select a target by its place in the list");
+  put("Targets", ["1 to 9"], "Select a target by its place in the list");
   for (const [group, list] of groups) {
     find("#keys").append(element("section", {}, element("h3", {}, group), list));
   }
