@@ -36,6 +36,7 @@ from eval.web.session import Session
 
 PAGE = Path(__file__).with_name("page")
 COOKIE, HEADER = "jaxtrack", "x-jaxtrack"
+POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"  # nothing comes from elsewhere
 LARGEST_REQUEST = 1 << 20  # bytes of an action
 LARGEST_ANNOTATION = 64 << 20  # bytes of a file to import
 LABELS = {
@@ -106,7 +107,8 @@ class Annotator:
         self.videos.close()
 
     async def page(self, request: Request) -> Response:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+        return FileResponse(PAGE / "index.html", headers=headers)
 
     async def trackers(self, request: Request) -> Response:
         default = self.settings.default_tracker

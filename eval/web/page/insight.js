@@ -103,7 +103,7 @@ function fillMemory(memory) {
 
 // The search region cut from the frame, gray where it leaves the image; over it the score map and the proposals.
 function drawCrop() {
-  const { search, score_map: map, proposals, box } = seen.insight;
+  const { search, score_map: map, map: covered, proposals, box } = seen.insight;
   find("#crop").hidden = find(".legend").hidden = !search;
   if (!search) return;
   const [sx, sy, sw, sh] = search;
@@ -131,7 +131,7 @@ function drawCrop() {
     if (leaves) pen.strokeRect(...border);
     pen.setLineDash([]);
   }
-  if (map && find("#show-map").checked) drawMap(pen, map);
+  if (map && find("#show-map").checked) drawMap(pen, map, place(covered || search));
   drawLegend(map);
   pen.lineWidth = ratio;
   const thin = find("#show-proposals").checked ? proposals || [] : [];
@@ -146,7 +146,8 @@ function drawCrop() {
   }
 }
 
-function drawMap(pen, map) {
+// Over the place that the map covers: half a cell beyond the region for some trackers, the middle of it for others.
+function drawMap(pen, map, [left, top, width, height]) {
   const [rows, columns] = [map.length, map[0].length];
   const values = map.flat();
   const low = Math.min(...values);
@@ -159,11 +160,11 @@ function drawMap(pen, map) {
   });
   small.getContext("2d").putImageData(data, 0, 0);
   pen.imageSmoothingEnabled = true;
-  pen.drawImage(small, 0, 0, crop.width, crop.height);
+  pen.drawImage(small, left, top, width, height);
   const peak = values.indexOf(low + range);
   if (peak < 0) return;
-  const x = ((peak % columns) + 0.5) * (crop.width / columns);
-  const y = (Math.floor(peak / columns) + 0.5) * (crop.height / rows);
+  const x = left + ((peak % columns) + 0.5) * (width / columns);
+  const y = top + (Math.floor(peak / columns) + 0.5) * (height / rows);
   const arm = crop.width / 40;
   pen.strokeStyle = "#fff";
   pen.lineWidth = 1.5;
