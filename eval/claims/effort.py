@@ -22,6 +22,7 @@ from eval.files import ResultError, keep_apart, write_atomically
 from eval.running.progress import ProgressBar
 from eval.scoring import metrics
 from eval.sources import synthetic
+from eval.sources.clips import HIDDEN
 from eval.targets import Programs, Target, track_frames
 from eval.web import document as web
 from eval.web.document import BACKWARD, FORWARD, Document, Entry
@@ -31,11 +32,12 @@ from trackers.base import LOST, Params
 RIGHT = 0.7  # IoU above which a box need not be drawn again
 RULE = (
     "the true box is drawn, a key frame, where IoU is least, in the earliest of equal frames, until it is"
-    " above 0.7 in every frame in which the target is seen; no box, and the box of a target said to be lost, have IoU"
-    " 0; frames in which nothing of the target is seen are not counted and cost nothing."
-    " tracker: begins with the first frame in which the target is seen; after each box it runs forward to the next key"
+    " above 0.7 in every frame that counts; no box, and the box of a target said to be lost, have IoU"
+    " 0; the true box holds hidden parts as well, so frames in which less than half of the target is seen are"
+    " not counted and cost nothing."
+    " tracker: begins with the first frame that counts; after each box it runs forward to the next key"
     " frame or the end and, where there is a key frame before, backward to that one; where both ran, they are blended."
-    " lines: begins with the first and the last frame in which the target is seen; between key frames boxes lie on a"
+    " lines: begins with the first and the last frame that count; between key frames boxes lie on a"
     " line. fewest: lines between the fewest key frames that do, found with all true boxes known, as no person can."
 )
 WAYS = ("tracker", "lines", "fewest")
@@ -48,7 +50,7 @@ class Clip(NamedTuple):
 
     images: Sequence[np.ndarray]  # [H, W, 3] uint8 RGB
     boxes: np.ndarray  # [T, 4] x, y, w, h
-    seen: np.ndarray  # [T] bool
+    seen: np.ndarray  # [T] bool, whether the frame counts
 
 
 class Cost(NamedTuple):
@@ -59,11 +61,14 @@ class Cost(NamedTuple):
 
 
 def drawn(config: synthetic.ClipConfig, seed: int) -> Clip:
-    """A clip in memory; ValueError where its target is never seen."""
+    """A clip in memory; ValueError where none of its frames counts.
+
+    A frame counts where at least half of the target is seen.
+    """
     examples = list(synthetic.clip(config, seed))
-    seen = np.array([example.visibility > 0 for example in examples])
+    seen = np.array([example.visibility >= HIDDEN for example in examples])
     if not seen.any():
-        raise ValueError(f"the target of clip {seed} is seen in no frame; choose another --seed, or more --frames")
+        raise ValueError(f"the target of clip {seed} is half seen in no frame; choose another --seed, or more --frames")
     return Clip([example.image for example in examples], np.stack([example.box for example in examples]), seen)
 
 
@@ -172,7 +177,7 @@ def measure(programs: Programs, params: Params, clip: Clip) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
-    heads = ["clip", "frames with the target", f"key frames: {WAYS[0]}", *WAYS[1:], "tracking: frames", "s"]
+    heads = ["clip", "frames that count", f"key frames: {WAYS[0]}", *WAYS[1:], "tracking: frames", "s"]
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in report["clips"]:
         counts = " | ".join(str(len(one[way]["key_frames"])) for way in WAYS)

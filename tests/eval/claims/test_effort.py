@@ -118,10 +118,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "ENTRY", entry, raising=False)
     monkeypatch.setattr(effort, "prepare_process", lambda: None)
     out = tmp_path / "effort.json"
-    options = ["--tracker", "tests.helpers.trivial_tracker:ENTRY", "--clips", "2", "--frames", "8", "--seed", "3"]
+    options = ["--tracker", "tests.helpers.trivial_tracker:ENTRY", "--clips", "2", "--frames", "8", "--seed", "4"]
     assert effort.main([*options, "--out", str(out)]) == 0
     report = json.loads(out.read_text())
-    assert [one["seed"] for one in report["clips"]] == [3, 4] and report["clip"]["num_frames"] == 8
+    assert [one["seed"] for one in report["clips"]] == [4, 5] and report["clip"]["num_frames"] == 8
     assert report["rule"].startswith("the true box is drawn") and report["versions"]["jax"]
     for one in report["clips"]:
         shown = effort.drawn(synthetic.ClipConfig(num_frames=8), one["seed"])
@@ -131,7 +131,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     for way, mean in report["mean_key_frames"].items():
         assert mean == np.mean([len(one[way]["key_frames"]) for one in report["clips"]])
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5 and printed[2].startswith("| 3 | 8 | ")
+    assert len(printed) == 5 and printed[2].startswith("| 4 | 8 | ")
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,11 @@ def test_mistakes_are_one_line(options, message, tmp_path, monkeypatch, capsys):
     assert line.startswith("error: ") and message.replace("OUT", str(out)) in line and not out.exists()
 
 
-def test_a_target_that_is_never_seen(monkeypatch):
+def test_frames_count_where_half_of_the_target_is_seen(monkeypatch):
     config = synthetic.ClipConfig(num_frames=2)
-    unseen = [example._replace(visibility=0.0) for example in synthetic.clip(config, 0)]
+    unseen = [example._replace(visibility=share) for example, share in zip(synthetic.clip(config, 0), (0.49, 0.5))]
     monkeypatch.setattr(synthetic, "clip", lambda *_: unseen)
-    with pytest.raises(ValueError, match="clip 0 is seen in no frame; choose another --seed"):
+    assert effort.drawn(config, 0).seen.tolist() == [False, True]
+    unseen[1] = unseen[0]
+    with pytest.raises(ValueError, match="clip 0 is half seen in no frame; choose another --seed"):
         effort.drawn(config, 0)
