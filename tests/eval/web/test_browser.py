@@ -118,6 +118,7 @@ def test_draw_track_correct_undo_export_reload(browser, address, tmp_path):
         page.locator("#exports").get_by_text(re.compile("cvat", re.I)).click()
     (video,) = annotations.parse("clip.cvat.xml", Path(download.value.path()).read_text())
     np.testing.assert_allclose(video.tracks[0].boxes[20], server.rows(1)[20][:4], atol=1e-3)
+    page.wait_for_url(re.compile("frame=59"))  # where a reload begins
     page.reload()
     shows(page, 59)
     assert page.locator("#targets li").count() == 1
