@@ -195,7 +195,8 @@ def test_the_placeholder_of_the_projects_address_is_shown_nowhere():
             assert URL not in page.read_text() and "OWNER" not in page.read_text(), page
 
 
-def test_the_moving_picture_is_small_and_moves():
-    (picture,) = re.findall(r'<img src="([^"]+)"', README.read_text())
+def test_the_moving_picture_is_small_and_moves_and_the_other_is_smaller():
+    picture, page = re.findall(r'<img src="([^"]+)"', README.read_text())
+    assert (ROOT / page).stat().st_size < 2e5
     data = (ROOT / picture).read_bytes()
     assert len(data) < 1.5e6 and data[:4] == b"RIFF" and data.count(b"ANMF") > 50

@@ -26,7 +26,7 @@ from eval.command import one_line
 from eval.files import ResultError
 from eval.online import check_box
 from eval.sources.video import VideoError
-from eval.web import document, library
+from eval.web import document, library, stored
 from eval.web.events import Hub
 from eval.web.library import Library
 from eval.web.pictures import WIDTHS
@@ -378,7 +378,7 @@ def _import(session: Session, name: str, body: bytes) -> None:
     last = max(int(track.frames[-1]) for track in videos[0].tracks)
     if last >= len(session.frames):
         raise ResultError(f"{name}: has a box in frame {last}; the last one of this video is {len(session.frames) - 1}")
-    session.edit(f"import {name}", lambda content: document.of_video(content, videos[0]))
+    session.edit(f"import {name}", lambda content: stored.of_video(content, videos[0]))
 
 
 def _failed(error: Exception | str, status: int) -> JSONResponse:

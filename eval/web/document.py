@@ -10,13 +10,12 @@ Every action raises ValueError, one line that names the fix, for what it cannot 
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from eval.annotations import entries, table
-from eval.annotations.tracks import LONGEST, Row, Video, make_track
+from eval.annotations.tracks import LONGEST
 from eval.online import check_box
 from eval.sources.video import VERDICT_NAMES
 from trackers.base import FOUND, LOST
@@ -29,8 +28,6 @@ INTERPOLATED, IMPORTED = "interpolated", "imported"  # and of what is filled
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 BLENDED_FROM = 0.3  # IoU; boxes that overlap less are not of one thing, and their mean is of neither
 NOBODY = math.nan  # a score where nobody says; always this one object, so that equal rows compare equal
-ENTRY = 8  # numbers of an entry in a file: frame, box, confidence, verdict, score
-DEPTH = 200  # steps that can be undone
 
 
 class Entry(NamedTuple):
@@ -102,10 +99,10 @@ def draw(
     What was tracked from another box over this place is forgotten, and where the target was absent, it is not any more.
     A name and a tracker are the target's from now on; a new one has `target N` and `DEFAULT_TRACKER` without.
     """
-    _check_frames(frame, frame)
-    box = _rounded(check_box(box))
+    check_frames(frame, frame)
+    box = rounded(check_box(box))
     if target_id is None:
-        target = Target(document.next_id, _free_name(document, f"target {document.next_id}"), DEFAULT_TRACKER)
+        target = Target(document.next_id, free_name(document, f"target {document.next_id}"), DEFAULT_TRACKER)
         document = Document((*document.targets, target), document.next_id + 1)
     else:
         target = document.target(target_id)
@@ -125,14 +122,14 @@ def draw(
 
 def mark_absent(document: Document, target_id: int, first: int, last: int) -> Document:
     """Says that the target is not there from frame `first` to `last`; key frames among them are none any more."""
-    _check_frames(first, last)
+    check_frames(first, last)
     target = _without_keys(document.target(target_id), first, last)
-    return _with(document, replace(target, absent=_united(target.absent, first, last)))
+    return _with(document, replace(target, absent=united(target.absent, first, last)))
 
 
 def delete(document: Document, target_id: int, first: int, last: int) -> Document:
     """Forgets all that is known of the target from frame `first` to `last`, and what followed from it elsewhere."""
-    _check_frames(first, last)
+    check_frames(first, last)
     target = _without_keys(document.target(target_id), first, last)
     left = {
         direction: {at: entry for at, entry in getattr(target, direction).items() if not first <= at <= last}
@@ -155,7 +152,7 @@ def interpolate(document: Document, target_id: int, frame: int) -> Document:
         for at in range(a + 1, b):
             share = (at - a) / (b - a)
             box = (start + share * (end - start) for start, end in zip(target.keys[a], target.keys[b]))
-            between[at] = Entry(_rounded(box), kind=INTERPOLATED)
+            between[at] = Entry(rounded(box), kind=INTERPOLATED)
     left = {
         direction: {at: entry for at, entry in getattr(target, direction).items() if at not in between}
         for direction in (FORWARD, BACKWARD)
@@ -222,7 +219,7 @@ def rows(target: Target, first: int, last: int) -> list[Shown | None]:
 
 
 def _shown(target: Target, frame: int, keys: list[int]) -> Shown | None:
-    if target.absent and _is_absent(target.absent, frame):
+    if target.absent and is_absent(target.absent, frame):
         return IS_ABSENT
     if frame in target.keys:
         return Shown(target.keys[frame], 1.0, FOUND, NOBODY, KEY)
@@ -245,7 +242,7 @@ def _blended(forward: Entry, backward: Entry, frame: int, start: int, end: int) 
     if len(parts) < 2 or _overlap(forward.box, backward.box) < BLENDED_FROM:
         return Shown(*better[:-1], BLENDED)
     share = weights[0] / sum(weights)
-    box = _rounded(share * one + (1 - share) * other for one, other in zip(forward.box, backward.box))
+    box = rounded(share * one + (1 - share) * other for one, other in zip(forward.box, backward.box))
     confidence = round(share * forward.confidence + (1 - share) * backward.confidence, 4)
     return Shown(box, confidence, better.verdict, NOBODY, BLENDED)
 
@@ -320,232 +317,6 @@ def _doubtful(old: Target, new: Target) -> set[int]:
     return frames
 
 
-# In other forms
-
-
-def to_video(document: Document, name: str, size: tuple[int, int] | None, files: Sequence[str] = ()) -> Video:
-    """What is shown, for the formats of `eval.annotations`; targets of which nothing is shown are not in it.
-
-    Formats say of a frame that a target is in a box or not: where it is absent or lost, and where nothing is known
-    between two of its frames, a track is "lost" with the last box and confidence 0. So no row is missing in a table.
-    """
-    tracks = []
-    for target in document.targets:
-        known = [*target.keys, *target.forward, *target.backward, *target.filled, *sum(target.absent, ())]
-        found, last = [], None
-        for frame, row in enumerate(rows(target, min(known), max(known)), min(known)) if known else ():
-            if row and row.box:
-                found.append(Row(frame, row.box, row.confidence, VERDICT_NAMES[row.verdict], row.score))
-                last = row.box
-            elif last:
-                found.append(Row(frame, last, 0.0, VERDICT_NAMES[LOST]))
-        if found:
-            tracks.append(make_track(target.id, target.name, found))
-    return Video(name, tracks, size, tuple(files))
-
-
-def of_video(document: Document, video: Video) -> Document:
-    """With the targets of a video besides, their boxes IMPORTED, and LOST where they say so.
-
-    A name that is taken has a number behind it. Confidence is 1 where nobody says.
-    """
-    codes = {name: code for code, name in VERDICT_NAMES.items()}
-    for track in video.tracks:
-        target = Target(document.next_id, _free_name(document, track.name), DEFAULT_TRACKER)
-        columns = zip(track.frames, track.boxes, track.confidence, track.verdicts, track.scores)
-        found = {
-            int(frame): Entry(box, 1.0 if math.isnan(sure) else sure, codes.get(verdict, FOUND), score, IMPORTED)
-            for frame, box, sure, verdict, score in columns
-        }
-        document = Document((*document.targets, target), document.next_id + 1)
-        document = with_entries(document, target.id, FILLED, found)
-    return document
-
-
-def file_text(document: Document, header: Mapping[str, Any]) -> str:
-    """A .json as eval.track writes it, with `header`, and with the state of editing under `annotation`.
-
-    Other programs, and `eval.annotations`, find in it what is shown; `parse_file` finds all.
-    """
-    return table.json_text(to_video(document, "", None), {**header, "annotation": to_json(document)})
-
-
-def parse_file(text: str) -> Document:
-    """What `file_text` wrote; ValueError names the place of the damage."""
-    try:
-        whole = entries.load(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply; restore the file") from error
-    if not isinstance(whole.get("annotation"), dict):
-        raise ValueError("annotation: must be an object; what has none is not of jaxtrack web, and can be imported")
-    return from_json(whole["annotation"])
-
-
-def to_json(document: Document) -> dict[str, Any]:
-    """All of it, boxes and entries as lists that begin with the frame."""
-    return {"next_id": document.next_id, "targets": [_target_json(target) for target in document.targets]}
-
-
-def _target_json(target: Target) -> dict[str, Any]:
-    lists = {
-        FORWARD: target.forward.items(),
-        BACKWARD: target.backward.items(),
-        INTERPOLATED: ((at, entry) for at, entry in target.filled.items() if entry.kind == INTERPOLATED),
-        IMPORTED: ((at, entry) for at, entry in target.filled.items() if entry.kind == IMPORTED),
-    }
-    return {
-        "id": target.id,
-        "name": target.name,
-        "tracker": target.tracker,
-        "keys": [[frame, *box] for frame, box in target.keys.items()],
-        "absent": [[*pair] for pair in target.absent],
-        **{kind: [_entry_json(*item) for item in sorted(items)] for kind, items in lists.items()},
-    }
-
-
-def _entry_json(frame: int, entry: Entry) -> list[float | None]:
-    return [frame, *entry.box, entry.confidence, entry.verdict, None if entry.score is NOBODY else entry.score]
-
-
-def from_json(whole: dict[str, Any]) -> Document:
-    """The document; ValueError names the place of whatever `to_json` cannot have written."""
-    document = Document()
-    if "targets" not in whole:
-        raise ValueError("targets: must be a list")
-    for place, stored in entries.listed(whole, "targets"):
-        try:
-            document = _with_stored(document, stored)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{place}: {error}") from error
-    next_id = whole.get("next_id")
-    if isinstance(next_id, bool) or not isinstance(next_id, int) or next_id < document.next_id:
-        raise ValueError(f"next_id: {next_id!s:.20} is not above the ids of the targets; write {document.next_id}")
-    return replace(document, next_id=next_id)
-
-
-def _with_stored(document: Document, stored: dict[str, Any]) -> Document:
-    """With one more target; `next_id` is above all ids."""
-    identity = entries.whole_number(stored, "target", "id")
-    if identity < 1 or any(target.id == identity for target in document.targets):
-        raise ValueError(f"id {identity}: must be above 0, and no other target's")
-    keys, absent = {}, ()
-    for frame, *box in _lists(stored, "keys", 5):
-        keys[frame] = _rounded(check_box(box))
-    for first, last in _lists(stored, "absent", 2):
-        _check_frames(first, last)
-        absent = _united(absent, first, last)
-    hidden = next((frame for frame in keys if _is_absent(absent, frame)), None)
-    if hidden is not None:
-        raise ValueError(f"keys: in frame {hidden} the target is absent; take it out of one of the two")
-    target = Target(identity, "", "", dict(sorted(keys.items())), absent)
-    document = Document((*document.targets, target), max(document.next_id, identity + 1))
-    document = rename(document, identity, stored.get("name"))
-    document = set_tracker(document, identity, stored.get("tracker"))
-    lists = {FORWARD: (FORWARD,), BACKWARD: (BACKWARD,), FILLED: (INTERPOLATED, IMPORTED)}
-    for direction, kinds in lists.items():
-        found = {}
-        for kind in kinds:
-            for frame, *values in _lists(stored, kind, ENTRY, taken=found):
-                *box, sure, verdict, score = values
-                score = NOBODY if score is None else score
-                found[frame] = Entry(box, sure, verdict, score, TRACKED if kind == direction else kind)
-        document = with_entries(document, identity, direction, found)
-        lost = found.keys() - getattr(document.target(identity), direction).keys()
-        if lost:
-            raise ValueError(f"{direction}: frame {min(lost)} is a key frame, or follows from none; take it out")
-    return document
-
-
-def _lists(stored: dict[str, Any], key: str, length: int, taken: Iterable[int] = ()) -> Iterator[list[Any]]:
-    """The entries of a list, each of this length, of a frame that is in no other and not `taken`."""
-    given, frames = stored.get(key), set(taken)
-    if not isinstance(given, list):
-        raise ValueError(f"{key}: must be a list")
-    for number, one in enumerate(given):
-        place = f"{key}[{number}]"
-        if not isinstance(one, list) or len(one) != length:
-            raise ValueError(f"{place}: {one!s:.40} is not a list of {length}")
-        numbers = one[:-1] if length == ENTRY and one[-1] is None else one  # nobody says a score
-        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
-            raise ValueError(f"{place}: {one!s:.40} is not of numbers")
-        try:
-            _check_frames(one[0], one[0])
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        if one[0] in frames:
-            raise ValueError(f"{place}: frame {one[0]} is there twice")
-        frames.add(one[0])
-        yield one
-
-
-# Undo
-
-
-@dataclass(frozen=True)
-class _Step:
-    number: int
-    label: str
-    document: Document  # after it
-
-
-class History:
-    """The states of a document, of which one is the present one. Not safe for several threads at once."""
-
-    def __init__(self, document: Document = Document()):
-        self._steps = [_Step(0, "", document)]
-        self._at = 0
-        self._count = 0
-
-    @property
-    def document(self) -> Document:
-        """As it is now."""
-        return self._steps[self._at].document
-
-    @property
-    def undo_label(self) -> str | None:
-        """What `undo` takes back; None: nothing."""
-        return self._steps[self._at].label if self._at else None
-
-    @property
-    def redo_label(self) -> str | None:
-        """What `redo` does again; None: nothing."""
-        return self._steps[self._at + 1].label if self._at + 1 < len(self._steps) else None
-
-    def apply(self, label: str, document: Document) -> int:
-        """Makes a step, which ends what could be done again; its number, for `amend`."""
-        self._count += 1
-        kept = self._steps[max(self._at + 1 - DEPTH, 0) : self._at + 1]
-        self._steps = [*kept, _Step(self._count, label, document)]
-        self._at = len(kept)
-        return self._count
-
-    def amend(self, step: int, change: Callable[[Document], Document]) -> None:
-        """Makes more of a step, as a run does by and by: `change` is made to the state after it and to all later ones.
-
-        So an action between is undone without what the run found meanwhile. Nothing, where a newer action took the
-        place of the undone step.
-        """
-        numbers = [one.number for one in self._steps]
-        if step in numbers or step < numbers[0]:
-            self._steps = [
-                replace(one, document=change(one.document)) if one.number >= step else one for one in self._steps
-            ]
-
-    def undo(self) -> Document:
-        """The state before the last step; ValueError where there is none."""
-        return self._go(-1, "undo")
-
-    def redo(self) -> Document:
-        """The state after the step that was undone last; ValueError where there is none."""
-        return self._go(1, "redo")
-
-    def _go(self, by: int, name: str) -> Document:
-        if not 0 <= self._at + by < len(self._steps):
-            raise ValueError(f"there is nothing to {name}")
-        self._at += by
-        return self.document
-
-
 # Parts
 
 
@@ -578,12 +349,12 @@ def _neighbors(keys: list[int], frame: int) -> tuple[int | None, int | None]:
     return keys[before - 1] if before else None, keys[after] if after < len(keys) else None
 
 
-def _is_absent(ranges: tuple[tuple[int, int], ...], frame: int) -> bool:
+def is_absent(ranges: tuple[tuple[int, int], ...], frame: int) -> bool:
     at = bisect_right(ranges, (frame, LONGEST))
     return at > 0 and ranges[at - 1][1] >= frame
 
 
-def _united(ranges: Iterable[tuple[int, int]], first: int, last: int) -> tuple[tuple[int, int], ...]:
+def united(ranges: Iterable[tuple[int, int]], first: int, last: int) -> tuple[tuple[int, int], ...]:
     apart = [(a, b) for a, b in ranges if b + 1 < first or a > last + 1]
     touched = [(a, b) for a, b in ranges if not (b + 1 < first or a > last + 1)]
     whole = min([first, *(a for a, _ in touched)]), max([last, *(b for _, b in touched)])
@@ -595,7 +366,7 @@ def _without(ranges: Iterable[tuple[int, int]], first: int, last: int) -> tuple[
     return tuple(sorted({(a, b) for a, b in parts if a <= b}))
 
 
-def _check_frames(first: Any, last: Any) -> None:
+def check_frames(first: Any, last: Any) -> None:
     for frame in (first, last):
         if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < LONGEST:
             raise ValueError(f"frame {frame!r:.20}: must be a whole number from 0 on, below {LONGEST}")
@@ -605,8 +376,8 @@ def _check_frames(first: Any, last: Any) -> None:
 
 def _checked(frame: int, entry: Entry, direction: str) -> Entry:
     """With plain numbers, rounded as they are written; ValueError for what is no entry."""
-    _check_frames(frame, frame)
-    box = _rounded(entry.box)
+    check_frames(frame, frame)
+    box = rounded(entry.box)
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
         raise ValueError(f"frame {frame}: the box {list(entry.box)!s:.60} is not x, y, w, h, finite, w and h from 0 on")
     sure = round(float(entry.confidence), 4)
@@ -620,7 +391,7 @@ def _checked(frame: int, entry: Entry, direction: str) -> Entry:
     return Entry(box, sure, int(entry.verdict), score if math.isfinite(score) else NOBODY, entry.kind)
 
 
-def _rounded(box: Iterable[float]) -> Box4:
+def rounded(box: Iterable[float]) -> Box4:
     """To the four digits that files have, so that what was read is what was written."""
     return tuple(round(float(value), 4) for value in box)
 
@@ -632,7 +403,7 @@ def _word(text: Any, what: str) -> str:
     return text.strip()
 
 
-def _free_name(document: Document, name: str) -> str:
+def free_name(document: Document, name: str) -> str:
     """The name, or with the first number behind it that makes it another than all."""
     taken, free, number = {target.name for target in document.targets}, name, 1
     while free in taken:

@@ -117,7 +117,7 @@ class Runner:
         names = [session.document.target(span.target).name for one in passes for span in one.spans]
         label = f"track {', '.join(dict.fromkeys(names))}"
         starts = {(span.target, span.start) for one in passes for span in one.spans}
-        step = session.edit(label, lambda content: _with_keys(content, starts))
+        step = session.edit(label, lambda content: _with_keys(content, starts), begins=True)
         run = Run(session, passes, direction, step)
         with self._lock:
             self._current[session.id] = run

@@ -15,9 +15,10 @@ from eval.annotations.tracks import Video
 from eval.files import ResultError, write_atomically
 from eval.sources.seeking import Seekable
 from eval.sources.video import target_color
-from eval.web import document
-from eval.web.document import Document, Entry, History, Shown, Target
+from eval.web import document, stored
+from eval.web.document import Document, Entry, Shown, Target
 from eval.web.events import Hub
+from eval.web.history import History
 from eval.web.insight import Insights
 from eval.web.pictures import Pictures
 
@@ -71,11 +72,17 @@ class Session:
         """Inside, nobody else changes the annotation."""
         return self._lock
 
-    def edit(self, label: str, change: Callable[[Document], Document]) -> int:
-        """One step that can be undone; its number. ValueError, and nothing changes, where `change` raises it."""
+    def edit(self, label: str, change: Callable[[Document], Document], *, begins: bool = False) -> int | None:
+        """One step that can be undone; its number, None where nothing changes and nothing `begins` that will.
+
+        ValueError, and nothing changes, where `change` raises it.
+        """
         with self._lock:
             before = self.document
-            step = self._history.apply(label, change(before))
+            after = change(before)
+            if after == before and not begins:
+                return None
+            step = self._history.apply(label, after)
             self._tell(before)
             self._save()
         return step
@@ -115,7 +122,7 @@ class Session:
     def video(self) -> Video:
         """The annotation as `eval.annotations` has it."""
         files = tuple(path.name for path in self.frames.files)
-        return document.to_video(self.document, self.name, self.frames.size, files)
+        return stored.to_video(self.document, self.name, self.frames.size, files)
 
     def text(self) -> str:
         """The annotation as the file beside the video has it."""
@@ -126,7 +133,7 @@ class Session:
             "image_size": [*self.frames.size],
             "versions": settings.versions(),
         }
-        return document.file_text(self.document, header)
+        return stored.file_text(self.document, header)
 
     @property
     def name(self) -> str:
@@ -147,7 +154,7 @@ class Session:
             reason = getattr(error, "strerror", None) or error
             raise ResultError(f"{self.file}: cannot be read ({reason}); restore it or move it away") from error
         try:
-            header, found = json.loads(text), document.parse_file(text)
+            header, found = json.loads(text), stored.parse_file(text)
         except annotations.DAMAGE as error:
             raise ResultError(f"{self.file}: damaged ({error!s:.200}); restore it or move it away") from error
         if header.get("video_frames") != len(self.frames) or header.get("image_size") != [*self.frames.size]:
@@ -206,14 +213,17 @@ def annotation_file(video: Path, folder: Path | None = None) -> Path:
 
 
 def rows_of(shown: Iterable[Shown | None]) -> list[list[Any] | None]:
-    """[x, y, w, h, confidence, verdict, kind] of each frame, as pages know it."""
+    """[x, y, w, h, confidence, verdict, kind, score] of each frame, as pages know it."""
     return [None if one is None else _row(one) for one in shown]
 
 
 def _row(one: Shown) -> list[Any]:
     box = [None] * 4 if one.box is None else [round(float(value), 3) for value in one.box]
-    confidence = round(float(one.confidence), 4) if np.isfinite(one.confidence) else None
-    return [*box, confidence, int(one.verdict), one.kind]
+    return [*box, _finite(one.confidence), int(one.verdict), one.kind, _finite(one.score)]
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def _head(target: Target) -> dict[str, Any]:

@@ -35,6 +35,7 @@ export function tell(kind, detail) {
 const emptyRows = (frames) => ({
   box: new Float32Array(4 * frames),
   confidence: new Float32Array(frames).fill(NaN),
+  score: new Float32Array(frames).fill(NaN), // the tracker's own
   verdict: new Uint8Array(frames),
   kind: new Uint8Array(frames),
 });
@@ -66,6 +67,7 @@ function setRows({ target, first, rows: given }) {
     rows.kind[at] = row ? Math.max(KINDS.indexOf(row[6]), 0) : 0;
     rows.verdict[at] = row?.[5] ?? 0;
     rows.confidence[at] = row?.[4] ?? NaN;
+    rows.score[at] = row?.[7] ?? NaN;
     if (row && row[0] !== null) rows.box.set(row.slice(0, 4), 4 * at);
   });
   tell("rows", { target, first, last: first + given.length - 1 });

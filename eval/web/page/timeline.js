@@ -1,4 +1,4 @@
-// The timeline: a lane for each target with its key frames, verdicts, absence and confidence; playhead and range.
+// The timeline: a lane for each target with its key frames, verdicts, absence, confidence and score; playhead and range.
 // Lanes are drawn by columns of pixels, and only those columns whose frames changed.
 
 import { darkness, element, find, oncePerFrame, sized, style } from "./dom.js";
@@ -82,6 +82,12 @@ function drawLane(pen, id, place, first, last, colors) {
     pen.fillStyle = color;
     pen.globalAlpha = known.guessed ? 0.45 : 1;
     pen.fillRect(column, bottom - BAND, 1, BAND);
+    if (known.score !== Infinity) {
+      const height = tall * Math.min(Math.max(known.score, 0), 1);
+      pen.fillStyle = colors.key;
+      pen.fillRect(column, bottom - BAND - 1 - height, 1, 1);
+      pen.fillStyle = color;
+    }
     if (known.confidence === Infinity) continue;
     const height = Math.max(tall * Math.min(known.confidence, 1), 1);
     pen.globalAlpha = 0.28;
@@ -109,9 +115,9 @@ function drawLane(pen, id, place, first, last, colors) {
   pen.restore();
 }
 
-// The worst verdict and the least confidence of the frames of a column; null where nothing is known.
+// The worst verdict, the least confidence and score of the frames of a column; null where nothing is known.
 function summary(rows, start, end) {
-  let [verdict, confidence, known, guessed] = [0, Infinity, false, true];
+  let [verdict, confidence, score, known, guessed] = [0, Infinity, Infinity, false, true];
   const last = Math.min(Math.max(Math.floor(start) + 1, Math.ceil(end)), rows.kind.length);
   for (let frame = Math.floor(start); frame < last; frame++) {
     const kind = rows.kind[frame];
@@ -120,8 +126,9 @@ function summary(rows, start, end) {
     guessed &&= kind === INTERPOLATED || kind === IMPORTED;
     verdict = Math.max(verdict, rows.verdict[frame]);
     if (rows.confidence[frame] < confidence) confidence = rows.confidence[frame];
+    if (rows.score[frame] < score) score = rows.score[frame];
   }
-  return known ? { verdict, confidence, guessed } : null;
+  return known ? { verdict, confidence, score, guessed } : null;
 }
 
 function hatch(pen, left, top, wide, bottom, ratio, color) {

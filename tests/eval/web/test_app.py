@@ -73,8 +73,9 @@ def test_draw_track_correct_and_undo(page, place):
         page.track([target], 0)
         time.sleep(0.1)
     rows = page.rows(target)
-    assert sorted(rows) == [*range(60)] and rows[0][4:] == [1.0, 0, "key"]
+    assert sorted(rows) == [*range(60)] and rows[0][4:] == [1.0, 0, "key", None]
     assert {row[6] for at, row in rows.items() if at} == {"tracked"}
+    assert all(row[7] > 100 for at, row in rows.items() if at)  # the trivial tracker's score is a gray level
     for at in (1, 25, 59):
         np.testing.assert_allclose(rows[at][:2], [10 + min(at, 60 - at), 14], atol=1.5)
     states = [one["state"] for one in heard if one["kind"] == "run"]
@@ -158,9 +159,12 @@ def test_other_actions(page):
     page.act("interpolate", target=target, frame=4)
     assert page.rows(target)[4][:2] == [14, 14] and page.rows(target)[4][6] == "interpolated"
     page.act("absent", target=target, first=20, last=25)
-    assert page.rows(target)[22] == [None, None, None, None, 0.0, 3, "absent"]
+    assert page.rows(target)[22] == [None, None, None, None, 0.0, 3, "absent", None]
     page.act("delete", target=target, first=24, last=30)
     page.act("rename", target=target, name="a spot")
+    revision = page.get(page.here)["document"]["revision"]
+    page.act("rename", target=target, name="a spot")  # nothing changes, so there is nothing to undo
+    assert page.get(page.here)["document"]["revision"] == revision
     page.act("tracker", target=target, tracker="dimp_tiny")
     head = page.get(page.here)["document"]["targets"][str(target)]
     assert (head["name"], head["tracker"], head["absent"], head["keys"]) == ("a spot", "dimp_tiny", [[20, 23]], [0, 10])

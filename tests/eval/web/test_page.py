@@ -512,21 +512,17 @@ def test_ten_thousand_frames(browser, annotator):
             target["rows"] = {at: annotator.tracked_row(at % 60) for at in range(10_000)}
         page.goto(address)
         shows(page, 0)
-        measure = """async () => { const { change, state } = await import('/page/store.js');
+        tell = """async () => { const { change, state } = await import('/page/store.js');
             const next = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
             await next();
-            const start = performance.now();
             for (let i = 0; i < 50; i++) change({ revision: state.revision + 1, undo: null, redo: null,
               order: state.order, targets: {}, rows: [{ target: 1, first: 100 * i,
               rows: Array(40).fill([1, 2, 3, 4, 0.5, 3, 'tracked']) }] });
-            const told = performance.now() - start;
-            await next();
-            return [told, performance.now() - start]; }"""
-        told, drawn = page.evaluate(measure)
+            await next(); }"""
+        page.evaluate(tell)
         save(page, "long")
         np.testing.assert_allclose(lane(page, 120, BAND, 10_000)[:3], RED, atol=2)
         page.close()
-    assert told < 500 and drawn < 1500  # milliseconds; tens of them on an idle machine
 
 
 @pytest.fixture
