@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ import numpy as np
 
 import trackers
 from eval import command, settings
-from eval.benchmark import reporting, torch_siamese
+from eval.benchmark import builds, reporting, torch_siamese
 from eval.command import enable_compilation_cache, keep_freed_memory, whole_number, whole_numbers
 from eval.files import ResultError
 from eval.measure import roofline
@@ -62,6 +63,15 @@ def main(argv: list[str] | None = None) -> None:
         with reporting.on_device(options.device):
             return _first_box(entry, options)
 
+    def beside_build() -> dict[str, Any]:
+        first, second, box = _scene(options)
+        with _weights_file(options) as weights:
+            sides = np.concatenate([np.asarray(box.center), np.asarray(box.size)])
+            found = builds.measure(
+                options.beside_build, options.tracker, weights, first, second, sides, options.repeats
+            )
+        return {"tracker": options.tracker, **found, "versions": settings.versions()}
+
     def measured() -> dict[str, Any]:
         report = {"tracker": options.tracker, "canvas": [options.height, options.width], "repeats": options.repeats}
         report["start_to_first_box_s"] = None if options.no_restart else _start_seconds(options)
@@ -70,7 +80,12 @@ def main(argv: list[str] | None = None) -> None:
         report["versions"]["device"] = report.pop("device")
         return report
 
-    reporting.run(options, measured, table)
+    if options.beside_build and options.plot:
+        raise ResultError("--plot: there is no roofline of two builds; leave it out")
+    if options.beside_build:
+        reporting.run(options, beside_build, builds.table)
+    else:
+        reporting.run(options, measured, table)
 
 
 def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any]:
@@ -315,20 +330,31 @@ def _start_seconds(options) -> dict[str, float]:
     line = [sys.executable, "-m", "eval.benchmark", "--first-box", "--tracker", options.tracker]
     line += ["--height", str(options.height), "--width", str(options.width)]
     line += ["--device", options.device] if options.device else []
-    model = trackers.get(options.tracker).model
     seconds = {}
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache, _weights_file(options) as weights:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        weights = options.weights
-        if model and not weights:  # a user reads a file; drawing random parameters takes longer
-            weights = f"{cache}/random.safetensors"
-            files.save(weights, _params(options), model=model)
         line += ["--weights", weights] if weights else []
         for name in ("first", "second"):
             start = time.perf_counter()
             subprocess.run(line, check=True, capture_output=True, env=environment)
             seconds[name] = time.perf_counter() - start
     return seconds
+
+
+@contextmanager
+def _weights_file(options) -> Iterator[str | None]:
+    """The file of --weights, or one of random weights: a user reads one, and drawing parameters takes longer.
+
+    None for a tracker without networks.
+    """
+    model = trackers.get(options.tracker).model
+    if options.weights or not model:
+        yield options.weights
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/random.safetensors"
+        files.save(path, _params(options), model=model)
+        yield path
 
 
 def table(report: dict[str, Any]) -> str:
@@ -375,10 +401,13 @@ def parser() -> command.Parser:
         "eval.benchmark",
         "python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
     )
-    parser.add_argument("--tracker", default="dimp18", help="name, or MODULE:ATTRIBUTE")
-    parser.add_argument("--beside", help="time a frame of this tracker too (same networks)")
+    parser.add_argument("--tracker", default="dimp18", metavar="NAME", help="name, or MODULE:ATTRIBUTE")
+    parser.add_argument("--beside", metavar="NAME", help="time a frame of this tracker too (same networks)")
+    parser.add_argument(
+        "--beside-build", type=Path, metavar="DIR", help="only compare with another checkout, in turns"
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
-    parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker's networks in PyTorch, on a CPU")
+    parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker in PyTorch, on a CPU")
     parser.add_argument("--weights", help="weight file; random weights without")
     reporting.add_options(parser)
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")

@@ -13,4 +13,5 @@ def commands() -> list[str]:
             if re.search('^if __name__ == "__main__":', path.read_text(), re.MULTILINE):
                 parts = path.relative_to(places.REPOSITORY).with_suffix("").parts
                 found.append(".".join(parts).removesuffix(".__main__"))
-    return sorted(set(found) - {"eval", "eval.running.guest_main"})  # `jaxtrack`; started by eval.running.guest
+    started = {"eval.running.guest_main", "eval.benchmark.build_worker"}  # by eval.running.guest, eval.benchmark.builds
+    return sorted(set(found) - {"eval"} - started)  # `jaxtrack`

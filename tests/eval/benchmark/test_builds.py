@@ -1,0 +1,53 @@
+"""Two builds beside each other: the rows, and what is no build."""
+
+import json
+
+import pytest
+
+from eval.benchmark import builds
+from eval.benchmark.__main__ import main
+from tests.helpers import places
+
+DOT = "tests.helpers.annotator:DOT"
+
+
+@pytest.mark.full
+def test_this_build_beside_itself(tmp_path, capsys):
+    report = tmp_path / "builds.json"
+    options = ["--tracker", DOT, "--repeats", "4", "--height", "64", "--width", "80", "--json", str(report)]
+    assert main([*options, "--beside-build", str(places.REPOSITORY)]) == 0
+    stored = json.loads(report.read_text())
+    assert {*stored["rows"]} == {*builds.STARTS, "compilation", "first frame", "frame"}
+    assert stored["rows"]["frame"]["rounds"] == 4 and stored["rows"]["first frame"]["rounds"] == 3
+    for row in stored["rows"].values():
+        low, high = row["ratio_80_percent"]
+        assert 0 < low <= row["ratio"] <= high and row["median_ms"] > 0
+    assert all(size > 1e8 for size in stored["peak_bytes"].values())
+    assert "| frame |" in capsys.readouterr().out
+
+
+def test_the_ratio_is_that_of_the_rounds():
+    row = builds._compared([1.0, 2.0, 6.0], [2.0, 4.0, 3.0])
+    assert row["ratio"] == 0.5 and row["median_ms"] == 2000 and row["other_ms"] == 3000 and row["rounds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--beside-build", "FOLDER"], "no checkout of this project"),
+        (["--beside-build", "FOLDER", "--plot", "x.png"], "no roofline of two builds"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, options, why):
+    options = [str(tmp_path) if one == "FOLDER" else one for one in options]
+    assert main(["--tracker", DOT, "--height", "64", "--width", "80", *options]) == 1
+    told = capsys.readouterr().err
+    assert why in told and told.count("\n") == 1
+
+
+def test_a_process_that_ends_is_one_line(tmp_path, capfd):
+    worker = builds.Worker(places.REPOSITORY, {"tracker": "none", "weights": None, "clip": ""}, tmp_path)
+    with pytest.raises(builds.ResultError, match="its process has ended in compile"):
+        worker.ask("compile")
+    worker.close()
+    assert "unknown tracker" in capfd.readouterr().err
