@@ -54,7 +54,7 @@ def anchor_targets(key: Array, box: Array, negative: Array, config: AnchorTarget
     near = jnp.broadcast_to(negative_window(box, config)[..., None], labels.shape)
     near = choose(window_key, near, config.window_negatives)
 
-    positive &= ~negative
+    positive &= jnp.logical_not(negative)  # which may be a bool of Python
     labels = jnp.where(positive, 1, jnp.where(jnp.where(negative, near, background), 0, -1))
     weights = positive / (jnp.sum(positive) + 1e-6)
     return AnchorTargets(labels, jnp.where(negative, 0, deltas), weights.astype(deltas.dtype))
