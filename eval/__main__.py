@@ -56,11 +56,22 @@ def run(program: Program, arguments: list[str]) -> int:
 
 
 def listing(by: str) -> str:
-    """All commands by their groups."""
+    """All commands by their groups; those that belong to another one have a line together, after it."""
     text = [f"usage: {by} COMMAND ...  (visual object tracking in JAX)"]
     for heading, group in GROUPS.items():
-        text += ["", heading, *lines(group, indent=2)]
+        text += ["", heading]
+        for program in group:
+            if any(program.words.startswith(f"{other.words} ") for other in group):
+                continue  # it has been named
+            text += lines([program], indent=2)
+            text += [f"    and {program.words} {', '.join(more)}"] if (more := parts(program)) else []
     return "\n".join([*text, "", f"{by} COMMAND --help explains a command; {by} --version"])
+
+
+def parts(program: Program) -> list[str]:
+    """The second words of the programs that belong to a program."""
+    found = (other.words.partition(f"{program.words} ")[2] for other in PROGRAMS)
+    return [words for words in found if words]
 
 
 def lines(group: Iterable[Program], indent: int = 0) -> list[str]:

@@ -42,6 +42,7 @@ GROUPS = {
         Program("benchmark operators", "eval.benchmark.operators", "Time the operators and their gradients."),
         Program("benchmark batches", "eval.benchmark.batches", "Time an evaluation in batches and with threads."),
         Program("benchmark convolution", "eval.benchmark.convolution", "Time XLA's convolution and ours."),
+        Program("benchmark flags", "eval.benchmark.flags", "Time what options of XLA change."),
         Program("benchmark correlation", "eval.benchmark.correlation", "Time ways to correlate depthwise."),
         Program("benchmark annotator", "eval.benchmark.annotator", "Time the annotator: seeks, runs, answers."),
         Program("claims siamese", "eval.claims.siamese", "Show on your weights what the Siamese papers found."),

@@ -33,6 +33,7 @@ from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved
 from eval.sources.synthetic import ClipConfig, clip
+from eval.xla import compiler_options
 from trackers import base
 from trackers.images import xywh_to_box
 from trackers.nets import filter_bank, models, resnet
@@ -152,7 +153,7 @@ def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]
     """A frame of another tracker with the same parameters, in the same rounds: what a wrapper adds to its host."""
     other = trackers.get(name)
     tracker = other.make(other.config)
-    state = jax.jit(tracker.init)(params, key, first, box)
+    state = jax.jit(tracker.init, compiler_options=compiler_options())(params, key, first, box)
     track, _ = compile_timed(tracker.track, params, state, second, donate=(1,))
     work = _work(tracker.track, track, params, state, second)
     return {f"frame of {name}": Part(_stepper(track, params, state, second), work)}
@@ -320,8 +321,9 @@ def _first_box(entry: trackers.Entry, options) -> None:
     params = _params(options)
     first, second, box = _scene(options)
     tracker = entry.make(entry.config)
-    state = jax.jit(tracker.init)(params, jax.random.key(0), first, box)
-    _, estimate = jax.jit(tracker.track)(params, state, second)
+    options = compiler_options()
+    state = jax.jit(tracker.init, compiler_options=options)(params, jax.random.key(0), first, box)
+    _, estimate = jax.jit(tracker.track, compiler_options=options)(params, state, second)
     print("first box", np.asarray(estimate.box.center))
 
 

@@ -34,10 +34,11 @@ def main() -> None:
         start = time.perf_counter()
         match line.strip():
             case "compile":
-                programs["init"] = jax.jit(tracker.init).lower(params, key, first, box).compile()
+                options = _compiler_options()
+                programs["init"] = jax.jit(tracker.init).lower(params, key, first, box).compile(options)
                 shapes = jax.eval_shape(tracker.init, params, key, first, box)
                 track = jax.jit(tracker.track, donate_argnums=1)
-                programs["track"] = track.lower(params, shapes, second).compile()
+                programs["track"] = track.lower(params, shapes, second).compile(options)
             case "init":
                 state = jax.block_until_ready(programs["init"](params, key, first, box))
             case "track":
@@ -45,6 +46,15 @@ def main() -> None:
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+
+
+def _compiler_options() -> dict[str, object]:
+    """As the commands of that build have them."""
+    try:
+        from eval.xla import compiler_options
+    except ImportError:
+        return {}
+    return compiler_options()
 
 
 def _prepare() -> None:

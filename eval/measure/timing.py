@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from eval.xla import compiler_options
+
 WARM_UP_CALLS = 1
 
 
@@ -15,7 +17,8 @@ def compile_timed(
 ) -> tuple[Callable[..., Any], float]:
     """The executable and the seconds to trace and compile it."""
     start = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+    compiled = lowered.compile(compiler_options=compiler_options())
     return compiled, time.perf_counter() - start
 
 

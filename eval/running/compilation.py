@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from eval.running.progress import compiling
+from eval.xla import compiler_options
 from trackers.base import Frame
 
 
@@ -30,7 +31,7 @@ class CompiledPerCanvas:
             if canvas not in self._executables:
                 with compiling(canvas):
                     start = time.perf_counter()
-                    self._executables[canvas] = self._jitted.lower(*args).compile()
+                    self._executables[canvas] = self._jitted.lower(*args).compile(compiler_options=compiler_options())
                     self.compile_seconds += time.perf_counter() - start
             return self._executables[canvas]
 

@@ -1,0 +1,99 @@
+"""What the options of `eval.xla` change: compilation, the first frame and the others, with and without, in turns.
+
+    python -m eval.benchmark.flags --trackers dimp_tiny,siamfc --json flags.json
+"""
+
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import trackers
+from eval import command, settings, xla
+from eval.benchmark import reporting
+from eval.command import keep_freed_memory, names, whole_number
+from eval.measure.timing import interleaved
+from eval.sources.synthetic import ClipConfig, clip
+from trackers.images import xywh_to_box
+
+
+def measure(name: str, repeats: int, height: int, width: int) -> dict[str, Any]:
+    """Milliseconds with and without by row, and their ratio (with over without), of a tracker with random weights."""
+    entry = trackers.get(name)
+    tracker, params = entry.make(entry.config), jax.device_put(trackers.init_params(name, jax.random.key(0)))
+    config = ClipConfig(height=height, width=width, num_frames=2, target_size=(60.0, 60.0))
+    first, second = list(clip(config, seed=0))
+    args = params, jax.random.key(0), trackers.frame(first.image), xywh_to_box(first.box)
+    frame = jax.device_put(trackers.frame(second.image))
+    lowered = jax.jit(tracker.init).lower(*args)
+    tracked = jax.jit(tracker.track, donate_argnums=1).lower(params, lowered.out_info, frame)
+    ways = {"with": xla.compiler_options(), "without": {}}
+    programs, seconds = {}, {"compilation": {}}
+    for way, options in ways.items():
+        start = time.perf_counter()
+        programs[way] = [one.compile(compiler_options=options) for one in (lowered, tracked)]
+        seconds["compilation"][way] = np.array([time.perf_counter() - start])
+    seconds["first frame"] = interleaved({way: lambda way=way: programs[way][0](*args) for way in ways}, 5)
+    steps = {way: _stepper(programs[way][1], params, programs[way][0](*args), frame) for way in ways}
+    seconds["frame"] = interleaved(steps, repeats, warm_up=3)
+    return {row: _compared(found["with"], found["without"]) for row, found in seconds.items()}
+
+
+def _stepper(track, params, state, frame):
+    def step():
+        nonlocal state
+        state, estimate = track(params, state, frame)
+        return state, estimate
+
+    return step
+
+
+def _compared(options: np.ndarray, plain: np.ndarray) -> dict[str, float]:
+    with_ms, without_ms = (1e3 * float(np.median(one)) for one in (options, plain))
+    return {"median_ms": with_ms, "without_ms": without_ms, "ratio": float(np.median(options / plain))}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [f"{report['options']} on {report['versions']['device']}, jax {report['versions']['jax']}", ""]
+    lines += ["| tracker | what | with, ms | without, ms | ratio |", "|---|---|---|---|---|"]
+    for name, row in report["rows"].items():
+        tracker, _, what = name.partition(", ")
+        times = f"{row['median_ms']:.1f} | {row['without_ms']:.1f} | {row['ratio']:.2f}"
+        lines.append(f"| `{tracker}` | {what} | {times} |")
+    return "\n".join(lines)
+
+
+@command.reports(ValueError, OSError)
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark, print a table, write JSON if asked."""
+    options = parser().parse_args(argv)
+    keep_freed_memory()
+
+    def measured() -> dict[str, Any]:
+        rows = {}
+        for name in options.trackers:
+            found = measure(name, options.repeats, options.height, options.width)
+            rows |= {f"{name}, {what}": row for what, row in found.items()}
+        return {"options": xla.compiler_options(), "rows": rows, "versions": settings.versions()}
+
+    reporting.run(options, measured, table)
+
+
+def parser() -> command.Parser:
+    parser = command.make_parser(
+        "eval.benchmark.flags", "python -m eval.benchmark.flags --trackers dimp_tiny,siamfc --json flags.json"
+    )
+    default = ["dimp_tiny", "atom_multiscale", "dimp18", "siamfc"]
+    parser.add_argument("--trackers", type=names, default=default, metavar="A,B", help=f"default: {','.join(default)}")
+    parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
+    parser.add_argument("--height", type=whole_number(1), default=480)
+    parser.add_argument("--width", type=whole_number(1), default=640)
+    reporting.add_files(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""What XLA is asked for on a CPU, where its own choice is slower; `python -m eval.benchmark.flags` measures it."""
+
+import functools
+import os
+from typing import Any
+
+import jax
+
+# Up to jaxlib 0.10, the new emitters of fused loops compile longer than those before them, and what they emit is no
+# faster; with the old ones LLVM's higher levels find nothing more to do. Later releases have the new ones alone.
+CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """For `jax.jit` and `compile`: CPU_OPTIONS but for those that `XLA_FLAGS` names.
+
+    Empty on another device, and where this XLA does not know them.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=CPU_OPTIONS)(0.0)
+    except jax.errors.JaxRuntimeError:  # of a release without the old emitters
+        return {}
+    return {name: value for name, value in CPU_OPTIONS.items() if name not in flags}
