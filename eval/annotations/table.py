@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -38,23 +39,24 @@ def csv_text(video: Video) -> str:
 
 def json_text(video: Video, header: dict[str, Any]) -> str:
     """The same: `header`, and for each target its name, its first frame and a list of each kind of value."""
-    targets = [
-        {
-            "name": track.name,
-            "first_frame": int(track.frames[0]),
-            "boxes": track.boxes.round(4).tolist(),
-            "scores": [_number(value) for value in track.scores],
-            "confidence": [_number(value) for value in track.confidence],
-            "verdicts": track.verdicts,
-        }
-        for track in video.tracks
-    ]
-    return json.dumps({**header, "targets": targets}, allow_nan=False) + "\n"
+    return json.dumps({**header, "targets": [json_target(track) for track in video.tracks]}, allow_nan=False) + "\n"
 
 
-def _number(value: float) -> float | None:
+def json_target(track: Track) -> dict[str, Any]:
+    """A target of `json_text`."""
+    return {
+        "name": track.name,
+        "first_frame": int(track.frames[0]),
+        "boxes": track.boxes.round(4).tolist(),
+        "scores": _numbers(track.scores),
+        "confidence": _numbers(track.confidence),
+        "verdicts": track.verdicts,
+    }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
     """JSON has no nan."""
-    return round(float(value), 6) if np.isfinite(value) else None
+    return [round(value, 6) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def read_csv(text: str, name: str) -> list[Video]:

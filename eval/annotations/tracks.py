@@ -50,9 +50,10 @@ def make_track(identity: int, name: str, rows: Iterable[Row]) -> Track:
         if frame == before:
             raise ValueError(f"frame {frame} is there twice")
     boxes = np.array([[*row.box] for row in rows], np.float64).reshape(-1, 4)
-    for frame, box in zip(frames, boxes):
-        if not np.isfinite(box).all() or (box[2:] < 0).any():
-            raise ValueError(f"frame {frame}: the box {box.tolist()} is not finite, or w or h is negative")
+    bad = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] < 0).any(1)
+    if bad.any():
+        at = int(bad.argmax())
+        raise ValueError(f"frame {frames[at]}: the box {boxes[at].tolist()} is not finite, or w or h is negative")
     confidence, scores = (np.array([getattr(row, kind) for row in rows], float) for kind in ("confidence", "score"))
     return Track(identity, name, np.array(frames, int), boxes, confidence, [row.verdict for row in rows], scores)
 

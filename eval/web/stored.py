@@ -3,13 +3,14 @@
 The file is a .json as eval.track writes it, which says what is shown, with the state of editing under one key more.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from eval.annotations import entries, table
-from eval.annotations.tracks import Row, Video, make_track
+from eval.annotations.tracks import Row, Track, Video, make_track
 from eval.online import check_box
 from eval.sources.video import VERDICT_NAMES
 from eval.web.document import (
@@ -45,19 +46,20 @@ def to_video(document: Document, name: str, size: tuple[int, int] | None, files:
     Formats say of a frame that a target is in a box or not: where it is absent or lost, and where nothing is known
     between two of its frames, a track is "lost" with the last box and confidence 0. So no row is missing in a table.
     """
-    tracks = []
-    for target in document.targets:
-        known = [*target.keys, *target.forward, *target.backward, *target.filled, *sum(target.absent, ())]
-        found, last = [], None
-        for frame, row in enumerate(rows(target, min(known), max(known)), min(known)) if known else ():
-            if row and row.box:
-                found.append(Row(frame, row.box, row.confidence, VERDICT_NAMES[row.verdict], row.score))
-                last = row.box
-            elif last:
-                found.append(Row(frame, last, 0.0, VERDICT_NAMES[LOST]))
-        if found:
-            tracks.append(make_track(target.id, target.name, found))
+    tracks = [track for track in map(_track, document.targets) if track]
     return Video(name, tracks, size, tuple(files))
+
+
+def _track(target: Target) -> Track | None:
+    known = [*target.keys, *target.forward, *target.backward, *target.filled, *sum(target.absent, ())]
+    found, last = [], None
+    for frame, row in enumerate(rows(target, min(known), max(known)), min(known)) if known else ():
+        if row and row.box:
+            found.append(Row(frame, row.box, row.confidence, VERDICT_NAMES[row.verdict], row.score))
+            last = row.box
+        elif last:
+            found.append(Row(frame, last, 0.0, VERDICT_NAMES[LOST]))
+    return make_track(target.id, target.name, found) if found else None
 
 
 def of_video(document: Document, video: Video) -> Document:
@@ -78,12 +80,37 @@ def of_video(document: Document, video: Video) -> Document:
     return document
 
 
-def file_text(document: Document, header: Mapping[str, Any]) -> str:
+class Part(NamedTuple):
+    """What the file says of a target, as JSON."""
+
+    target: Target
+    state: str  # of editing
+    shown: str  # as eval.track writes it; "" where nothing is
+
+
+def file_text(document: Document, header: Mapping[str, Any], kept: dict[int, Part] | None = None) -> str:
     """A .json as eval.track writes it, with `header`, and with the state of editing under `annotation`.
 
-    Other programs, and `eval.annotations`, find in it what is shown; `parse_file` finds all.
+    Other programs, and `eval.annotations`, find in it what is shown; `parse_file` finds all. kept: parts of the last
+    text by the targets' ids, renewed here. An action changes one target: those of thousands of frames take a while.
     """
-    return table.json_text(to_video(document, "", None), {**header, "annotation": to_json(document)})
+    kept = {} if kept is None else kept
+    parts = []
+    for target in document.targets:
+        known = kept.get(target.id)
+        parts.append(known if known and known.target is target else _part(target))
+    kept.clear()
+    kept.update((part.target.id, part) for part in parts)
+    states, shown = ", ".join(part.state for part in parts), ", ".join(part.shown for part in parts if part.shown)
+    editing = f'{{"next_id": {document.next_id}, "targets": [{states}]}}'
+    begin = "".join(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}, " for key, value in header.items())
+    return f'{{{begin}"annotation": {editing}, "targets": [{shown}]}}\n'
+
+
+def _part(target: Target) -> Part:
+    track = _track(target)
+    state, shown = _target_json(target), track and table.json_target(track)
+    return Part(target, json.dumps(state, allow_nan=False), json.dumps(shown, allow_nan=False) if shown else "")
 
 
 def parse_file(text: str) -> Document:
@@ -97,12 +124,8 @@ def parse_file(text: str) -> Document:
     return from_json(whole["annotation"])
 
 
-def to_json(document: Document) -> dict[str, Any]:
-    """All of it, boxes and entries as lists that begin with the frame."""
-    return {"next_id": document.next_id, "targets": [_target_json(target) for target in document.targets]}
-
-
 def _target_json(target: Target) -> dict[str, Any]:
+    """All of it, boxes and entries as lists that begin with the frame."""
     lists = {
         FORWARD: target.forward.items(),
         BACKWARD: target.backward.items(),
@@ -124,7 +147,7 @@ def _entry_json(frame: int, entry: Entry) -> list[float | None]:
 
 
 def from_json(whole: dict[str, Any]) -> Document:
-    """The document; ValueError names the place of whatever `to_json` cannot have written."""
+    """The document; ValueError names the place of whatever `file_text` cannot have written."""
     document = Document()
     if "targets" not in whole:
         raise ValueError("targets: must be a list")
