@@ -112,20 +112,21 @@ class Runner:
 
     def start(self, session: Session, ids: Sequence[int], frame: int, direction: int) -> None:
         """Begins a run, in place of the one that this video may have; ValueError as of `plan`."""
-        self.stop(session)
-        passes = plan(session.document, ids, frame, direction, len(session.frames))
-        names = [session.document.target(span.target).name for one in passes for span in one.spans]
-        label = f"track {', '.join(dict.fromkeys(names))}"
-        starts = {(span.target, span.start) for one in passes for span in one.spans}
-        step = session.edit(label, lambda content: _with_keys(content, starts), begins=True)
-        run = Run(session, passes, direction, step)
-        with self._lock:
-            self._current[session.id] = run
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-                self._thread.start()
-        self._say(run, "waiting")
-        self._waiting.put(run)
+        with session.changing():  # two pages may begin one at once, or change what it starts from
+            passes = plan(session.document, ids, frame, direction, len(session.frames))
+            self.stop(session)
+            names = [session.document.target(span.target).name for one in passes for span in one.spans]
+            label = f"track {', '.join(dict.fromkeys(names))}"
+            starts = {(span.target, span.start) for one in passes for span in one.spans}
+            step = session.edit(label, lambda content: _with_keys(content, starts), begins=True)
+            run = Run(session, passes, direction, step)
+            with self._lock:
+                self._current[session.id] = run
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+                    self._thread.start()
+            self._say(run, "waiting")
+            self._waiting.put(run)
 
     def stop(self, session: Session, target: int | None = None) -> None:
         """From now on nothing of this video's run is kept; of a run with this target, where one is given."""
@@ -139,7 +140,7 @@ class Runner:
         """Of the run of this video, as the event `run` has it; None where none goes on."""
         with self._lock:
             run = self._current.get(session.id)
-        return run and run.status
+            return run and {**run.status}
 
     def close(self) -> None:
         """Ends all runs; what they have found is saved."""
@@ -156,16 +157,17 @@ class Runner:
             state, message = "done", ""
             try:
                 self._run(run)
-                state = "stopped" if run.stopped.is_set() else "done"
             except (ValueError, OSError) as error:
                 state, message = "failed", one_line(error)
             except Exception as error:  # of JAX or of a tracker from outside: the next run may do
                 state, message = "failed", one_line(f"{type(error).__name__}: {error}")
+            if run.stopped.is_set():  # what it then met is of no interest: a target that was removed, for one
+                state, message = "stopped", ""
             run.session.save()
+            self._say(run, state, message=message)
             with self._lock:
                 if self._current.get(run.session.id) is run:
                     del self._current[run.session.id]
-            self._say(run, state, message=message)
 
     def _run(self, run: Run) -> None:
         total, done = sum(one.length() for one in run.passes), 0
@@ -268,10 +270,13 @@ class Runner:
             log.removeHandler(handler)
 
     def _say(self, run: Run, state: str, *, message: str = "", **more: Any) -> None:
+        """Told to the pages, unless another run of this video has taken its place."""
         known = {"frame": run.passes[0].spans[0].start, "done": 0, "total": 0, "fps": None}
-        run.status.update({**known, **run.status, **more})
-        run.status.update(state=state, targets=run.targets(), direction=run.direction, message=message)
-        run.session.hub.tell("run", video=run.session.id, **run.status)
+        with self._lock:
+            run.status.update({**known, **run.status, **more})
+            run.status.update(state=state, targets=run.targets(), direction=run.direction, message=message)
+            if self._current.get(run.session.id) is run:
+                run.session.hub.tell("run", video=run.session.id, **run.status)
 
 
 class _Telling(logging.Handler):
