@@ -29,7 +29,8 @@ class Index(NamedTuple):
 class Seekable:
     """Random access to the frames that `eval.sources.video.open_source` gives of a file or a folder of images.
 
-    A file is read through once, without decoding: what is there is known, damage is met when its frame is asked for.
+    A file is read through once, without decoding: what is there is known, damage is met when its frame is asked for,
+    and so is that another file has taken its place.
     Safe to call from several threads, one after the other; `again` gives a second one for another thread. VideoError
     where there is nothing to read.
     """
@@ -40,6 +41,7 @@ class Seekable:
         self._lock = threading.Lock()
         self._decoder: _Decoder | None = None
         self._damaged: set[int] = set()
+        self._opened = known._opened if known is not None else _version(self.path)
         if known is not None:
             self.files, self._index = known.files, known._index
         elif self.path.is_dir():
@@ -76,6 +78,10 @@ class Seekable:
             self._kept.move_to_end(number)
             return self._kept[number]
 
+    def version(self, number: int) -> str:
+        """Of the file that frame `number` is in: another one where the file was replaced or written to."""
+        return _version(self.files[number]) if self.files else self._opened
+
     def images(self, first: int, step: int = 1) -> Iterator[np.ndarray]:
         """Frames first, first + step ... to the end, or back to frame 0 where `step` is -1."""
         stop = len(self) if step > 0 else -1
@@ -109,6 +115,8 @@ class Seekable:
         try:
             if self._decoder is None or not key <= self._decoder.next <= number:
                 self._stop()
+                if _version(self.path) != self._opened:
+                    raise VideoError(f"{self.path}: was changed or moved away since it was opened; start anew")
                 self._decoder = _Decoder(self.path, self._index, key)
             for reached, image in self._decoder.until(number, self._room()):
                 self._keep(reached, image)
@@ -162,6 +170,15 @@ class _Decoder:
     def close(self) -> None:
         self._frames.close()
         self._container.close()
+
+
+def _version(path: Path) -> str:
+    """Time and size of a file; "" where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return f"{state.st_mtime_ns}-{state.st_size}"
 
 
 def index_of(path: Path) -> Index:
@@ -223,4 +240,3 @@ def _first_frames(path: Path, count: int | None):
         yield from itertools.islice(Decoding(container, stream), count)
     finally:
         container.close()
-

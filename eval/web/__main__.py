@@ -6,6 +6,7 @@ import sys
 import tempfile
 import webbrowser
 from pathlib import Path
+from urllib.parse import quote
 
 import trackers
 from eval import catalog, command
@@ -101,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
             f"--host {arguments.host} lets other machines in: give --token of {SHORTEST_TOKEN} characters or more, "
             f"such as {example}"
         )
+    if arguments.token and not (arguments.token.isascii() and arguments.token.isprintable()):
+        raise ValueError("--token must be of ASCII letters, digits and signs, since browsers keep no others")
     try:
         from eval.web.app import Annotator, Settings
         from eval.web.serving import serve
@@ -114,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     listening = bind(arguments.host, arguments.port)
     port = listening.getsockname()[1]
     shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    address = f"http://{shown}:{port}/" + (f"?token={arguments.token}" if arguments.token else "")
+    address = f"http://{shown}:{port}/" + (f"?token={quote(arguments.token, safe='')}" if arguments.token else "")
     settings = Settings(
         hosts=("127.0.0.1", "localhost", "[::1]") if local else (),
         token=arguments.token,

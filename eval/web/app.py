@@ -4,18 +4,19 @@ import asyncio
 import functools
 import hmac
 import json
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -94,6 +95,9 @@ class Annotator:
             VideoError: lambda request, error: _failed(error, 422),
             ResultError: lambda request, error: _failed(error, 422),
             ValueError: lambda request, error: _failed(error, 400),
+            OSError: lambda request, error: _failed(error, 500),
+            ClientDisconnect: lambda request, error: Response(status_code=499),  # nobody is there to read it
+            Exception: lambda request, error: _failed(f"a fault of the annotator: {error!r}", 500),  # told here, too
         }
         guard = Middleware(Guard, settings=self.settings)
         return Starlette(routes=routes, middleware=[guard], exception_handlers=failures)
@@ -159,16 +163,19 @@ class Annotator:
         if width is not None and width not in map(str, WIDTHS):
             raise ValueError(f"width {width!r:.20}: must be one of {', '.join(map(str, WIDTHS))}, or absent")
         width = width and int(width)
+        if not number < len(session.frames):
+            raise HTTPException(404, f"frame {number}: the video has {len(session.frames)} frames")
+        tag = f'"{session.frames.version(number)}"'
+        headers = {"Cache-Control": "private, no-cache", "ETag": tag}  # the file may be replaced
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
         data = session.pictures.known(number, width)
         if data is None:
             async with self._turns[session.id]:
                 if await request.is_disconnected():  # the page has gone on to another frame
                     return Response(status_code=499)
-                try:
-                    data = await run_in_threadpool(session.pictures.jpeg, number, width)
-                except IndexError:
-                    raise HTTPException(404, f"frame {number}: the video has {len(session.frames)} frames") from None
-        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+                data = await run_in_threadpool(session.pictures.jpeg, number, width)
+        return Response(data, media_type="image/jpeg", headers=headers)
 
     async def act(self, request: Request) -> Response:
         session, asked = await self._session(request), await _json(request)
@@ -178,8 +185,9 @@ class Annotator:
     def _act(self, session: Session, asked: dict[str, Any]) -> int | None:
         action, target = asked.get("action"), asked.get("target")
         if action in ("undo", "redo"):
-            self.runner.stop(session)
-            session.undo(back=action == "undo")
+            with session.changing():
+                session.undo(back=action == "undo")
+                self.runner.stop(session)
             return None
         if action not in LABELS:
             raise ValueError(f"action {action!r:.20}: must be undo, redo or one of {', '.join(LABELS)}")
@@ -220,12 +228,13 @@ class Annotator:
                     self._check_tracker(_given(asked, "tracker"))
                     return document.set_tracker(content, target, asked["tracker"])
 
-        name = "a target" if target is None else session.document.target(target).name
-        change(session.document)  # raises before a run is stopped for it
-        made.clear()
-        if target is not None:
-            self.runner.stop(session, target)
-        session.edit(LABELS[action].format(name=name), change)
+        with session.changing():  # so that no run begins between
+            name = "a target" if target is None else session.document.target(target).name
+            change(session.document)  # raises before a run is stopped for it
+            made.clear()
+            if target is not None:
+                self.runner.stop(session, target)
+            session.edit(LABELS[action].format(name=name), change)
         return made[0] if made else target
 
     def _check_tracker(self, name: Any) -> None:
@@ -249,10 +258,8 @@ class Annotator:
     async def export(self, request: Request) -> Response:
         session, form = await self._session(request), request.path_params["form"]
         text, suffix = await run_in_threadpool(_exported, session, form)
-        name = session.name.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
-        disposition = f'attachment; filename="{name}{suffix}"'
         kind = "text/csv" if form == "csv" else "application/octet-stream"
-        return Response(text, media_type=kind, headers={"Content-Disposition": disposition})
+        return Response(text, media_type=kind, headers=_download(f"{session.name}{suffix}"))
 
     async def import_(self, request: Request) -> Response:
         session, name = await self._session(request), Path(request.query_params.get("name", "")).name
@@ -284,7 +291,7 @@ class Annotator:
         try:
             render(session, self._rendered(session), done)
             tell(state="done", done=total, message="")
-        except (ValueError, OSError) as error:
+        except Exception as error:  # whatever it is, the page waits for an end
             tell(state="failed", done=0, message=one_line(error))
 
     async def rendered(self, request: Request) -> Response:
@@ -292,7 +299,7 @@ class Annotator:
         path = self._rendered(session)
         if not path.is_file():
             raise HTTPException(404, "no annotated video was made yet")
-        return FileResponse(path, media_type="video/mp4", filename=f"{session.name}_tracked.mp4")
+        return FileResponse(path, media_type="video/mp4", headers=_download(f"{session.name}_tracked.mp4"))
 
     async def insight(self, request: Request) -> Response:
         session = await self._session(request)
@@ -330,16 +337,16 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if self.settings.hosts and name not in self.settings.hosts:  # a foreign name that leads here
+        if self.settings.hosts and name.lower() not in self.settings.hosts:  # a foreign name that leads here
             return _failed(f"host {name!r:.60}: not served under this name", 403)
         if request.method not in ("GET", "HEAD"):
             origin = request.headers.get("origin")
-            if request.headers.get(HEADER) != "1" or (origin and urlsplit(origin).netloc != host):
+            if request.headers.get(HEADER) != "1" or (origin and origin.partition("://")[2].lower() != host.lower()):
                 return _failed(f"not from the page; programs send the header {HEADER}: 1", 403)
         token = self.settings.token
         if token is None:
             return None
-        if request.url.path == "/" and "token" in request.query_params:
+        if request.scope["path"] == "/" and "token" in request.query_params:
             if not _same(request.query_params["token"], token):
                 return _failed("wrong token", 403)
             answer = RedirectResponse("/", status_code=303)
@@ -379,6 +386,12 @@ def _import(session: Session, name: str, body: bytes) -> None:
     if last >= len(session.frames):
         raise ResultError(f"{name}: has a box in frame {last}; the last one of this video is {len(session.frames) - 1}")
     session.edit(f"import {name}", lambda content: stored.of_video(content, videos[0]))
+
+
+def _download(name: str) -> dict[str, str]:
+    """The header that gives a download its name, in any language (RFC 5987), and in plain letters for old programs."""
+    plain = re.sub(r"[^\w .()+-]", "_", name, flags=re.ASCII)
+    return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"}
 
 
 def _failed(error: Exception | str, status: int) -> JSONResponse:

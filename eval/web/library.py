@@ -1,15 +1,19 @@
 """The videos that are served: one, or those of a folder; nothing outside it."""
 
 import hashlib
+import os
 import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eval.files import hidden_beside, publish
+from eval.files import ResultError, hidden_beside, publish
 from eval.sources.sequences import IMAGE_SUFFIXES
 from eval.sources.video import VideoError, open_container
 from eval.web.events import Hub
-from eval.web.session import Session, annotation_file
+from eval.web.session import Session, annotation_file, readable
+
+AWAKE = 4  # videos that keep images, those asked for last
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".flv"})
 
@@ -24,22 +28,44 @@ class Library:
             raise VideoError(f"{place}: no such file or folder; give a video, a folder of images, or one of videos")
         self.place, self.hub, self.annotations = place, hub, annotations
         self.single = place.is_file() or _has_images(place)
-        self._sessions: dict[str, Session] = {}
+        self._sessions: OrderedDict[str, Session] = OrderedDict()  # the one asked for last at the end
+        self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def videos(self) -> list[dict[str, Any]]:
         """What there is now, as the page lists it."""
         return [
-            {"id": identity, "name": path.name, "annotated": annotation_file(path, self.annotations).is_file()}
+            {
+                "id": identity,
+                "name": readable(path.name),
+                "annotated": annotation_file(path, self.annotations).is_file(),
+            }
             for identity, path in self._paths().items()
         ]
 
     def session(self, identity: str) -> Session:
         """KeyError where there is no such video; else as of `Session`."""
+        session = self._sessions.get(identity)
+        if session is None:
+            path = self._paths()[identity]
+            with self._lock:
+                opening = self._opening.setdefault(identity, threading.Lock())
+            with opening:  # of a long file this takes a while, and others can be worked on meanwhile
+                session = self._sessions.get(identity) or Session(identity, path, self.hub, self.annotations)
+                self._use(session)
+        else:
+            self._use(session)
+        return session
+
+    def _use(self, session: Session) -> None:
+        """Makes it the last one asked for; those before the last few give up what they keep."""
         with self._lock:
-            if identity not in self._sessions:
-                self._sessions[identity] = Session(identity, self._paths()[identity], self.hub, self.annotations)
-            return self._sessions[identity]
+            another = next(reversed(self._sessions), None) != session.id
+            self._sessions[session.id] = session
+            self._sessions.move_to_end(session.id)
+            resting = [*self._sessions.values()][:-AWAKE] if another else []
+        for one in resting:
+            one.rest()
 
     def new_file(self, name: str) -> tuple[Path, Path]:
         """(hidden file to write to, path that `add` gives it) for a video that is uploaded; VideoError."""
@@ -72,9 +98,17 @@ class Library:
         return _identity(path)
 
     def close(self) -> None:
+        """ResultError, one line, where something cannot be saved."""
         with self._lock:
-            for session in self._sessions.values():
+            sessions = [*self._sessions.values()]
+        problems = []
+        for session in sessions:
+            try:
                 session.close()
+            except (ResultError, OSError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ResultError("; ".join(problems))
 
     def _paths(self) -> dict[str, Path]:
         if self.single:
@@ -106,4 +140,4 @@ def _has_images(path: Path) -> bool:
 
 def _identity(path: Path) -> str:
     """Opaque, and the same after a restart; a path never comes from a page."""
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]

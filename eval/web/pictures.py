@@ -37,3 +37,8 @@ class Pictures:
                 while self._bytes > MOST_BYTES and len(self._kept) > 1:
                     self._bytes -= len(self._kept.popitem(last=False)[1])
         return data
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +14,7 @@ import numpy as np
 
 from eval import annotations, settings
 from eval.annotations.tracks import Video
-from eval.files import ResultError, write_atomically
+from eval.files import ResultError
 from eval.sources.seeking import Seekable
 from eval.sources.video import target_color
 from eval.web import document, stored
@@ -21,6 +23,7 @@ from eval.web.events import Hub
 from eval.web.history import History
 from eval.web.insight import Insights
 from eval.web.pictures import Pictures
+from trackers.weights.atomic import replace_file
 
 SUFFIX = ".annotation.json"  # after the whole name of the video
 SAVED = 1.0  # seconds between two writings while a tracker runs, at the least
@@ -44,8 +47,9 @@ class Session:
         self.revision = 0
         self._lock = threading.RLock()
         self._written: tuple[int, int] | None = None  # time and size of the file as this session left it
+        self._parts: dict[int, stored.Part] = {}  # of the file's text
         self._next_writing = 0.0
-        self._unsaved = False
+        self._unsaved = False  # whether something is not in the file
         self._history = History(self._read())
 
     @property
@@ -60,7 +64,7 @@ class Session:
         width, height = self.frames.size
         return {
             "id": self.id,
-            "name": self.path.name,
+            "name": readable(self.path.name),
             "frames": len(self.frames),
             "width": width,
             "height": height,
@@ -114,7 +118,7 @@ class Session:
                 self._save()
 
     def save(self) -> None:
-        """Writes what `extend` has left; what cannot be written is told to the pages."""
+        """Writes what is not written yet; what cannot be is told to the pages, and tried again with the next change."""
         with self._lock:
             if self._unsaved:
                 self._save()
@@ -127,22 +131,37 @@ class Session:
     def text(self) -> str:
         """The annotation as the file beside the video has it."""
         header = {
-            "video": str(self.path.resolve()),
+            "video": readable(str(self.path.resolve())),
             "video_frames": len(self.frames),
             "video_fps": self.frames.fps,
             "image_size": [*self.frames.size],
             "versions": settings.versions(),
         }
-        return stored.file_text(self.document, header)
+        with self._lock:
+            return stored.file_text(self.document, header, self._parts)
 
     @property
     def name(self) -> str:
         """Of the video, in files."""
-        return self.path.name if self.path.is_dir() else self.path.stem
+        return readable(self.path.name if self.path.is_dir() else self.path.stem)
 
     def close(self) -> None:
-        self.save()
+        """ResultError where the annotation cannot be written to its place; it says where it is instead."""
         self.frames.close()
+        with self._lock:
+            if not self._unsaved:
+                return
+            try:
+                self._write()
+            except ResultError as error:
+                place = Path(tempfile.mkdtemp(prefix="jaxtrack-")) / self.file.name
+                place.write_text(self.text(), encoding="utf-8")
+                raise ResultError(f"not saved: {error}. The annotation is now in {place}") from error
+
+    def rest(self) -> None:
+        """Gives up the images that are kept; they are decoded anew when they are asked for."""
+        self.frames.close()
+        self.pictures.clear()
 
     def _read(self) -> Document:
         try:
@@ -163,15 +182,24 @@ class Session:
 
     def _save(self) -> None:
         start = time.monotonic()
+        self._unsaved = True
         try:
-            if self._state_of_file() != self._written:
-                raise ResultError(f"{self.file}: was changed by another program; move it away, or start this one anew")
-            write_atomically(self.file, self.text())
-            self._written, self._unsaved = self._state_of_file(), False
+            self._write()
         except ResultError as error:
             self.hub.tell("problem", video=self.id, message=f"not saved: {error}")
         took = time.monotonic() - start
         self._next_writing = time.monotonic() + max(SAVED, SHARE * took)
+
+    def _write(self) -> None:
+        if self._state_of_file() != self._written:
+            raise ResultError(f"{self.file}: was changed by another program; move it away, or start this one anew")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self.file, self.text())
+        except OSError as error:
+            fix = "free space, or start with --annotations DIR"
+            raise ResultError(f"{self.file}: cannot be written ({error.strerror or error}); {fix}") from error
+        self._written, self._unsaved = self._state_of_file(), False
 
     def _state_of_file(self) -> tuple[int, int] | None:
         try:
@@ -210,6 +238,11 @@ class Session:
 def annotation_file(video: Path, folder: Path | None = None) -> Path:
     """Where the annotation of a video is kept: beside it, or in `folder`."""
     return (folder or video.parent) / f"{video.name}{SUFFIX}"
+
+
+def readable(name: str) -> str:
+    """The name of a file as text: a system may have any bytes in it, files and pages may not."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def rows_of(shown: Iterable[Shown | None]) -> list[list[Any] | None]:

@@ -55,9 +55,9 @@ async function save(event) {
     const said = await answer?.json().catch(() => null);
     return complain(said?.error || "The server does not answer.");
   }
-  const named = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") || "");
+  const named = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("Content-Disposition") || "");
   const url = URL.createObjectURL(await answer.blob());
-  element("a", { href: url, download: named?.[1] || `${state.video.name}.${link.dataset.format}` }).click();
+  element("a", { href: url, download: named ? decodeURIComponent(named[1]) : `${state.video.name}.${link.dataset.format}` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 

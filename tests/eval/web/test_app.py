@@ -1,6 +1,7 @@
 """The addresses of the annotator, over a real connection: draw, track, correct, undo, export, and what is refused."""
 
 import json
+import tempfile
 import time
 
 import av
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from eval import annotations
+from eval.files import ResultError
 from tests.helpers import annotator
 from tests.helpers.annotator import BOX, TRACKER, Page
 
@@ -205,7 +207,8 @@ def test_an_annotated_video(page, tmp_path):
     assert len(images) == 60 and green[0][1] > green[0][0] + 60 and abs(green[30][1] - green[30][0]) < 60
 
 
-def test_the_annotation_is_there_after_a_restart(place, tmp_path):
+def test_the_annotation_is_there_after_a_restart(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for number in range(2):
         (tmp_path / f"scratch{number}").mkdir()
     with annotator.served(place, tmp_path / "scratch0") as base:
@@ -213,7 +216,10 @@ def test_the_annotation_is_there_after_a_restart(place, tmp_path):
         target = page.act("box", target=None, frame=0, box=BOX)
         page.track([target], 0)
         rows = page.rows(target)
-    with annotator.served(place, tmp_path / "scratch1") as base:
+    with (
+        pytest.raises(ResultError, match="changed by another program"),
+        annotator.served(place, tmp_path / "scratch1") as base,
+    ):
         page = Page(base)
         assert page.rows(target) == rows and page.get("api/videos")["videos"][0]["annotated"]
         file = place / "clip.mp4.annotation.json"
@@ -224,6 +230,8 @@ def test_the_annotation_is_there_after_a_restart(place, tmp_path):
             time.sleep(0.1)
         assert any("changed by another program" in one.get("message", "") for one in heard)
         assert file.read_text() == changed
+    (elsewhere,) = tmp_path.glob("jaxtrack-*/clip.mp4.annotation.json")
+    assert json.loads(elsewhere.read_text())["targets"][0]["name"] == "mine"
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"targets": []}', "\xff"])
