@@ -1,9 +1,11 @@
 """The command: serves the annotator."""
 
+import os
 import secrets
 import socket
 import sys
 import tempfile
+import threading
 import webbrowser
 from pathlib import Path
 from urllib.parse import quote
@@ -92,8 +94,18 @@ def bind(host: str, port: int) -> socket.socket:
         raise OSError(f"{host}, port {port}: cannot be listened on ({reason}); give another, or --port 0") from error
 
 
-@command.reports(ValueError, OSError, interrupted="the annotation is saved")
 def main(argv: list[str] | None = None) -> int:
+    before = {*threading.enumerate()}
+    status = _main(argv)
+    if status > 128 and {*threading.enumerate()} - before:  # a compilation, or a long file that is being opened:
+        sys.stdout.flush()  # all is saved, and neither can be interrupted; Python would wait for one
+        sys.stderr.flush()  # and crash under the other
+        os._exit(status)
+    return status
+
+
+@command.reports(ValueError, OSError, interrupted="the annotation is saved")
+def _main(argv: list[str] | None) -> int:
     arguments = parser().parse_args(argv)
     local = arguments.host in LOOPBACK
     if not local and len(arguments.token or "") < SHORTEST_TOKEN:

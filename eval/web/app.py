@@ -9,9 +9,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -35,6 +36,7 @@ from eval.web.render import render
 from eval.web.runs import Runner
 from eval.web.session import Session
 
+Result = TypeVar("Result")
 PAGE = Path(__file__).with_name("page")
 COOKIE, HEADER = "jaxtrack", "x-jaxtrack"
 POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"  # nothing comes from elsewhere
@@ -174,7 +176,7 @@ class Annotator:
             async with self._turns[session.id]:
                 if await request.is_disconnected():  # the page has gone on to another frame
                     return Response(status_code=499)
-                data = await run_in_threadpool(session.pictures.jpeg, number, width)
+                data = await _read(session.pictures.jpeg, number, width)
         return Response(data, media_type="image/jpeg", headers=headers)
 
     async def act(self, request: Request) -> Response:
@@ -315,7 +317,7 @@ class Annotator:
 
     async def _session(self, request: Request) -> Session:
         try:
-            return await run_in_threadpool(self.videos.session, request.path_params["video"])
+            return await _read(self.videos.session, request.path_params["video"])
         except KeyError:
             raise HTTPException(404, "there is no such video; it may have been moved") from None
 
@@ -396,6 +398,11 @@ def _download(name: str) -> dict[str, str]:
 
 def _failed(error: Exception | str, status: int) -> JSONResponse:
     return JSONResponse({"error": one_line(error)}, status)
+
+
+async def _read(call: Callable[..., Result], *arguments: Any) -> Result:
+    """`call` in another thread. Of a long video it may take minutes, for which the program's end does not wait."""
+    return await to_thread.run_sync(call, *arguments, abandon_on_cancel=True)
 
 
 def _given(asked: dict[str, Any], name: str) -> Any:

@@ -1,5 +1,6 @@
 """Serving an ASGI application from the main thread."""
 
+import logging
 import socket
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ def serve(app: Starlette, listening: socket.socket, on_end: Callable[[], None]) 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             on_end()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # 50 lines a request that is broken off
             await super().shutdown(sockets)
 
     Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)).run(sockets=[listening])

@@ -1,11 +1,14 @@
 """The command: what it prints, how it ends, and that a kill in the middle of a run loses nothing that was there."""
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -21,14 +24,19 @@ def clip(tmp_path):
     return annotator.walking_spot(tmp_path / "clip.mp4", 3000)
 
 
-def started(clip):
+def started(place, tracker=TRACKER, **environment):
     """The process, and a page that talks to it."""
-    command = [sys.executable, "-m", "eval.web", str(clip), "--port", "0", "--tracker", TRACKER]
+    command = [sys.executable, "-m", "eval.web", str(place), "--port", "0", "--tracker", tracker]
     process = subprocess.Popen(
-        command, cwd=places.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=places.REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
     line = process.stdout.readline()
-    assert line.startswith(f"{clip}: http://127.0.0.1:"), line + process.stderr.read()
+    assert line.startswith(f"{place}: http://127.0.0.1:"), line + process.stderr.read()
     return process, Page(line.split(": ")[1].split(" ")[0])
 
 
@@ -62,12 +70,52 @@ def test_killed_in_a_run_and_gone_on(clip):
     assert sorted(path.name for path in clip.parent.iterdir()) == ["clip.mp4", "clip.mp4.annotation.json"]
 
 
+@pytest.mark.full
+def test_ended_in_an_upload_beside_pages_that_do_not_read(clip):
+    process, page = started(clip.parent)
+    host, port = page.base.split("/")[2].split(":")
+    head = f"Host: {host}\r\nX-Jaxtrack: 1\r\n"
+    with contextlib.ExitStack() as lines:
+        for request in (*["GET /api/events"] * 5, "POST /api/videos?name=other.mp4"):
+            line = lines.enter_context(socket.create_connection((host, int(port))))
+            length = f"Content-Length: {10**6}\r\n" if request.startswith("POST") else ""
+            line.sendall(f"{request} HTTP/1.1\r\n{head}{length}\r\n".encode() + bytes(70_000 if length else 0))
+        while len(list(clip.parent.iterdir())) < 2:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "interrupted; the annotation is saved\n")
+    assert process.returncode == 130 and [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
+
+
+@pytest.mark.full
+def test_ended_in_a_compilation(clip, tmp_path):
+    process, page = started(clip, "dimp_tiny", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "none"))
+    target = page.act("box", target=None, frame=0, box=BOX)
+    page.post(f"{page.here}/track", {"targets": [target], "frame": 0, "direction": 1})
+    while page.get(page.here)["run"]["state"] != "compiling":
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "interrupted; the annotation is saved\n")
+    assert process.returncode == 130
+
+
+def test_a_token_in_the_address(clip, monkeypatch, capsys):
+    """Whatever signs it has, the browser gives back what was set."""
+    token = "a&b c#%?+'/"
+    monkeypatch.setattr("eval.web.serving.serve", lambda *arguments: None)
+    assert main([str(clip), "--port", "0", "--tracker", TRACKER, "--token", token]) == 0
+    address = capsys.readouterr().out.split(": ", 1)[1].split(" ")[0]
+    assert parse_qs(urlsplit(address).query) == {"token": [token]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["none.mp4"], "none.mp4: no such file"),
         (["--host", "0.0.0.0"], "give --token"),
         (["--host", "0.0.0.0", "--token", "short"], "give --token"),
+        (["--token", "schlüssel mit €"], "ASCII"),
+        (["--tracker", "nowhere:TRACKER"], "nowhere"),
         (["--tracker", "dimp_tinny"], "did you mean dimp_tiny"),
         (["--tracker", "dimp18"], "needs a weight file"),
         (["--tracker", "dimp_tiny=none.safetensors"], "none.safetensors"),
