@@ -189,14 +189,31 @@ def with_entries(document: Document, target_id: int, direction: str, found: Mapp
         raise ValueError(f"direction {direction!r:.20}: is none of {', '.join(DIRECTIONS)}")
     target = document.target(target_id)
     earliest, latest = (min(target.keys), max(target.keys)) if target.keys else (LONGEST, -1)
-    checked = {
-        frame: _checked(frame, entry, direction)
+    taken = {
+        frame: checked(frame, entry, direction)
         for frame, entry in found.items()
         if frame not in target.keys
         and (direction != FORWARD or frame > earliest)
         and (direction != BACKWARD or frame < latest)
     }
-    return _with(document, replace(target, **{direction: {**getattr(target, direction), **checked}}))
+    return _with(document, replace(target, **{direction: {**getattr(target, direction), **taken}}))
+
+
+def checked(frame: int, entry: Entry, direction: str) -> Entry:
+    """Of a frame, with plain numbers, rounded as they are written; ValueError for what is no entry."""
+    check_frames(frame, frame)
+    box = rounded(entry.box)
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
+        raise ValueError(f"frame {frame}: the box {list(entry.box)!s:.60} is not x, y, w, h, finite, w and h from 0 on")
+    sure = round(float(entry.confidence), 4)
+    if not 0 <= sure <= 1:
+        raise ValueError(f"frame {frame}: the confidence {entry.confidence!r:.20} is not in 0..1")
+    if entry.verdict not in VERDICT_NAMES:
+        raise ValueError(f"frame {frame}: the verdict {entry.verdict!r:.20} is not in 0..3")
+    if entry.kind not in ((INTERPOLATED, IMPORTED) if direction == FILLED else (TRACKED,)):
+        raise ValueError(f"frame {frame}: {entry.kind!r:.20} is not what can be {direction}")
+    score = round(float(entry.score), 6)
+    return Entry(box, sure, int(entry.verdict), score if math.isfinite(score) else NOBODY, entry.kind)
 
 
 # What is shown
@@ -372,23 +389,6 @@ def check_frames(first: Any, last: Any) -> None:
             raise ValueError(f"frame {frame!r:.20}: must be a whole number from 0 on, below {LONGEST}")
     if last < first:
         raise ValueError(f"frames {first} to {last}: the last is before the first; exchange them")
-
-
-def _checked(frame: int, entry: Entry, direction: str) -> Entry:
-    """With plain numbers, rounded as they are written; ValueError for what is no entry."""
-    check_frames(frame, frame)
-    box = rounded(entry.box)
-    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
-        raise ValueError(f"frame {frame}: the box {list(entry.box)!s:.60} is not x, y, w, h, finite, w and h from 0 on")
-    sure = round(float(entry.confidence), 4)
-    if not 0 <= sure <= 1:
-        raise ValueError(f"frame {frame}: the confidence {entry.confidence!r:.20} is not in 0..1")
-    if entry.verdict not in VERDICT_NAMES:
-        raise ValueError(f"frame {frame}: the verdict {entry.verdict!r:.20} is not in 0..3")
-    if entry.kind not in ((INTERPOLATED, IMPORTED) if direction == FILLED else (TRACKED,)):
-        raise ValueError(f"frame {frame}: {entry.kind!r:.20} is not what can be {direction}")
-    score = round(float(entry.score), 6)
-    return Entry(box, sure, int(entry.verdict), score if math.isfinite(score) else NOBODY, entry.kind)
 
 
 def rounded(box: Iterable[float]) -> Box4:

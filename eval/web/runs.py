@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import trackers
 from eval.command import one_line
 from eval.targets import Programs, Tracked, track_frames
@@ -316,13 +314,10 @@ def _box(content: Document, span: Span) -> Sequence[float]:
 
 
 def _entry(tracked: Tracked, slot: int, frame: int) -> Entry:
-    box = tracked.boxes[slot]
-    if not np.isfinite(box).all():
-        raise ValueError(f"frame {frame}: the tracker's box is not finite")
-    x, y, w, h = box.tolist()
-    return Entry(
-        (x, y, w, h), float(tracked.confidence[slot]), int(tracked.verdicts[slot]), float(tracked.scores[slot])
-    )
+    """ValueError for what no tracker should say."""
+    box, sure = tuple(tracked.boxes[slot].tolist()), float(tracked.confidence[slot])
+    said = Entry(box, sure, int(tracked.verdicts[slot]), float(tracked.scores[slot]))
+    return document.checked(frame, said, FORWARD)
 
 
 def _of_slot(extras: Any, slot: int) -> Any:

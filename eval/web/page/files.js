@@ -114,7 +114,11 @@ export function rendering({ state: at, done, total, message }) {
 }
 
 export function start(open) {
-  videos.onchange = () => open(videos.value).catch((error) => complain(error.message));
+  videos.onchange = () =>
+    open(videos.value).catch((error) => {
+      if (state.video) videos.value = state.video.id; // which is still the one that is shown
+      complain(error.message);
+    });
   find("#exports").addEventListener("click", save);
   find("#import-button").onclick = () => find("#import-file").click();
   find("#import-file").onchange = (event) => takeImport(event.target);

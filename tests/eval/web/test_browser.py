@@ -185,7 +185,7 @@ def test_a_video_of_4k(browser, tmp_path):
         save(page, "4k")
 
 
-def test_what_is_no_video_is_said(browser, tmp_path):
+def test_what_is_no_video_is_said(browser, tmp_path, clip):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "scratch").mkdir()
@@ -193,6 +193,12 @@ def test_what_is_no_video_is_said(browser, tmp_path):
         page = browser.new_page()
         page.goto(address)
         page.get_by_text("broken.mp4: not a video").wait_for()
+        clip.rename(tmp_path / "videos" / "a.mp4")
+        page = opened(browser, address)
+        begun = page.locator("#videos").input_value()
+        page.select_option("#videos", label="broken.mp4")
+        page.get_by_text("broken.mp4: not a video").wait_for()
+        assert page.locator("#videos").input_value() == begun  # the one that is shown
 
 
 def save(page, name: str) -> None:

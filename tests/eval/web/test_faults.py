@@ -10,17 +10,22 @@ import socket
 import tempfile
 import threading
 import time
+from functools import partial
 from urllib.parse import quote, unquote
 
+import jax.numpy as jnp
 import pytest
 
+import trackers
 from eval.files import ResultError
-from eval.web import events, library, runs, session
+from eval.web import document, events, library, runs, session
 from eval.web.events import Hub
 from eval.web.library import Library
 from eval.web.runs import Runner
-from tests.helpers import annotator
+from ops.boxes import Box
+from tests.helpers import annotator, trivial_tracker
 from tests.helpers.annotator import BOX, TRACKER, Page
+from trackers.base import Tracker
 
 pytest.importorskip("starlette", reason="needs the extra `web`")
 pytest.importorskip("uvicorn", reason="needs the extra `web`")
@@ -57,12 +62,17 @@ def until(true):
     return found
 
 
+def drawn(content, tracker):
+    """With one more target."""
+    return document.draw(content, None, 0, BOX, tracker=tracker)[0]
+
+
 class Copy:
     """What a page knows that applies the events to what it began with."""
 
-    def __init__(self, document):
+    def __init__(self, whole):
         self.rows, self.targets = {}, {}
-        self.take(document)
+        self.take(whole)
 
     def take(self, change):
         for key, head in change["targets"].items():
@@ -117,15 +127,15 @@ def anything(pick: random.Random, ids):
     )
 
 
-@pytest.mark.parametrize("pages", [1, pytest.param(4, marks=pytest.mark.full)])
-def test_events_lead_to_what_there_is(page, pages):
+@pytest.mark.parametrize(("pages", "count"), [(1, 50), pytest.param(4, 120, marks=pytest.mark.full)])
+def test_events_lead_to_what_there_is(page, pages, count):
     """Whatever pages do at once: no revision is left out, no request fails in another way than by one line."""
     ids = [page.act("box", target=None, frame=5 * k, box=BOX) for k in range(3)]
     begun, answers = page.get(page.here)["document"], []
 
     def work(seed):
         pick = random.Random(seed)
-        for _ in range(120):
+        for _ in range(count):
             address, content = anything(pick, ids)
             answers.append(page.post(f"{page.here}/{address}", content))
 
@@ -137,7 +147,7 @@ def test_events_lead_to_what_there_is(page, pages):
             thread.join()
         page.wait()
         same(page, heard, begun)
-    assert len(answers) == 120 * pages and {status for status, _ in answers} == {200, 400}
+    assert len(answers) == count * pages and {status for status, _ in answers} == {200, 400}
     states = [one for one in heard if one["kind"] == "run"]
     assert {one["state"] for one in states} <= {"waiting", "compiling", "tracking", "done", "stopped"}
     assert states[-1]["state"] in ("done", "stopped")
@@ -146,7 +156,7 @@ def test_events_lead_to_what_there_is(page, pages):
 def test_of_two_runs_that_begin_at_once_one_is_left(place, monkeypatch):
     videos, runner = Library(place, Hub()), Runner({TRACKER: None})
     video = videos.session(videos.videos()[0]["id"])
-    video.edit("draw", lambda content: runs.document.draw(content, None, 0, BOX, tracker=TRACKER)[0])
+    video.edit("draw", partial(drawn, tracker=TRACKER))
     both = threading.Barrier(2)
 
     def plan(*arguments):
@@ -166,6 +176,61 @@ def test_of_two_runs_that_begin_at_once_one_is_left(place, monkeypatch):
         thread.join()
     begun = [runner._waiting.get_nowait() for _ in range(2)]
     assert [run.stopped.is_set() for run in begun] == [True, False]
+    videos.close()
+
+
+def odd(change):
+    """A tracker whose estimate is changed."""
+
+    def make(config):
+        plain = trivial_tracker.make(config)
+
+        def track(params, state, frame):
+            state, estimate = plain.track(params, state, frame)
+            return state, change(estimate)
+
+        return Tracker(plain.init, track)
+
+    return trackers.Entry(trivial_tracker.Config(), make, init_params=lambda key: trivial_tracker.params())
+
+
+def raising(estimate):
+    raise RuntimeError("a fault of\nits own")
+
+
+NAN = odd(lambda estimate: estimate._replace(confidence=jnp.float32(jnp.nan)))
+SURE = odd(lambda estimate: estimate._replace(confidence=jnp.float32(2)))
+FAR = odd(lambda estimate: estimate._replace(box=Box(estimate.box.center * jnp.inf, estimate.box.size)))
+SAYING = odd(lambda estimate: estimate._replace(verdict=jnp.int32(9)))
+RAISING = odd(raising)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("NAN", "frame 1: the confidence nan"),
+        ("SURE", "frame 1: the confidence 2"),
+        ("FAR", "frame 1: the box"),
+        ("SAYING", "frame 1: the verdict 9"),
+        ("RAISING", "RuntimeError: a fault of its own"),
+        ("NOWHERE", "NOWHERE"),
+    ],
+)
+def test_trackers_that_do_what_none_should(place, name, why, monkeypatch):
+    hub, told = Hub(), []
+    monkeypatch.setattr(hub, "tell", lambda kind, **content: told.append({"kind": kind, **content}))
+    name = f"{__name__}:{name}"
+    videos, runner = Library(place, hub), Runner({name: None, TRACKER: None})
+    video = videos.session(videos.videos()[0]["id"])
+    for tracker in (name, TRACKER):
+        video.edit("draw", partial(drawn, tracker=tracker))
+    for target in (1, 2):  # the thread lives on
+        runner.start(video, [target], 0, 1)
+        until(lambda: runner.status(video) is None)
+    ends = [one for one in told if one["kind"] == "run" and one["state"] in ("failed", "done")]
+    assert [one["state"] for one in ends] == ["failed", "done"] and why in ends[0]["message"]
+    assert video.insights.of(1, 1) is None and len(video.document.target(2).forward) == 59
+    runner.close()
     videos.close()
 
 
