@@ -248,7 +248,7 @@ class Annotator:
         ids, frame, direction = (_given(asked, name) for name in ("targets", "frame", "direction"))
         if not isinstance(ids, list) or not ids or not all(type(one) is int for one in ids):
             raise ValueError(f"targets {ids!r:.40}: must be a list of the numbers of targets")
-        if type(frame) is not int or direction not in (-1, 0, 1):
+        if type(frame) is not int or type(direction) is not int or direction not in (-1, 0, 1):
             raise ValueError("frame must be a whole number, and direction 1, -1 or 0")
         await run_in_threadpool(self.runner.start, session, ids, frame, direction)
         return JSONResponse({})

@@ -26,6 +26,7 @@ FORWARD, BACKWARD, FILLED = DIRECTIONS = "forward", "backward", "filled"
 KEY, TRACKED, BLENDED, ABSENT = "key", "tracked", "blended", "absent"  # kinds of what is shown
 INTERPOLATED, IMPORTED = "interpolated", "imported"  # and of what is filled
 DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
+LONGEST_NAME = 200  # letters; every page, file and event has them
 BLENDED_FROM = 0.3  # IoU; boxes that overlap less are not of one thing, and their mean is of neither
 NOBODY = math.nan  # a score where nobody says; always this one object, so that equal rows compare equal
 
@@ -400,6 +401,8 @@ def _word(text: Any, what: str) -> str:
     """A name that can be shown and written to every file; ValueError."""
     if not isinstance(text, str) or not text.strip() or not text.isprintable():
         raise ValueError(f"{what} {text!r:.60}: must be text with letters that can be printed, on one line")
+    if len(text.strip()) > LONGEST_NAME:
+        raise ValueError(f"{what} {text!r:.60}: is longer than {LONGEST_NAME} letters")
     return text.strip()
 
 

@@ -13,6 +13,7 @@ from eval.sources.video import VideoError, open_container
 from eval.web.events import Hub
 from eval.web.session import Session, annotation_file, readable
 
+LONGEST = 200  # bytes of a name, so that the file beside the video has room for its ending
 AWAKE = 4  # videos that keep images, those asked for last
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".flv"})
@@ -72,7 +73,8 @@ class Library:
         path = self.place / name
         if self.single:
             raise VideoError("one video is served; start with its folder to add others")
-        if not name or name != path.name or name.startswith(".") or not name.isprintable() or len(name) > 200:
+        plain = name == path.name and name.isprintable() and not name.startswith(".")
+        if not name or not plain or len(os.fsencode(name)) > LONGEST:
             raise VideoError(f"{name!r:.60}: is not the name of a file; rename it")
         if path.suffix.lower() not in SUFFIXES:
             raise VideoError(f"{name}: a video is needed ({', '.join(sorted(SUFFIXES))})")
@@ -88,9 +90,10 @@ class Library:
         try:
             container, _ = open_container(f"file:{hidden}", path.name)
             container.close()
-            if path.exists():
-                raise VideoError(f"{path.name}: is there already; rename it")
-            publish(hidden, path)
+            with self._lock:  # of two uploads of one name the first is kept
+                if path.exists():
+                    raise VideoError(f"{path.name}: is there already; rename it")
+                publish(hidden, path)
         except OSError as error:
             raise VideoError(f"{path.name}: cannot be written ({error.strerror or error})") from error
         finally:

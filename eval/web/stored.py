@@ -20,6 +20,7 @@ from eval.web.document import (
     FORWARD,
     IMPORTED,
     INTERPOLATED,
+    LONGEST_NAME,
     NOBODY,
     TRACKED,
     Document,
@@ -69,7 +70,8 @@ def of_video(document: Document, video: Video) -> Document:
     """
     codes = {name: code for code, name in VERDICT_NAMES.items()}
     for track in video.tracks:
-        target = Target(document.next_id, free_name(document, track.name), DEFAULT_TRACKER)
+        name = free_name(document, track.name[: LONGEST_NAME - 20].strip())  # with room for a number
+        target = Target(document.next_id, name, DEFAULT_TRACKER)
         columns = zip(track.frames, track.boxes, track.confidence, track.verdicts, track.scores)
         found = {
             int(frame): Entry(box, 1.0 if math.isnan(sure) else sure, codes.get(verdict, FOUND), score, IMPORTED)

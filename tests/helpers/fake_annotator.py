@@ -305,7 +305,7 @@ def _handler(annotator: Annotator):
             if rest[0] == "insight":
                 found = annotator.insight(video, int(rest[1]), int(rest[2]))
                 return self.send(found) if found else self.refuse("nothing is known of this frame", 404)
-            name = "attachment; filename=walk." + rest[-1]
+            name = f"attachment; filename=\"_\"; filename*=UTF-8''walk.{rest[-1]}"
             return self.send(b"frame,target\n", "text/plain", Content_Disposition=name)
 
         def stream(self):

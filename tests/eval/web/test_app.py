@@ -282,7 +282,14 @@ def test_bad_actions_change_nothing(page):
     for body in (b"", b"{", b"[]", b"\xff", b"[" * 100_000):
         assert page.post(f"{page.here}/actions", body)[0] == 400
     assert page.post(f"{page.here}/actions", b" " * (2 << 20))[0] == 413
-    for asked in ({}, {"targets": [1], "frame": 0}, {"targets": [7], "frame": 0, "direction": 1}, {"targets": "1"}):
+    odd = [{"targets": [1], "frame": 0, "direction": direction} for direction in (True, 1.0, 2, [1])]
+    for asked in (
+        {},
+        {"targets": [1], "frame": 0},
+        {"targets": [7], "frame": 0, "direction": 1},
+        {"targets": "1"},
+        *odd,
+    ):
         assert page.post(f"{page.here}/track", asked)[0] == 400
     assert page.post(f"{page.here}/track", {"targets": [1], "frame": 5, "direction": 1})[0] == 400  # no box there
     assert page.post(f"{page.here}/track", {"targets": [1], "frame": 0, "direction": -1})[0] == 400  # nothing before
@@ -295,7 +302,17 @@ def test_bad_actions_change_nothing(page):
 
 
 def test_uploads(page, place, clip):
-    for name in ("", "../x.mp4", "a/b.mp4", ".hidden.mp4", "notes.txt", "clip.mp4", "x" * 300 + ".mp4", "a%00b.mp4"):
+    for name in (
+        "",
+        "../x.mp4",
+        "a/b.mp4",
+        ".hidden.mp4",
+        "notes.txt",
+        "clip.mp4",
+        "x" * 300 + ".mp4",
+        "%C3%A9" * 190 + ".mp4",
+        "a%00b.mp4",
+    ):
         status, answer = page.post(f"api/videos?name={name}", clip.read_bytes())
         assert status == 422 and "\n" not in answer["error"], name
     assert page.post("api/videos?name=other.mp4", b"no video")[0] == 422

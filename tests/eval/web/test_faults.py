@@ -383,6 +383,17 @@ def test_hosts_and_origins(page):
     assert page.post(*act, Origin=f"http://127.0.0.1:{port}")[0] == 400  # nothing to undo
 
 
+def test_a_very_long_name_in_a_file_is_cut(page, place):
+    page.act("box", target=None, frame=0, box=BOX)
+    text = page.open(f"{page.here}/export/csv")[2].decode().replace("target 1", "x" * 5000)
+    for _ in range(2):
+        assert page.post(f"{page.here}/import?name=x.csv", text.encode())[0] == 200
+    names = [one["name"] for one in page.get(page.here)["document"]["targets"].values()]
+    assert names[1].strip("x") == "" and names[2] == names[1] + "-2" and len(names[2]) < 200
+    whole = json.loads((place / "clip.mp4.annotation.json").read_text())
+    assert [one["name"] for one in whole["annotation"]["targets"]] == names
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(page, place, capfd):
     host, port = page.base.split("/")[2].split(":")
     with socket.create_connection((host, int(port))) as line:
@@ -407,6 +418,7 @@ def test_bodies(page):
         '{"action": "box", "frame": 0, "box": [1, 2, 30, 40], "name": "\\ud800"}',
         '{"action": "box", "frame": 0, "box": [1, 2, 30, 40], "name": "a\\u0000b"}',
         '{"action": "undo", "action": "redo"}',
+        '{"action": "box", "frame": 0, "box": [1, 2, 30, 40], "name": "%s"}' % ("x" * 900_000),
         '{"action": "box", "frame": 0, "box": {"0": 1}}',
     ):
         status, answer = page.post(act, text.encode())
