@@ -25,6 +25,7 @@ from eval.web.runs import Runner
 from ops.boxes import Box
 from tests.helpers import annotator, trivial_tracker
 from tests.helpers.annotator import BOX, TRACKER, Page
+from tests.helpers.disk import small_disk
 from trackers.base import Tracker
 
 pytest.importorskip("starlette", reason="needs the extra `web`")
@@ -281,6 +282,25 @@ def test_what_was_not_saved_is_saved_when_that_is_possible(place, monkeypatch, t
             Page(base).act("rename", target=1, name="other")
     elsewhere = str(caught.value).split(" is now in ")[1]
     assert '"other"' in open(elsewhere).read() and '"spot"' in file.read_text()
+
+
+def test_a_full_disk(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "scratch").mkdir()
+    size = -(-clip.stat().st_size // 4096) * 4 + 8  # KiB, hardly more than the clip
+    with small_disk(tmp_path / "disk", size) as place:
+        (place / "clip.mp4").write_bytes(clip.read_bytes())
+        with pytest.raises(ResultError, match="No space left"), annotator.served(place, tmp_path / "scratch") as base:
+            page = Page(base)
+            with page.listening() as heard:
+                page.act("box", target=None, frame=0, box=BOX)
+                page.track([1], 0)
+                until(lambda: any("No space left" in one.get("message", "") for one in heard))
+            status, answer = page.post("api/videos?name=other.mp4", clip.read_bytes())
+            assert status == 422 and "free space" in answer["error"] and len(page.rows(1)) == 60
+        assert {path.name for path in place.iterdir()} <= {"clip.mp4", "clip.mp4.annotation.json"}
+    (elsewhere,) = tmp_path.glob("jaxtrack-*/clip.mp4.annotation.json")
+    assert len(json.loads(elsewhere.read_text())["targets"][0]["boxes"]) == 60
 
 
 @pytest.mark.parametrize("name", ODD)
