@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 # Up to jaxlib 0.10, the new emitters of fused loops compile longer than those before them, and what they emit is no
-# faster; with the old ones LLVM's higher levels find nothing more to do. Later releases have the new ones alone.
-CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+# faster; with the old ones LLVM's third level finds nothing more to do. Later releases have the new ones alone.
+CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 
 
 @functools.cache

@@ -20,12 +20,17 @@ from trackers.images import xywh_to_box
 
 
 def measure(name: str, repeats: int, height: int, width: int) -> dict[str, Any]:
-    """Milliseconds with and without by row, and their ratio (with over without), of a tracker with random weights."""
+    """Milliseconds with and without by row, and their ratio (with over without), of a tracker with random weights.
+
+    One target as the commands track it, by `trackers.many`.
+    """
     entry = trackers.get(name)
-    tracker, params = entry.make(entry.config), jax.device_put(trackers.init_params(name, jax.random.key(0)))
+    tracker = trackers.many(entry.make(entry.config), 1)
+    params = jax.device_put(trackers.init_params(name, jax.random.key(0)))
     config = ClipConfig(height=height, width=width, num_frames=2, target_size=(60.0, 60.0))
     first, second = list(clip(config, seed=0))
-    args = params, jax.random.key(0), trackers.frame(first.image), xywh_to_box(first.box)
+    keys, box = jax.random.split(jax.random.key(0), 1), xywh_to_box(first.box[None])
+    args = params, keys, trackers.frame(first.image), box
     frame = jax.device_put(trackers.frame(second.image))
     lowered = jax.jit(tracker.init).lower(*args)
     tracked = jax.jit(tracker.track, donate_argnums=1).lower(params, lowered.out_info, frame)
