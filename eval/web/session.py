@@ -48,6 +48,7 @@ class Session:
         self._lock = threading.RLock()
         self._written: tuple[int, int] | None = None  # time and size of the file as this session left it
         self._parts: dict[int, stored.Part] = {}  # of the file's text
+        self._versions = settings.versions()  # once, since it asks git
         self._next_writing = 0.0
         self._unsaved = False  # whether something is not in the file
         self._history = History(self._read())
@@ -135,7 +136,7 @@ class Session:
             "video_frames": len(self.frames),
             "video_fps": self.frames.fps,
             "image_size": [*self.frames.size],
-            "versions": settings.versions(),
+            "versions": self._versions,
         }
         with self._lock:
             return stored.file_text(self.document, header, self._parts)
