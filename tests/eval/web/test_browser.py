@@ -83,7 +83,7 @@ def until(page, true):
 def test_draw_track_correct_undo_export_reload(browser, address, tmp_path):
     server, page = Page(address), opened(browser, address)
     draw(page, (10, 14, 8, 8))
-    until(page, lambda: server.rows(1))
+    page.wait_for_selector("#targets li.selected")
     np.testing.assert_allclose(server.rows(1)[0][:4], [10, 14, 8, 8], atol=0.2)
     page.keyboard.press("t")
     until(page, lambda: len(server.rows(1)) == 60)
@@ -147,7 +147,7 @@ def test_a_killed_server_is_gone_on_with(browser, clip):
     process = start()
     page, server = opened(browser, address), Page(address)
     draw(page, (10, 14, 8, 8))
-    until(page, lambda: server.rows(1))
+    page.wait_for_selector("#targets li.selected")  # the page has heard of it
     page.keyboard.press("t")
     until(page, lambda: len(server.rows(1)) > 10)
     process.kill()
@@ -176,7 +176,7 @@ def test_a_video_of_4k(browser, tmp_path):
     with annotator.served(tmp_path / "clip.mp4", tmp_path / "scratch") as address:
         page, server = opened(browser, address), Page(address)
         draw(page, (900, 900, 300, 300), (3840, 2160))
-        until(page, lambda: server.rows(1))
+        page.wait_for_selector("#targets li.selected")
         np.testing.assert_allclose(server.rows(1)[0][:4], [900, 900, 300, 300], atol=6)
         page.keyboard.press("t")
         until(page, lambda: len(server.rows(1)) == 12)
