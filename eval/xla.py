@@ -1,4 +1,4 @@
-"""What XLA is asked for on a CPU, where its own choice is slower; `python -m eval.benchmark.flags` measures it."""
+"""What XLA is asked for where a tracker is compiled for a CPU; `python -m eval.benchmark.flags` measures it."""
 
 import functools
 import os
@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-# Up to jaxlib 0.10, the new emitters of fused loops compile longer than those before them, and what they emit is no
-# faster; with the old ones LLVM's third level finds nothing more to do. Later releases have the new ones alone.
+# In jaxlib 0.10 the new emitters of fused loops compile longer than those before them, and what they emit is no faster;
+# with the old ones LLVM's third level finds nothing more to do. jaxlib 0.12 has the new ones alone. Training is
+# compiled without: what the options do there is not measured.
 CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
 
 

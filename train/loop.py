@@ -23,7 +23,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
-from eval.xla import compiler_options
 from trackers.rules import COUNT, FACTOR, FRACTION, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, Rule, one_of
 from trackers.weights import files
 from train import checkpoint
@@ -251,8 +250,7 @@ def fit(
 
     state = jax.device_put(init_state(params, optimizer), everywhere)
     manager = checkpoint.open_checkpoints(folder / CHECKPOINTS, keep=config.keep)
-    made = make_step(loss, prepare, optimizer, config.seed)
-    step = jax.jit(made, donate_argnums=0, compiler_options=compiler_options())
+    step = jax.jit(make_step(loss, prepare, optimizer, config.seed), donate_argnums=0)
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.closing(manager), _stop_requested() as stop:
         found = checkpoint.restore(manager, state)

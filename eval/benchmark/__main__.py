@@ -31,7 +31,7 @@ from eval.command import enable_compilation_cache, keep_freed_memory, whole_numb
 from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.flops import count_flops
-from eval.measure.timing import compile_timed, interleaved
+from eval.measure.timing import compile_timed, interleaved, stepper
 from eval.sources.synthetic import ClipConfig, clip
 from eval.xla import compiler_options
 from trackers import base
@@ -102,13 +102,13 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     tracker = entry.make(entry.config)
     key = jax.random.key(0)
 
-    init, init_compile = compile_timed(tracker.init, params, key, first, box)
+    init, init_compile = _compiled(tracker.init, params, key, first, box)
     state = jax.block_until_ready(init(params, key, first, box))
     init_seconds = interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
-    track, track_compile = compile_timed(tracker.track, params, state, second, donate=(1,))
+    track, track_compile = _compiled(tracker.track, params, state, second, donate=(1,))
     memory = track.memory_analysis()
     work = _work(tracker.track, track, params, state, second)
-    parts = {"frame": Part(_stepper(track, params, _copy(state), second), work)}
+    parts = {"frame": Part(stepper(track, params, _copy(state), second), work)}
     if options.beside:
         parts |= _frame_beside(options.beside, params, key, first, second, box)
     parts |= _parts(entry, params, state, second, options.dtype)
@@ -154,9 +154,9 @@ def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]
     other = trackers.get(name)
     tracker = other.make(other.config)
     state = jax.jit(tracker.init, compiler_options=compiler_options())(params, key, first, box)
-    track, _ = compile_timed(tracker.track, params, state, second, donate=(1,))
+    track, _ = _compiled(tracker.track, params, state, second, donate=(1,))
     work = _work(tracker.track, track, params, state, second)
-    return {f"frame of {name}": Part(_stepper(track, params, state, second), work)}
+    return {f"frame of {name}": Part(stepper(track, params, state, second), work)}
 
 
 def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
@@ -169,7 +169,7 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
     calls = {}
 
     def add(name: str, function: Callable, *args):
-        compiled, _ = compile_timed(function, *args)
+        compiled, _ = _compiled(function, *args)
         calls[name] = Part(lambda: compiled(*args), _work(function, compiled, *args))
         return compiled(*args)
 
@@ -192,7 +192,7 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
     location = add("localize", parts.localize, state, frame, region, features)
     refined, box, _ = add("refine", parts.refine, params, state, frame, region, features, location)
     seen = location._replace(verdict=jnp.int32(base.FOUND))
-    update, _ = compile_timed(parts.update, params, refined, region, features, seen, box, donate=(1,))
+    update, _ = _compiled(parts.update, params, refined, region, features, seen, box, donate=(1,))
     once = {"update, no step": 1, "update, scheduled steps": entry.config.online.train_skipping}
     for name, number in once.items():
         start = _copy(refined)._replace(frame_number=jnp.int32(number))
@@ -256,11 +256,11 @@ def _targets(tracker, track: Compiled, params, state, frame, count: int, sticks,
     group = base.many(tracker, count)
     states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), state)
     targets = base.Targets(states, jnp.ones(count, bool))
-    together, _ = compile_timed(group.track, params, targets, frame, donate=(1,))
+    together, _ = _compiled(group.track, params, targets, frame, donate=(1,))
     work = _work(group.track, together, params, targets, frame)
     calls = {name: stick.call for name, stick in sticks.items()} | {
-        "together": _stepper(together, params, targets, frame),
-        "alone": _stepper(track, params, _copy(state), frame),
+        "together": stepper(together, params, targets, frame),
+        "alone": stepper(track, params, _copy(state), frame),
     }
     seconds = interleaved(calls, max(3, repeats // count), warm_up=2)
     both, alone = float(np.median(seconds["together"])), float(np.median(seconds["alone"]))
@@ -288,17 +288,6 @@ def _params(options) -> base.Params:
     return trackers.init_params(options.tracker, jax.random.key(0))
 
 
-def _stepper(track: Compiled, params, state, frame) -> Callable[[], Any]:
-    """A call that tracks one more frame and carries the donated state."""
-
-    def step():
-        nonlocal state
-        state, estimate = track(params, state, frame)
-        return state, estimate
-
-    return step
-
-
 def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
     """A call that updates once more, always at the same frame number, and carries the donated state."""
     number = np.asarray(state.frame_number)
@@ -309,6 +298,11 @@ def _updater(update: Compiled, params, state, *args) -> Callable[[], Any]:
         return state
 
     return step
+
+
+def _compiled(function: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[Compiled, float]:
+    """As the commands compile a tracker."""
+    return compile_timed(function, *args, donate=donate, options=compiler_options())
 
 
 def _copy(state):

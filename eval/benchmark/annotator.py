@@ -65,19 +65,19 @@ class Server:
 
     def rate(self) -> float:
         """Frames/s of a run from frame 0 to the end, from the first frames on."""
-        events = urllib.request.urlopen(f"{self.base}api/events", timeout=600)
-        events.readline()
-        self.post("track", targets=[1], frame=0, direction=1)
         first = last = None
-        for line in events:
-            event = json.loads(line[6:]) if line.startswith(b"data: ") else {}
-            if event.get("kind") != "run":
-                continue
-            if event["state"] == "tracking":
-                last = time.perf_counter(), event["done"]
-                first = first or last
-            elif event["state"] in ("done", "failed", "stopped"):
-                break
+        with urllib.request.urlopen(f"{self.base}api/events", timeout=600) as events:
+            events.readline()
+            self.post("track", targets=[1], frame=0, direction=1)
+            for line in events:
+                event = json.loads(line[6:]) if line.startswith(b"data: ") else {}
+                if event.get("kind") != "run":
+                    continue
+                if event["state"] == "tracking":
+                    last = time.perf_counter(), event["done"]
+                    first = first or last
+                elif event["state"] in ("done", "failed", "stopped"):
+                    break
         if first is None or last == first:
             raise VideoError("the clip is too short to time; give more --frames")
         return (last[1] - first[1]) / (last[0] - first[0])

@@ -14,7 +14,7 @@ import trackers
 from eval import command, settings, xla
 from eval.benchmark import reporting
 from eval.command import keep_freed_memory, names, whole_number
-from eval.measure.timing import interleaved
+from eval.measure.timing import interleaved, stepper
 from eval.sources.synthetic import ClipConfig, clip
 from trackers.images import xywh_to_box
 
@@ -41,18 +41,9 @@ def measure(name: str, repeats: int, height: int, width: int) -> dict[str, Any]:
         programs[way] = [one.compile(compiler_options=options) for one in (lowered, tracked)]
         seconds["compilation"][way] = np.array([time.perf_counter() - start])
     seconds["first frame"] = interleaved({way: lambda way=way: programs[way][0](*args) for way in ways}, 5)
-    steps = {way: _stepper(programs[way][1], params, programs[way][0](*args), frame) for way in ways}
+    steps = {way: stepper(programs[way][1], params, programs[way][0](*args), frame) for way in ways}
     seconds["frame"] = interleaved(steps, repeats, warm_up=3)
     return {row: _compared(found["with"], found["without"]) for row, found in seconds.items()}
-
-
-def _stepper(track, params, state, frame):
-    def step():
-        nonlocal state
-        state, estimate = track(params, state, frame)
-        return state, estimate
-
-    return step
 
 
 def _compared(options: np.ndarray, plain: np.ndarray) -> dict[str, float]:

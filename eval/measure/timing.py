@@ -7,19 +7,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from eval.xla import compiler_options
-
 WARM_UP_CALLS = 1
 
 
 def compile_timed(
-    function: Callable, *arguments: Any, donate: tuple[int, ...] = ()
+    function: Callable, *arguments: Any, donate: tuple[int, ...] = (), options: dict[str, Any] | None = None
 ) -> tuple[Callable[..., Any], float]:
-    """The executable and the seconds to trace and compile it."""
+    """The executable and the seconds to trace and compile it; options: of the compiler."""
     start = time.perf_counter()
-    lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
-    compiled = lowered.compile(compiler_options=compiler_options())
+    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile(compiler_options=options)
     return compiled, time.perf_counter() - start
+
+
+def stepper(track: Callable, params: Any, state: Any, frame: Any) -> Callable[[], Any]:
+    """A call that tracks one more frame and carries the state, which `track` may be donated."""
+
+    def step():
+        nonlocal state
+        state, estimate = track(params, state, frame)
+        return state, estimate
+
+    return step
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:

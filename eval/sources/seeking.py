@@ -24,6 +24,7 @@ class Index(NamedTuple):
     keys: list[int]  # numbers of the key frames, ascending, the first one 0
     times: list[float]  # seconds from the first
     fps: float
+    numbers: dict[int, int] | None  # of the stamps
 
 
 class Seekable:
@@ -41,10 +42,12 @@ class Seekable:
         self._lock = threading.Lock()
         self._decoder: _Decoder | None = None
         self._damaged: set[int] = set()
-        self._opened = known._opened if known is not None else _version(self.path)
         if known is not None:
-            self.files, self._index = known.files, known._index
-        elif self.path.is_dir():
+            self.files, self._index, self._opened = known.files, known._index, known._opened
+            self.fps, self.times, self.size = known.fps, known.times, known.size
+            return
+        self._opened = _version(self.path)
+        if self.path.is_dir():
             try:
                 self.files, self._index = list_images(self.path), None
             except SequenceError as error:
@@ -53,9 +56,6 @@ class Seekable:
             self.files, self._index = [], index_of(self.path)
         else:
             raise VideoError(f"{path}: no such file; give a video or a folder of images")
-        if known is not None:
-            self.fps, self.times, self.size = known.fps, known.times, known.size
-            return
         self.fps = self._index.fps if self._index else DEFAULT_FPS
         self.times = self._index.times if self._index else [at / self.fps for at in range(len(self.files))]
         height, width = self.image(0).shape[:2]
@@ -147,7 +147,7 @@ class _Decoder:
         from av.video.reformatter import VideoReformatter
 
         self._container, stream = open_container(f"file:{path}", str(path))
-        self._numbers = index.stamps and {stamp: number for number, stamp in enumerate(index.stamps)}
+        self._numbers = index.numbers
         self._counted = itertools.count()
         if key > 0:
             self._container.seek(index.stamps[key], stream=stream, backward=True)
@@ -215,7 +215,7 @@ def _by_packets(path: Path) -> Index | None:
         return None
     for stamp in stamps:
         clock.add(stamp)
-    return Index(stamps, [number for number, stamp in enumerate(stamps) if stamp in keys], clock.times, clock.fps)
+    return _index(stamps, [number for number, stamp in enumerate(stamps) if stamp in keys], clock)
 
 
 def _by_frames(path: Path) -> Index:
@@ -231,7 +231,11 @@ def _by_frames(path: Path) -> Index:
     for stamp in stamps:
         clock.add(stamp)
     ascending = None not in stamps and all(one < other for one, other in itertools.pairwise(stamps))
-    return Index(stamps if ascending else None, keys if ascending else [0], clock.times, clock.fps)
+    return _index(stamps, keys, clock) if ascending else Index(None, [0], clock.times, clock.fps, None)
+
+
+def _index(stamps: list[int], keys: list[int], clock: Clock) -> Index:
+    return Index(stamps, keys, clock.times, clock.fps, {stamp: number for number, stamp in enumerate(stamps)})
 
 
 def _first_frames(path: Path, count: int | None):

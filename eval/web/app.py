@@ -306,7 +306,7 @@ class Annotator:
     async def insight(self, request: Request) -> Response:
         session = await self._session(request)
         target, number = request.path_params["target"], request.path_params["number"]
-        found = await run_in_threadpool(session.insights.of, target, number)
+        found = await run_in_threadpool(session.insight, target, number)
         if found is None:
             raise HTTPException(404, f"frame {number}: nothing is known; track through it")
         return JSONResponse(found)

@@ -137,12 +137,6 @@ class Insights:
             "verdict": VERDICT_NAMES[found.verdict],
         }
 
-    def forget(self, target: int, first: int, last: int) -> None:
-        """Nothing is known of the target in frames first to last any more."""
-        with self._lock:
-            for key in [key for key in self._known if key[0] == target and first <= key[1] <= last]:
-                self._drop(key)
-
     def _keep(self, target: int, frame: int, found: Insight, more: int) -> None:
         arrays = (found.box, found.search, found.map, found.score_map, found.proposals, found.weights)
         size = OVERHEAD + more + sum(array.nbytes for array in arrays if array is not None)

@@ -124,6 +124,13 @@ class Session:
             if self._unsaved:
                 self._save()
 
+    def insight(self, target_id: int, frame: int) -> dict[str, Any] | None:
+        """What a tracker saw there, as of `Insights.of`; None where its box is not shown, or not any more."""
+        target = next((one for one in self.document.targets if one.id == target_id), None)
+        row = target and document.shown(target, frame)
+        tracked = row and row.kind in (document.KEY, document.TRACKED, document.BLENDED)
+        return self.insights.of(target_id, frame) if tracked else None
+
     def video(self) -> Video:
         """The annotation as `eval.annotations` has it."""
         files = tuple(path.name for path in self.frames.files)

@@ -4,7 +4,6 @@ A drawn clip, tracked with `dimp_tiny`, and what the tracker saw in one frame. N
 Chromium.
 """
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from eval.benchmark.annotator import serving
 from eval.command import prepare_process
 from eval.sources.synthetic import ClipConfig, clip
 from eval.sources.video_writer import VideoWriter
+from tests.helpers.browsers import CHROMIUM, QUIET
 
 FRAME = 54  # the target is about to pass behind a trunk; a look-alike is in sight
 QUALITY = 80
@@ -24,7 +24,6 @@ QUALITY = 80
 
 def main(out: Path) -> None:
     prepare_process()
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as browsers:
         place, box = Path(folder) / "clip.mp4", None
         with VideoWriter(place) as writer:
@@ -34,7 +33,7 @@ def main(out: Path) -> None:
         with serving(place, "dimp_tiny") as server:
             server.post("actions", action="box", target=None, frame=0, box=box.tolist(), name="car")
             server.rate()
-            browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = browsers.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             identity = server.video.rpartition("/")[2]
             page.goto(f"{server.base}#video={identity}&frame={FRAME}&target=1")

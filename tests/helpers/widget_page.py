@@ -3,18 +3,12 @@
 import base64
 import json
 import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-needs_browser = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
-]
+from tests.helpers.browsers import CHROMIUM, QUIET
 
 # The model of a widget, as the module sees it. `asked` is what it sent; `ask` has the widget's own answers.
 PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -105,6 +105,21 @@ def test_draw_track_correct_and_undo(page, place):
     assert sorted(page.rows(target)) == [*range(21)]
 
 
+def test_what_a_tracker_saw_is_told_of_boxes_that_are_shown(page):
+    target = page.act("box", target=None, frame=0, box=BOX)
+    page.track([target], 0)
+    saw = page.get(f"{page.here}/insight/{target}/30")
+    np.testing.assert_allclose(saw["box"], page.rows(target)[30][:4], atol=0.01)
+    assert saw["verdict"] == "found" and page.get(f"{page.here}/insight/{target}/0")["score"] is None
+    page.act("box", target=target, frame=20, box=[40, 30, 8, 8])  # forgets what followed
+    assert page.open(f"{page.here}/insight/{target}/30")[0] == 404
+    page.act("undo")
+    assert page.get(f"{page.here}/insight/{target}/30") == saw
+    page.act("absent", target=target, first=30, last=30)
+    page.act("remove", target=target)
+    assert page.open(f"{page.here}/insight/{target}/29")[0] == page.open(f"{page.here}/insight/{target}/30")[0] == 404
+
+
 def test_between_two_key_frames_both_runs_are_blended(page):
     target = page.act("box", target=None, frame=10, box=[20, 14, 8, 8])
     page.act("box", target=target, frame=20, box=[30, 14, 12, 8])

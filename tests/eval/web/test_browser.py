@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +14,11 @@ from eval import annotations
 from eval.sources.video_writer import VideoWriter
 from tests.helpers import annotator, places
 from tests.helpers.annotator import TRACKER, Page
+from tests.helpers.browsers import CHROMIUM, QUIET, needs_browser
 
 pytest.importorskip("starlette", reason="needs the extra `web`")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytestmark = needs_browser
 SIZE = 64, 48  # of the clip
 
 

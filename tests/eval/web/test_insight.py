@@ -140,7 +140,7 @@ def test_the_last_run_through_a_frame_counts_and_leaves_the_others_whole():
     assert [frame for frame, _ in frames_of(insights, 4)] == [5, 4]
 
 
-def test_targets_are_kept_apart_and_forgotten():
+def test_targets_are_kept_apart():
     insights = Insights()
     for target, start in ((1, 0), (2, 1)):
         insights.add_start(target, start, image(start), BOX)
@@ -149,11 +149,6 @@ def test_targets_are_kept_apart_and_forgotten():
             add(insights, frame, extras([0.5, 0.5, 0.1, 0, 0, 0], 2), target)
     assert [frame for frame, _ in frames_of(insights, 4, 1)] == [0, 4]
     assert [frame for frame, _ in frames_of(insights, 4, 2)] == [1, 4]
-    insights.forget(1, 2, 3)
-    assert [insights.of(1, frame) is None for frame in (0, 2, 3, 4)] == [False, True, True, False]
-    assert all(insights.of(2, frame) for frame in (1, 2, 3, 4))
-    insights.forget(2, 0, 10)
-    assert not any(insights.of(2, frame) for frame in range(10)) and insights.of(1, 4)
 
 
 def test_what_is_given_may_change_afterwards():
@@ -179,8 +174,7 @@ def test_the_oldest_are_dropped_when_there_are_too_many():
         add(insights, frame, extras([0.1] * SLOTS, frame % SLOTS))
     kept = [frame for frame in range(200) if insights.of(1, frame)]
     assert kept == list(range(len(kept))) and 10 < len(kept) < 40
-    insights.forget(1, 0, 200)
-    assert insights._bytes == 0 and not insights._known
+    assert insights._bytes == sum(one.size for one in insights._known.values())
 
 
 def test_frames_without_a_start_are_an_error():

@@ -2,21 +2,16 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.browsers import CHROMIUM, QUIET, needs_browser
 from tests.helpers.fake_annotator import SIZE, Annotation, Annotator, serve, truth
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
