@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from eval import notebook
-from tests.helpers.widget_page import needs_browser, widget_page
+from tests.helpers.browsers import needs_browser
+from tests.helpers.widget_page import widget_page
 
 pytestmark = needs_browser
 

@@ -7,7 +7,8 @@ from eval import notebook
 from eval.sources import synthetic
 from eval.sources.video import VideoError
 from eval.targets import Run, Tracked
-from tests.helpers.widget_page import needs_browser, widget_page
+from tests.helpers.browsers import needs_browser
+from tests.helpers.widget_page import widget_page
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 
 pytestmark = needs_browser
