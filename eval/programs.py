@@ -56,6 +56,7 @@ GROUPS = {
         Program("train siamfc", "train.siamfc", "Train SiamFC."),
         Program("train siamrpn", "train.siamrpn", "Train SiamRPN and SiamRPN++."),
         Program("train memtrack", "train.memtrack", "Train MemTrack."),
+        Program("train distill", "train.distill", "Teach a backbone the features of another."),
         Program("train benchmark", "train.benchmark", "Time training, and measure its memory."),
         Program("release", "train.release", "Make a file to publish of trained weights, with a card."),
     ),

@@ -38,8 +38,8 @@ Array = jax.Array
 class Config:
     """All numbers of ATOM; the defaults are those of pytracking's `atom/default`."""
 
-    # "filter_bank" needs no weights
-    backbone: Annotated[str, one_of("resnet18", "filter_bank"), OF_THE_TRACKER] = "resnet18"
+    # "resnet10" is the small one of `dimp_tiny`; "filter_bank" needs no weights
+    backbone: Annotated[str, one_of("resnet18", "resnet10", "filter_bank"), OF_THE_TRACKER] = "resnet18"
     use_iou_net: bool = True
     scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
     region: RegionConfig = RegionConfig(min_side=10.0)
@@ -96,6 +96,7 @@ MULTISCALE_SEARCH = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k 
 MULTISCALE = Config(
     use_iou_net=False, scale_filter=ScaleFilterConfig(), region=RegionConfig(min_side=4.0, redetection_rings=1)
 )
+MULTISCALE_TINY = replace(MULTISCALE, backbone="resnet10")
 FILTER_BANK = replace(
     MULTISCALE,
     backbone="filter_bank",
@@ -230,7 +231,8 @@ def make_stages(config: Config) -> Stages:
 def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
     wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
-    backbone = models.networks("atom_multiscale")["backbone"]  # that of "atom", too
+    row = "atom_multiscale_tiny" if config.backbone == "resnet10" else "atom_multiscale"  # the latter also for "atom"
+    backbone = models.networks(row)["backbone"]
 
     def extract(params, images):
         if config.backbone == "filter_bank":

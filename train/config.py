@@ -15,7 +15,7 @@ from trackers.rules import ANY, NOT_NEGATIVE, SettingError, override
 from train import loop
 from train.datasets import SyntheticConfig
 from train.held_out import ValidationConfig
-from train.samples import clips, frames, pairs
+from train.samples import clips, crops, frames, pairs
 from train.samples.augment import PrepareConfig
 from train.samples.loader import Load, LoaderConfig
 
@@ -87,6 +87,12 @@ def _clip_misfits(config: Config) -> Iterator[tuple[str, str]]:
         yield "loss.chunk", f"a divisor of loader.sampling.train_frames={sampling.train_frames}, the steps of a clip"
 
 
+def _window_misfits(config: Config) -> Iterator[tuple[str, str]]:
+    """Windows fit any backbone; a student alone is no tracker."""
+    if config.validation.data_dir:
+        yield "validation.data_dir", f"empty for {config.loss.model}, which does not track"
+
+
 def _crop_misfits(loader: pairs.PairLoaderConfig | clips.ClipLoaderConfig) -> Iterator[tuple[str, str]]:
     """The sides of crops that the trackers use, too."""
     if loader.template.size != EXEMPLAR_SIZE:
@@ -111,10 +117,12 @@ FRAMES = Samples(
 PAIRS = Samples(pairs.PairLoaderConfig, pairs.PairPrepareConfig, pairs.load_pair, pairs.prepare, _pair_misfits)
 CLIPS = Samples(clips.ClipLoaderConfig, clips.ClipPrepareConfig, clips.load_clip, clips.prepare, _clip_misfits)
 
+CROPS = Samples(crops.CropLoaderConfig, crops.CropPrepareConfig, crops.load_crop, crops.prepare, _window_misfits)
+
 
 def samples_of(model: str) -> Samples:
     """What `model` learns from."""
-    return {"frames": FRAMES, "pairs": PAIRS, "clips": CLIPS}[models.get(model).samples]
+    return {"frames": FRAMES, "pairs": PAIRS, "clips": CLIPS, "crops": CROPS}[models.get(model).samples]
 
 
 def read_config(path: Path, assignments: list[str]) -> Config:

@@ -23,6 +23,10 @@ def applying(model: str, params: Params) -> tuple[Callable[..., Any], Params]:
     `dtype` the learned parameters are cast to it before use; what is kept, and the statistics, stay as they are.
     """
     networks, params = models.networks(model), dict(params)
+    networks = {
+        part: network.clone(batches=True) if hasattr(network, "batches") else network
+        for part, network in networks.items()
+    }
 
     def apply(part, *args, method=None, train=True, dtype=None):
         network, variables = networks[part], params[part]

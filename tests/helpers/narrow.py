@@ -19,6 +19,7 @@ from trackers.nets.memory import MemoryController, NormalizedResponseHead
 from trackers.nets.models import Model
 from trackers.nets.resnet import batch_norm, conv
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead, UpChannelRPN
+from trackers.nets.tap_maps import TapMaps
 
 
 class AlexNet(nn.Module):
@@ -55,9 +56,15 @@ class ResNet(nn.Module):
         return taps
 
 
+TAPS = (("layer2", 8), ("layer3", 8))
 MODELS = {
     "atom": Model({"backbone": ResNet(), "iou_net": IoUNet(8)}, "normalized", "frames"),
     "atom_multiscale": Model({"backbone": ResNet()}, "normalized"),
+    "atom_multiscale_tiny": Model({"backbone": ResNet()}, "normalized"),
+    "distilled_alexnet": Model({"backbone": AlexNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "raw", "crops"),
+    "distilled_resnet10": Model(
+        {"backbone": ResNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "normalized", "crops"
+    ),
     "dimp18": Model(
         {"backbone": ResNet(), "classifier": DimpClassifier(1, 8), "iou_net": IoUNet(8)}, "normalized", "frames"
     ),

@@ -11,9 +11,9 @@ from tests.helpers.rules import unruled
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
 from trackers.rules import validate
-from train import atom, configs, dimp, loop, memtrack, siamfc, siamrpn
-from train.config import CLIPS, FRAMES, PAIRS, Config, read_config
-from train.samples import clips, pairs
+from train import atom, configs, dimp, distill, loop, memtrack, siamfc, siamrpn
+from train.config import CLIPS, CROPS, FRAMES, PAIRS, Config, read_config
+from train.samples import clips, crops, pairs
 
 FOLDER = Path(configs.__file__).parent
 CONFIGS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "smoke"))
@@ -21,13 +21,14 @@ FROM_SCRATCH = {
     *("dimp_tiny", "dimp_tiny_more", "dimp_smoke"),
     *("siamfc", "siamfc_photos", "siamfc_smoke", "siamrpn_alexnet", "siamrpn_smoke"),
     *("memtrack", "memtrack_photos", "memtrack_smoke"),
+    *("distill_resnet10", "distill_alexnet", "distill_smoke"),
 }  # the others are given a backbone
 IOU_NET_ONLY = {"dimp18_iou_net"}
 WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has
 
 
-KINDS = [module.LossConfig for module in (atom, dimp, memtrack, siamfc, siamrpn)]
-KINDS += [kind for samples in (FRAMES, PAIRS, CLIPS) for kind in (samples.loader, samples.prepare)]
+KINDS = [module.LossConfig for module in (atom, dimp, distill, memtrack, siamfc, siamrpn)]
+KINDS += [kind for samples in (CLIPS, CROPS, FRAMES, PAIRS) for kind in (samples.loader, samples.prepare)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
@@ -54,7 +55,8 @@ def test_a_setting(path):
     params = models.expected_variables(config.loss.model)
     learned = loop.trained(params, config.optimizer)
     left_out = {"classifier"} if path.stem in IOU_NET_ONLY else {"head"} if path.stem in WITHOUT_BIAS else set()
-    heads = {"classifier", "iou_net", "neck", "memory", "head"} & set(params) - left_out
+    assert "teacher" not in learned
+    heads = {"classifier", "iou_net", "neck", "memory", "head", "maps"} & set(params) - left_out
     assert heads <= set(learned)
     for part in heads:
         assert jax.tree.structure(learned[part]["params"]) == jax.tree.structure(params[part]["params"])
@@ -62,8 +64,8 @@ def test_a_setting(path):
         assert set(learned) == heads
         assert path.stem in ("atom", "atom_smoke") or config.loss.backbone_statistics == "stored"
     assert ("backbone" in learned) or path.stem not in FROM_SCRATCH
-    if isinstance(config.loader, pairs.PairLoaderConfig | clips.ClipLoaderConfig):
-        # `check` compares sizes with the model's
+    if isinstance(config.loader, pairs.PairLoaderConfig | clips.ClipLoaderConfig | crops.CropLoaderConfig):
+        # `check` compares sizes with the model's, or there are no labels
         return
     labels = config.prepare.labels
     assert (labels is None) == ("classifier" not in params)

@@ -6,13 +6,15 @@ features. pytracking modulates the feature maps; here the pooled features are mo
 crop.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ops.boxes import xywh_to_corners
 from ops.prroi_pool import prroi_pool
-from trackers.nets.resnet import TAP_STRIDES, batch_norm
+from trackers.nets.resnet import TAP_STRIDES, batch_norm, for_batches
 
 Array = jax.Array
 
@@ -28,21 +30,23 @@ class IoUNet(nn.Module):
     inner: channels of the two modulation vectors and of every layer but one (256 in pytracking). Every
     method takes one example or any number of leading batch axes, the same for all arguments; `train`
     normalizes with the statistics over all of them. Boxes are x, y, w, h in pixels of the crop. layer2
-    `[.., H/8, W/8, C2]` and layer3 `[.., H/16, W/16, C3]` are taps of the backbone.
+    `[.., H/8, W/8, C2]` and layer3 `[.., H/16, W/16, C3]` are taps of the backbone. batches: as of `resnet.ResNet`.
     """
 
     inner: int = 256
+    batches: bool = False
 
     def setup(self):
-        self.conv3_1r = _ConvBlock(self.inner // 2, 3, 1)
-        self.conv3_1t = _ConvBlock(self.inner, 3, 1)
-        self.conv3_2t = _ConvBlock(self.inner, 3, 1)
-        self.fc3_1r = _ConvBlock(self.inner, 3, 0)
-        self.conv4_1r = _ConvBlock(self.inner, 3, 1)
-        self.conv4_1t = _ConvBlock(self.inner, 3, 1)
-        self.conv4_2t = _ConvBlock(self.inner, 3, 1)
-        self.fc34_3r = _ConvBlock(self.inner, 1, 0)
-        self.fc34_4r = _ConvBlock(self.inner, 1, 0)
+        block = partial(_ConvBlock, batches=self.batches)
+        self.conv3_1r = block(self.inner // 2, 3, 1)
+        self.conv3_1t = block(self.inner, 3, 1)
+        self.conv3_2t = block(self.inner, 3, 1)
+        self.fc3_1r = block(self.inner, 3, 0)
+        self.conv4_1r = block(self.inner, 3, 1)
+        self.conv4_1t = block(self.inner, 3, 1)
+        self.conv4_2t = block(self.inner, 3, 1)
+        self.fc34_3r = block(self.inner, 1, 0)
+        self.fc34_4r = block(self.inner, 1, 0)
         self.fc3_rt = _LinearBlock(self.inner)
         self.fc4_rt = _LinearBlock(self.inner)
         self.iou_predictor = nn.Dense(1, kernel_init=_kaiming)
@@ -91,11 +95,18 @@ class _ConvBlock(nn.Module):
     features: int
     size: int
     padding: int
+    batches: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        padding = ((self.padding, self.padding),) * 2
-        x = nn.Conv(self.features, (self.size, self.size), padding=padding, kernel_init=_kaiming, name="conv")(x)
+        x = nn.Conv(
+            self.features,
+            (self.size, self.size),
+            padding=((self.padding, self.padding),) * 2,
+            kernel_init=_kaiming,
+            conv_general_dilated=for_batches(self.batches),
+            name="conv",
+        )(x)
         return nn.relu(_batch_norm(train)(x))
 
 

@@ -19,6 +19,7 @@ from trackers.nets.memory import MemoryController, NormalizedResponseHead
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.resnet import ResNet
 from trackers.nets.rpn import DepthwiseRPN, Neck, SiamFCHead, UpChannelRPN
+from trackers.nets.tap_maps import TapMaps
 from trackers.rules import Rule
 
 Array = jax.Array
@@ -29,9 +30,10 @@ Params = Any
 class Model:
     """A row of the table."""
 
-    parts: dict[str, nn.Module]  # "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory", "head"
+    # "backbone" and, where it has them, "classifier", "iou_net", "neck", "memory", "head", "teacher", "maps"
+    parts: dict[str, nn.Module]
     images: Literal["normalized", "raw"]  # what the backbone takes: `resnet.normalize`d, or RGB 0..255
-    samples: Literal["frames", "pairs", "clips"] | None = None  # what it is trained on; None: a backbone alone
+    samples: Literal["frames", "pairs", "clips", "crops"] | None = None  # what it is trained on; None: a backbone alone
     peer: str | None = None  # module of `trackers.weights.peers` that reads the reference implementation's checkpoints
     heads: str | None = None  # file in `trackers.weights.released` of heads that a public backbone completes
 
@@ -48,10 +50,15 @@ def _online(backbone: nn.Module, peer: str | None, heads: str | None = None, **p
     return Model({"backbone": backbone, **parts}, "normalized", "frames", peer, heads)
 
 
+def _distilled(student: nn.Module, images: Literal["normalized", "raw"]) -> Model:
+    return Model({"backbone": student, "teacher": ResNet(18), "maps": TapMaps()}, images, "crops")
+
+
 # Backbones that take normalized images return a dict of their stages, the others the tuple that the next part reads.
 _MODELS = {
     "atom": _online(ResNet(18), "pytracking", "dimp18_heads", iou_net=IoUNet()),  # the same IoU-Net
     "atom_multiscale": Model({"backbone": ResNet(18)}, "normalized", peer="pytracking"),
+    "atom_multiscale_tiny": Model({"backbone": ResNet(10, 32)}, "normalized"),  # of our own, as that of "dimp_tiny"
     "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
     "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
     # of our own: small enough to be trained from scratch, and to run everywhere
@@ -76,6 +83,9 @@ _MODELS = {
         {"backbone": alexnet.memtrack(), "memory": MemoryController(), "head": NormalizedResponseHead()},
         *("raw", "clips", "memtrack"),
     ),
+    # what `train.distill` trains: the student is the part "backbone"
+    "distilled_resnet10": _distilled(ResNet(10, 32), "normalized"),
+    "distilled_alexnet": _distilled(alexnet.siamrpn(), "raw"),
 }
 
 
@@ -149,6 +159,8 @@ def _initialize(named: tuple[tuple[str, nn.Module], ...], key: Array) -> Params:
         "iou_net": lambda: (taps["layer2"], taps["layer3"], box),
         "memory": lambda: (taps, taps),
         "head": lambda: (taps, taps),
+        "teacher": lambda: (images,),
+        "maps": lambda: (taps,),
     }
     for part in parts.keys() & arguments.keys():
         variables[part] = parts[part].lazy_init(keys[part], *arguments[part]())

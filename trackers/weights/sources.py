@@ -65,7 +65,8 @@ def whole(path: str | Path, model: str, state: State | None = None, heads_file: 
 def parts(path: str | Path, model: str) -> Params:
     """The parts of `model` that `path` holds, to train it from: all, some, or its backbone.
 
-    A file of ours, a reference checkpoint, or a backbone alone; for MemTrack also SiamFC's, made into its backbone.
+    A file of ours, a reference checkpoint, or a backbone alone; for MemTrack also SiamFC's, made into its backbone. To
+    a student of `train.distill` the backbone of another model is its teacher.
     Raises `WeightsError`, one line, where none fits.
     """
     path = Path(path)
@@ -79,6 +80,8 @@ def parts(path: str | Path, model: str) -> Params:
     networks, expected = models.networks(model), models.expected_variables(model)
     if source == "siamfc" and "memory" in networks:
         found = {"backbone": memtrack_from_siamfc(found["backbone"])}
+    if "teacher" in networks and source != model:
+        found = {"teacher": found["backbone"]}
     for part, variables in found.items():
         if part in expected and jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, expected[part]):
             raise WeightsError(f"{path}: its {part} (of model {source}) does not fit {model}")
