@@ -180,12 +180,12 @@ def test_the_command_and_what_starts_from_its_file(networks, tmp_path, monkeypat
         begun = run.initial_params(model, 0, tmp_path / "run" / "weights.safetensors")
         jax.tree.map(np.testing.assert_array_equal, begun["backbone"], written["backbone"])
         assert set(begun) == set(models.networks(model))
-    with pytest.raises(WeightsError, match="its backbone .of model distilled_resnet10. does not fit siamfc"):
+    with pytest.raises(WeightsError, match=r"its backbone .of model distilled_resnet10. does not fit siamfc"):
         run.initial_params("siamfc", 0, tmp_path / "run" / "weights.safetensors")
     again = run.initial_params("distilled_resnet10", 0, tmp_path / "run" / "weights.safetensors")
     jax.tree.map(np.testing.assert_array_equal, again, written)
     files.save(tmp_path / "alexnet.safetensors", narrow.start("siamfc"), model="siamfc")
-    with pytest.raises(WeightsError, match="its teacher .of model siamfc. does not fit distilled_resnet10"):
+    with pytest.raises(WeightsError, match=r"its teacher .of model siamfc. does not fit distilled_resnet10"):
         run.initial_params("distilled_resnet10", 0, tmp_path / "alexnet.safetensors")
 
 
@@ -198,5 +198,5 @@ def test_settings_that_do_not_fit(wrong):
 
 def test_a_student_alone_is_not_validated_by_tracking():
     config = replace(distill_alexnet.get_config(), validation=ValidationConfig(data_dir="sequences"))
-    with pytest.raises(SettingError, match="validation.data_dir=sequences: must be empty for distilled_alexnet"):
+    with pytest.raises(SettingError, match=r"validation.data_dir=sequences: must be empty for distilled_alexnet"):
         validate(config)
