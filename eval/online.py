@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 import trackers
-from eval.running.compilation import CompiledPerCanvas, prepare_both
+from eval.running import stored
+from eval.running.compilation import prepare_both
+from eval.running.passes import Compiled
 from eval.sources.video import to_rgb
 from trackers import rules
 from trackers.base import FOUND, LOST, Frame, Params, State, Tracker
@@ -28,14 +30,22 @@ class OnlineTracker:
     images are converted. Boxes are x, y, w, h in pixels, 0-based. Images lie on canvases of a few sizes
     (`trackers.images.canvas_size`); `max_size` (height, width) names one canvas for all images up to that size.
     An image of another size may come at any time: a new canvas costs one compilation and changes nothing else.
+    `made_of` of `eval.running.stored` lets the compiled programs be kept for the next start.
     """
 
-    def __init__(self, tracker: Tracker, params: Params, *, seed: int = 0, max_size: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        tracker: Tracker,
+        params: Params,
+        *,
+        seed: int = 0,
+        max_size: tuple[int, int] | None = None,
+        made_of: str | None = None,
+    ):
         self._params = jax.device_put(params)
         self._next_key = jax.random.key(seed)
         self._canvas = max_size and canvas_size(*max_size)
-        self._init = CompiledPerCanvas(tracker.init)
-        self._track = CompiledPerCanvas(tracker.track, donate_argnums=(1,))
+        self._init, self._track = Compiled.of(tracker, made_of)
         self._state: State | None = None
         self.box: XYWH | None = None  # x, y, w, h of the last image
         self.confidence = 0.0  # of the last image, in [0, 1]
@@ -94,7 +104,8 @@ def load_online(name: str, weights: Path | str | None = None, assignments: Seque
     """
     entry = trackers.get(name)
     config = rules.configure(entry.config, list(assignments))
-    return OnlineTracker(entry.make(config), trackers.load_params(name, weights))
+    params = trackers.load_params(name, weights)
+    return OnlineTracker(entry.make(config), params, made_of=stored.made_of(entry, config))
 
 
 def follow(

@@ -1,14 +1,17 @@
-"""Figures as files; no window is ever opened."""
+"""Figures as files; no window is ever opened. Matplotlib is imported with the first: tracking does not wait for it."""
+
+from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from eval.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_track(
@@ -64,6 +67,9 @@ def literal(text: str) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, `width` by `height` inches, drawn off screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

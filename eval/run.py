@@ -20,7 +20,7 @@ from pathlib import Path
 from eval import command
 from eval.command import prepare_process, whole_number
 from eval.files import ResultError
-from eval.running import parallel, restarts
+from eval.running import parallel, restarts, stored
 from eval.running.entrants import Entrant, guest_entrant, tracker_entrant
 from eval.running.folder import run_sequences, table
 from eval.running.guest import Guest
@@ -172,7 +172,8 @@ def _tracker(arguments: argparse.Namespace) -> Entrant:
     """A tracker of the registry; SettingError for an unknown name, weights that do not fit, and a bad --set."""
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
     config = rules.configure(entry.config, arguments.set)
-    return tracker_entrant(arguments.tracker, entry.make(config), config, params, seed=arguments.seed)
+    made_of = stored.made_of(entry, config)
+    return tracker_entrant(arguments.tracker, entry.make(config), config, params, seed=arguments.seed, made_of=made_of)
 
 
 def _guest(arguments: argparse.Namespace, stack: ExitStack) -> Entrant:

@@ -123,6 +123,7 @@ def follow(
     window: bool = False,
     truth: list[synthetic.Example] | None = None,
     again: Callable[[], Source] | None = None,
+    made_of: str | None = None,
 ) -> None:
     """Tracks `targets` from frame `run.first` to the end; None: they are drawn there with the mouse.
 
@@ -130,6 +131,7 @@ def follow(
     `run` grows frame by frame, so it is of use however this ends: a source that proves damaged and Ctrl-C
     end it with a note in `run`. Where `out` is given, a video with the boxes (and `truth`) appears there, whose
     frames have the times and the order of the source's; where `recording` is given, a recording for Rerun's viewer.
+    made_of: as of `Programs.of`.
     ValueError for a box that is empty, or outside the first frame; VideoError where frame `run.first` is missing, a
     box lies outside a later frame or stops being finite, or the disk is full.
     """
@@ -141,7 +143,7 @@ def follow(
         for box in target.starts.values():
             check_box(box)  # those of later frames, too, before the first one is tracked
     run.names = [target.name for target in targets]
-    programs = Programs.of(tracker, len(targets))
+    programs = Programs.of(tracker, len(targets), made_of)
     readable = _until_damage(itertools.chain([image], images), run)
     total = (source.count - run.first if run.step > 0 else run.first + 1) if source.count else None
     with contextlib.ExitStack() as stack:
@@ -249,10 +251,18 @@ class Programs(NamedTuple):
     change: CompiledPerCanvas  # who is followed, on a frame after the first
 
     @classmethod
-    def of(cls, tracker: Tracker, count: int) -> "Programs":
+    def of(cls, tracker: Tracker, count: int, made_of: str | None = None) -> "Programs":
+        """made_of: of `eval.running.stored`; None: the programs are not kept for the next start."""
         several, change = many(tracker, count), set_targets(tracker)
-        track = CompiledPerCanvas(several.track, donate_argnums=(1,))
-        return cls(CompiledPerCanvas(several.init), track, CompiledPerCanvas(change, donate_argnums=(3,)))
+        init, track, change = (
+            CompiledPerCanvas(function, donate_argnums=donated, program=made_of and f"{made_of}.{name} of {count}")
+            for name, function, donated in (
+                ("init", several.init, ()),
+                ("track", several.track, (1,)),
+                ("change", change, (3,)),
+            )
+        )
+        return cls(init, track, change)
 
     def compile_seconds(self) -> float:
         return sum(program.compile_seconds for program in self)

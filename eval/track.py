@@ -26,6 +26,7 @@ from eval.annotations import table
 from eval.command import INTERRUPTED, prepare_process, whole_number
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.plots import plot_track
+from eval.running import stored
 from eval.scoring import metrics
 from eval.sources import synthetic, video
 from eval.sources.backwards import open_backwards
@@ -344,6 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     options = dict(seed=arguments.seed, out=files.video, window=arguments.show, truth=truth, recording=files.recording)
     options["again"] = lambda: video.open_source(arguments.video)
+    options["made_of"] = stored.made_of(entry, config)
     try:
         follow(run, entry.make(config), params, source, targets, **options)
     except VideoError as error:

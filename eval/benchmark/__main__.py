@@ -32,6 +32,8 @@ from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.flops import count_flops
 from eval.measure.timing import compile_timed, interleaved, stepper
+from eval.running import passes, stored
+from eval.running.compilation import prepare_both
 from eval.sources.synthetic import ClipConfig, clip
 from eval.xla import compiler_options
 from trackers import base
@@ -39,7 +41,7 @@ from trackers.images import xywh_to_box
 from trackers.nets import filter_bank, models, resnet
 from trackers.parts import templates
 from trackers.parts.templates import Matcher
-from trackers.weights import files
+from trackers.weights import files, released
 
 Compiled = Callable[..., Any]
 DTYPES = ("float32", "bfloat16")
@@ -311,13 +313,13 @@ def _copy(state):
 
 
 def _first_box(entry: trackers.Entry, options) -> None:
-    """What a user waits for: parameters, frame 1, and the box of frame 2."""
-    params = _params(options)
+    """What a user waits for: parameters (those that come with the package, where none are named), and two boxes."""
+    params = jax.device_put(trackers.load_params(options.tracker, options.weights))
     first, second, box = _scene(options)
-    tracker = entry.make(entry.config)
-    options = compiler_options()
-    state = jax.jit(tracker.init, compiler_options=options)(params, jax.random.key(0), first, box)
-    _, estimate = jax.jit(tracker.track, compiler_options=options)(params, state, second)
+    init, track = passes.Compiled.of(entry.make(entry.config), stored.made_of(entry, entry.config))
+    args = params, jax.random.key(0), first, box
+    state = prepare_both(init, track, *args)(*args)
+    _, estimate = track.prepare(params, state, second)(params, state, second)
     print("first box", np.asarray(estimate.box.center))
 
 
@@ -329,7 +331,8 @@ def _start_seconds(options) -> dict[str, float]:
     seconds = {}
     with tempfile.TemporaryDirectory() as cache, _weights_file(options) as weights:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        line += ["--weights", weights] if weights else []
+        own = released.path(trackers.get(options.tracker).model or "") if not options.weights else None
+        line += ["--weights", weights] if weights and not own else []
         for name in ("first", "second"):
             start = time.perf_counter()
             subprocess.run(line, check=True, capture_output=True, env=environment)

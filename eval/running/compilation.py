@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from eval.running import stored
 from eval.running.progress import compiling
 from eval.xla import compiler_options
 from trackers.base import Frame
@@ -15,11 +16,13 @@ from trackers.base import Frame
 class CompiledPerCanvas:
     """A jitted function of a frame, compiled when a canvas size is first seen and never while it is timed.
 
-    The other arguments must keep their shapes and dtypes. Safe to call from several threads.
+    The other arguments must keep their shapes and dtypes. Safe to call from several threads. program: what tells it
+    from all others, to keep it for the next start (`eval.running.stored`); None: it is not kept.
     """
 
-    def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
+    def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = (), program: str | None = None):
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+        self._program = program and f"{program}, donated {donate_argnums}"
         self._options = compiler_options()  # asked for now: it compiles, too, and that is not to be told
         self._executables: dict[tuple[int, ...], Callable] = {}
         self.lock = threading.RLock()
@@ -32,17 +35,27 @@ class CompiledPerCanvas:
             if canvas not in self._executables:
                 with compiling(canvas):
                     start = time.perf_counter()
-                    self._executables[canvas] = self._jitted.lower(*args).compile(compiler_options=self._options)
+                    self._executables[canvas] = self._make(args)
                     self.compile_seconds += time.perf_counter() - start
             return self._executables[canvas]
+
+    def _make(self, args: tuple) -> Callable:
+        path = self._program and stored.path_of(self._program, args, self._options)
+        program = stored.load(path) if path else None
+        if program is None:
+            program = self._jitted.lower(*args).compile(compiler_options=self._options)
+            if path:
+                stored.save(path, program)
+        return program
 
     def knows(self, canvas: tuple[int, ...]) -> bool:
         """Whether it is compiled for this canvas."""
         return canvas in self._executables
 
     def shapes(self, *args: Any) -> Any:
-        """What it returns for `args`, as shapes and dtypes."""
-        return jax.eval_shape(self._jitted, *args)
+        """What it returns for `args`, as shapes and dtypes; not traced again where it is compiled."""
+        program = self._executables.get(canvas_of(args))
+        return jax.eval_shape(self._jitted, *args) if program is None else program.out_info
 
 
 def canvas_of(args: tuple) -> tuple[int, ...]:

@@ -36,9 +36,11 @@ def folder_name(name: str) -> str:
     return name.replace(":", ".")
 
 
-def tracker_entrant(name: str, tracker: Tracker, config: Any, params: Params, *, seed: int = 0) -> Entrant:
-    """Any tracker, of the registry or not, that was made of the dataclass `config`."""
-    compiled, lanes = Compiled.of(tracker), Lanes.of(tracker)
+def tracker_entrant(
+    name: str, tracker: Tracker, config: Any, params: Params, *, seed: int = 0, made_of: str | None = None
+) -> Entrant:
+    """Any tracker, of the registry or not, that was made of the dataclass `config`. made_of: as of `Compiled.of`."""
+    compiled, lanes = Compiled.of(tracker, made_of), Lanes.of(tracker)
     made_from = {"config": settings.plain(config), "weights": settings.params_hash(params)}
     params, base_key = jax.device_put(params), jax.random.key(seed)
 

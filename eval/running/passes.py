@@ -29,8 +29,10 @@ class Compiled(NamedTuple):
     track: CompiledPerCanvas
 
     @classmethod
-    def of(cls, tracker: Tracker) -> "Compiled":
-        return cls(CompiledPerCanvas(tracker.init), CompiledPerCanvas(tracker.track, donate_argnums=(1,)))
+    def of(cls, tracker: Tracker, made_of: str | None = None) -> "Compiled":
+        """made_of: of `eval.running.stored`; None: the programs are not kept for the next start."""
+        init = CompiledPerCanvas(tracker.init, program=made_of and f"{made_of}.init")
+        return cls(init, CompiledPerCanvas(tracker.track, donate_argnums=(1,), program=made_of and f"{made_of}.track"))
 
 
 def track_sequence(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import trackers
 from eval.command import one_line
+from eval.running import stored
 from eval.targets import Programs, Tracked, track_frames
 from eval.targets import Target as Followed
 from eval.web import document
@@ -247,7 +248,7 @@ class Runner:
         known = self._programs.pop((name, count), None)
         if known is None:
             entry = trackers.get(name)
-            known = Programs.of(entry.make(entry.config), count)
+            known = Programs.of(entry.make(entry.config), count, stored.made_of(entry, entry.config))
         self._programs[name, count] = known
         while len(self._programs) > KEPT:
             self._programs.popitem(last=False)
