@@ -51,6 +51,7 @@ GROUPS = {
     ),
     "Train": (
         Program("datasets", "train.datasets", "Prepare a data set for training."),
+        Program("pseudo-labels", "train.pseudo_labels", "Track what moves in videos, to train on its boxes."),
         Program("train dimp", "train.dimp", "Train DiMP."),
         Program("train atom", "train.atom", "Train ATOM's IoU-Net."),
         Program("train siamfc", "train.siamfc", "Train SiamFC."),

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from eval.sources.sequences import SequenceError
-from train.datasets import faults, layouts, records
+from train.datasets import alike, faults, layouts, records
 from train.datasets.layouts import LAYOUTS, SYNTHETIC, SyntheticConfig
 from train.datasets.records import ClipLoader, DatasetError, Frames, SequenceTable, TrackingDataset, load
 
@@ -39,6 +39,7 @@ def prepare(
     split: str = "train",
     *,
     chosen: list[str] | None = None,
+    unlike: Path | str | None = None,
     synthetic: SyntheticConfig = SyntheticConfig(),
     problems: list[str] | None = None,
     notes: list[str] | None = None,
@@ -53,7 +54,9 @@ def prepare(
     (always for `folder`). A box without area, not finite or outside of its image is no fault: it is not visible, and
     an image without any other is not written; where a list `notes` is given, a line that counts them is appended.
     `chosen`: names of sequences, or their 0-based places in the source's order (lists
-    of both kinds exist for GOT-10k). The data set appears whole or not at all; one that is there is loaded,
+    of both kinds exist for GOT-10k). `unlike`: a folder of images, of a test set for one; a sequence, or photograph,
+    with a frame that is like one of them (`alike`) is left out, with a line in `notes`.
+    The data set appears whole or not at all; one that is there is loaded,
     or built again with `overwrite`.
     """
     _check_names(name, split)
@@ -61,6 +64,10 @@ def prepare(
     origin = {"name": name, "split": split, "chosen": chosen}
     if name == SYNTHETIC:
         origin["synthetic"] = dataclasses.asdict(synthetic)
+        if unlike is not None:
+            raise DatasetError(f"{name} is drawn, so no frame of it is like another's; leave out --unlike")
+    if unlike is not None:
+        origin["unlike"] = {"images": str(unlike), "bits": alike.MOST}
     origin = json.loads(json.dumps(origin))
     if folder.is_dir() and not overwrite:
         if records.made_from(folder) != origin:
@@ -79,6 +86,8 @@ def prepare(
             raise DatasetError(f"{source_dir}: no box can be used: {unusable}")
         if unusable.boxes and notes is not None:
             notes.append(f"not used: {unusable}")
+        if unlike is not None:
+            loaders, total = _unlike(name, loaders, Path(unlike), [] if notes is None else notes, progress)
     with tqdm(total=total, desc=f"{name}: writing", unit=" images", disable=not progress) as bar:
         try:
             clips = (loader() for loader in loaders.values())
@@ -150,3 +159,26 @@ def _sound(
     if found:
         problems.extend(found)
     return sound, total, unusable
+
+
+def _unlike(
+    name: str, loaders: dict[str, ClipLoader], folder: Path, notes: list[str], progress: bool
+) -> tuple[dict[str, ClipLoader], int]:
+    """The loaders of clips without a frame like an image below `folder`, and the number of their images."""
+    kept, total = {}, 0
+    try:
+        paths = tqdm(alike.images_below(folder), f"{folder}: looking", unit=" images", disable=not progress)
+        unseen = alike.hashes(paths)
+        for key, loader in tqdm(loaders.items(), f"{name}: comparing", unit=" sequences", disable=not progress):
+            clip = loader()
+            frames = clip.frames if clip.targets else ()
+            pair = alike.nearest(alike.hashes(frames, upright=clip.upright), unseen)
+            if pair is None:
+                kept[key], total = loader, total + len(frames)
+            else:
+                notes.append(f"left out: {key}: {pair.image} is like {pair.other} ({pair.distance} bits differ)")
+    except SequenceError as error:
+        raise DatasetError(f"{error}; nothing was prepared", [str(error)]) from error
+    if not total:
+        raise DatasetError(f"{folder}: every sequence of the source has a frame like one there; give another source")
+    return kept, total

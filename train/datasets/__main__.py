@@ -23,6 +23,9 @@ def parser() -> Parser:
     parser.add_argument("--data-dir", type=Path, required=True, metavar="OUT", help="folder of prepared data sets")
     parser.add_argument("--split", default="train", help="name of the part (default: train)")
     parser.add_argument("--list", type=Path, metavar="FILE", help="sequences to take, a name or place from 0 a line")
+    parser.add_argument(
+        "--unlike", type=Path, metavar="DIR", help="leave out sequences with a frame like an image there"
+    )
     parser.add_argument("--decode", action="store_true", help="decode every image first (folder: always done)")
     parser.add_argument("--skip-faulty", action="store_true", help="leave out sequences with a fault")
     parser.add_argument("--overwrite", action="store_true", help="build it again if it is there")
@@ -58,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.data_dir,
             arguments.split,
             chosen=chosen,
+            unlike=arguments.unlike,
             synthetic=rules.configure(SyntheticConfig(), arguments.set),
             problems=problems,
             notes=notes,
