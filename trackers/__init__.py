@@ -223,7 +223,8 @@ def load_params(name: str, weights: str | Path | None = None) -> Params:
             raise WeightsError(f"{weights}: {name} is built by code and takes no weights")
         return init_params(name, jax.random.key(0))
     if weights is None and (shipped := released.path(model)) is not None:
-        return files.load(shipped, None)
+        held = files.load(shipped, None)
+        return {part: held[part] for part in models.networks(model)}
     if weights is None:
         command = f"python -m eval.convert CHECKPOINT {model}.safetensors --tracker {name}"
         row = models.get(model)

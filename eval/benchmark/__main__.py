@@ -331,13 +331,18 @@ def _start_seconds(options) -> dict[str, float]:
     seconds = {}
     with tempfile.TemporaryDirectory() as cache, _weights_file(options) as weights:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        own = released.path(trackers.get(options.tracker).model or "") if not options.weights else None
-        line += ["--weights", weights] if weights and not own else []
+        line += ["--weights", weights] if weights and not _comes_along(options) else []
         for name in ("first", "second"):
             start = time.perf_counter()
             subprocess.run(line, check=True, capture_output=True, env=environment)
             seconds[name] = time.perf_counter() - start
     return seconds
+
+
+def _comes_along(options) -> bool:
+    """Whether a user starts this tracker without naming a file."""
+    model = trackers.get(options.tracker).model
+    return not options.weights and model is not None and released.path(model) is not None
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Model:
     samples: Literal["frames", "pairs", "clips", "crops"] | None = None  # what it is trained on; None: a backbone alone
     peer: str | None = None  # module of `trackers.weights.peers` that reads the reference implementation's checkpoints
     heads: str | None = None  # file in `trackers.weights.released` of heads that a public backbone completes
+    released_with: str | None = None  # the model in whose released file its parts are, where it has none of its own
 
 
 def _siamese(backbone: nn.Module, peer: str | None, heads: str | None = None, **parts: nn.Module) -> Model:
@@ -58,7 +59,7 @@ def _distilled(student: nn.Module, images: Literal["normalized", "raw"]) -> Mode
 _MODELS = {
     "atom": _online(ResNet(18), "pytracking", "dimp18_heads", iou_net=IoUNet()),  # the same IoU-Net
     "atom_multiscale": Model({"backbone": ResNet(18)}, "normalized", peer="pytracking"),
-    "atom_multiscale_tiny": Model({"backbone": ResNet(10, 32)}, "normalized"),  # of our own, as that of "dimp_tiny"
+    "atom_multiscale_tiny": Model({"backbone": ResNet(10, 32)}, "normalized", released_with="dimp_tiny"),
     "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
     "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
     # of our own: small enough to be trained from scratch, and to run everywhere

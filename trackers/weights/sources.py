@@ -43,6 +43,8 @@ def is_ours(path: Path) -> bool:
 def whole(path: str | Path, model: str, state: State | None = None, heads_file: Path | None = None) -> Whole:
     """All parameters of `model` from `path`, where it holds them, or its backbone, and heads of `model` are at hand.
 
+    A model that is a backbone alone takes that of any file of ours with the same one.
+
     state: what `path` holds, where that has been read already. heads_file: of `train.release`, and `path` then is the
     backbone; None: those that come with the package, if they are needed.
     Raises `WeightsError`, one line that names the file, says what it holds, and what was wanted.
@@ -112,6 +114,10 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
             join = f"python -m eval.convert BACKBONE {model}.safetensors --model {model} --heads {path}"
             raise WeightsError(f"{path}: heads without a backbone; join them: {join}")
         return Whole(files.load(path, models.expected_variables(model)), model, len(tensors), [])
+    if alone == networks and found in models.names() and models.networks(found)["backbone"] == alone["backbone"]:
+        held = files.load(path, models.expected_variables(found))
+        if "backbone" in held:
+            return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
     if found not in models.names() or models.networks(found) != alone or alone == networks:
         alone = " (its backbone alone, for heads)" if found == model else ""
         raise WeightsError(f"{path}: made for model {found}; needed is {model}{alone}")

@@ -1,4 +1,4 @@
-"""`dimp_tiny` on a backbone that has learned from a ResNet-18: photographs, real video and drawn clips.
+"""The heads of `dimp_tiny` on a backbone that has learned from a ResNet-18: photographs, real video and drawn clips.
 
 python -m train.distill --config train/configs/distill_resnet10.py --weights r18.safetensors
 python -m train.dimp --config train/configs/dimp_tiny_distilled.py --weights runs/distill_resnet10/weights.safetensors
@@ -17,7 +17,7 @@ def get_config():
         first,
         datasets=dimp18_heads_video.DATASETS,
         optimizer=loop.OptimizerConfig(
-            groups=(("^backbone/", 1e-4), (".", 1e-3)),
+            groups=(("^classifier/params/optimizer/", 1e-3), ("^classifier/", 3e-4), ("^iou_net/", 1e-3)),
             decay_every=700,
             decay=0.4,
             warmup=100,
@@ -26,5 +26,6 @@ def get_config():
         ),
         loop=replace(first.loop, steps=2600, save_every=200),
         loader=replace(first.loader, sampling=samplers.FrameSampling(train_frames=2, test_frames=1), batch_size=16),
+        loss=replace(first.loss, backbone_statistics="stored"),
         identity_classifier=True,
     )

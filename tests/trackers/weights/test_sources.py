@@ -84,6 +84,12 @@ def small_dimp(monkeypatch, tmp_path):
     return params
 
 
+def test_weights_that_come_with_another_model():
+    tiny, whole = trackers.load_params("atom_multiscale_tiny"), trackers.load_params("dimp_tiny")
+    assert list(tiny) == ["backbone"]
+    assert settings.params_hash(tiny) == settings.params_hash({"backbone": whole["backbone"]})
+
+
 def torchvision(params):
     return to_peer({"backbone": params["backbone"]}, "atom_multiscale", "ours").state
 
@@ -97,6 +103,11 @@ def test_a_public_backbone_meets_the_heads_of_the_package(small_dimp, tmp_path):
     expected = settings.params_hash(small_dimp)
     for file in (public, ours, joined):
         assert settings.params_hash(trackers.load_params("dimp18_heads", file)) == expected
+    alone = trackers.load_params("atom_multiscale", joined)
+    assert list(alone) == ["backbone"]
+    assert settings.params_hash(alone) == settings.params_hash({"backbone": small_dimp["backbone"]})
+    with pytest.raises(WeightsError, match=r"heads\.safetensors: made for model dimp18; needed is atom_multiscale$"):
+        trackers.load_params("atom_multiscale", tmp_path / "heads.safetensors")
     assert files.read_metadata(joined)["info"]["heads"]["source"] == "heads.safetensors"
     with pytest.raises(WeightsError, match=r"joined\.safetensors: is a file of dimp18 already; nothing to convert"):
         convert.convert(joined, tmp_path / "again", "dimp18")

@@ -8,8 +8,8 @@ FOLDER = Path(__file__).parent
 
 
 def path(model: str) -> Path | None:
-    """The complete weights of `model`; None if none are released."""
-    return _existing(model)
+    """The complete weights of `model`, perhaps with parts of another; None if none are released."""
+    return _existing(models.get(model).released_with or model)
 
 
 def heads(model: str) -> Path | None:
