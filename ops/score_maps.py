@@ -80,18 +80,21 @@ def tukey_window(size: int, alpha: float | Array) -> Array:
 
 
 def fourier_interpolate(scores: Array, kernel_size: int, out_size: int, *, centered: bool = True) -> Array:
-    """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, its FFT written out.
+    """ATOM's interpolation of raw scores `[n, n]` to `[out_size, out_size]`: M scores M^T, M of `fourier_matrix`."""
+    return _separable(fourier_matrix(scores.shape[0], kernel_size, out_size, centered=centered), scores)
+
+
+def fourier_matrix(size: int, kernel_size: int, out_size: int, *, centered: bool = True) -> np.ndarray:
+    """`[out_size, size]` float64, the FFT of `fourier_interpolate` written out:
 
     M[u, i] = (1/n) sum of cos(2 pi k t / n) over k = -(n // 2)..n // 2, t = u n / U - i + (n - kernel_size mod 2) / 2.
     Even n counts the highest frequency twice, as pytracking does: then it does not pass through the samples.
     centered: zero displacement is at index `out_size // 2`, else at index 0.
     """
-    size = scores.shape[0]
     position = np.arange(out_size) - (out_size // 2 if centered else 0)
     distance = position[:, None] * size / out_size - np.arange(size)[None] + (size - kernel_size % 2) / 2
     frequency = np.arange(-(size // 2), size // 2 + 1)
-    matrix = np.cos(2 * np.pi / size * distance[..., None] * frequency).sum(-1) / size
-    return _separable(matrix, scores)
+    return np.cos(2 * np.pi / size * distance[..., None] * frequency).sum(-1) / size
 
 
 def bicubic_resize(scores: Array, out_size: int) -> Array:

@@ -2,9 +2,10 @@
 
 Measures on procedural frames, with the given weights or random ones (with random ones no target is found, so that no
 frame updates the model; an update has its own row): compile time and run time apart, the stages of a frame beside the
-roofline, many targets at once, what a second start takes with the compilation cache and, for the Siamese trackers, the
-same networks in PyTorch (`--torch`). Trackers compute in float32; `--dtype` adds the backbone in another type. The
-operators have their own command, `eval.benchmark.operators`, and so has training, `train.benchmark`.
+roofline, many targets at once, what a second start takes with the compilation cache and the same in PyTorch
+(`--torch`): ATOM and DiMP as a whole, of the Siamese trackers the networks. Trackers compute in float32; `--dtype` adds
+the backbone in another type. The operators have their own command, `eval.benchmark.operators`, and so has training,
+`train.benchmark`.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 
 import trackers
 from eval import command, settings
-from eval.benchmark import builds, reporting, torch_siamese
+from eval.benchmark import builds, reporting, torch_online, torch_siamese
 from eval.command import enable_compilation_cache, keep_freed_memory, whole_number, whole_numbers
 from eval.files import ResultError
 from eval.measure import roofline
@@ -45,7 +46,8 @@ from trackers.weights import files, released
 
 Compiled = Callable[..., Any]
 DTYPES = ("float32", "bfloat16")
-IN_TORCH = "networks alone in PyTorch"  # rows, for each layout
+IN_TORCH = "in PyTorch"  # rows, for each layout
+FIRST_FRAMES = 5  # timed
 
 
 class Part(NamedTuple):
@@ -53,6 +55,13 @@ class Part(NamedTuple):
 
     call: Callable[[], Any]
     work: roofline.Work | None  # None: not counted
+
+
+class Peer(NamedTuple):
+    """A call in the process of PyTorch."""
+
+    row: str  # of ours that it is set beside; "init" is the first frame
+    call: Callable[[], float]  # its seconds
 
 
 @command.reports(ResultError, ValueError)
@@ -106,7 +115,6 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
 
     init, init_compile = _compiled(tracker.init, params, key, first, box)
     state = jax.block_until_ready(init(params, key, first, box))
-    init_seconds = interleaved({"init": lambda: init(params, key, first, box)}, 3)["init"]
     track, track_compile = _compiled(tracker.track, params, state, second, donate=(1,))
     memory = track.memory_analysis()
     work = _work(tracker.track, track, params, state, second)
@@ -115,17 +123,19 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
         parts |= _frame_beside(options.beside, params, key, first, second, box)
     parts |= _parts(entry, params, state, second, options.dtype)
     sticks = roofline.yardsticks()
-    torch_rows = _networks_in_torch(entry, params, state, first, second, box) if options.torch else nullcontext({})
-    with torch_rows as in_torch:
-        parts |= in_torch
+    with _in_torch(entry, params, state, options) if options.torch else nullcontext({}) as peers:
+        starts = {name: peer.call for name, peer in peers.items() if peer.row == "init"}
+        init_seconds = interleaved({"init": lambda: init(params, key, first, box)} | starts, FIRST_FRAMES)
+        parts |= {name: Part(peer.call, None) for name, peer in peers.items() if peer.row != "init"}
         seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
     rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
+    every = seconds | init_seconds
     targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
     return {
-        "over_torch": {name: float(np.median(seconds["frame"] / seconds[name])) for name in in_torch},
+        "over_torch": {name: _beside(peer.row, every[peer.row], every[name]) for name, peer in peers.items()},
         "device": jnp.zeros(()).device.device_kind,
         "compile_s": {"init": init_compile, "track": track_compile},
-        "init_s": float(np.median(init_seconds)),
+        "init_s": float(np.median(init_seconds["init"])),
         "rows": rows | {f"{row['count']} targets, one call": row.pop("row") for row in targets},
         "peaks": roofline.peaks(sticks, seconds),
         "targets": targets,
@@ -138,12 +148,17 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
 
 
 def _check_torch(entry: trackers.Entry) -> None:
-    if entry.model is None or models.get(entry.model).samples != "pairs":
-        raise ResultError("--torch: only the Siamese trackers have their networks in PyTorch here")
+    reason = None if _is_siamese(entry) else torch_online.misfit(entry.config)
+    if reason is not None:
+        raise ResultError(f"--torch: {reason}")
     if importlib.util.find_spec("torch") is None:
         raise ResultError("--torch: PyTorch is not installed (pip install torch)")
     if jnp.zeros(()).device.platform != "cpu":
         raise ResultError("--torch: compares on a CPU only; give --device cpu")
+
+
+def _is_siamese(entry: trackers.Entry) -> bool:
+    return entry.model is not None and models.get(entry.model).samples == "pairs"
 
 
 def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
@@ -203,12 +218,30 @@ def _parts(entry, params, state, frame, dtype: str) -> dict[str, Part]:
 
 
 @contextmanager
-def _networks_in_torch(entry: trackers.Entry, params, state, first, second, box) -> Iterator[dict[str, Part]]:
-    """Rows of features and match of a frame; without crop and decode, which our frame includes."""
-    crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
-    exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
-    with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:
-        yield {f"{IN_TORCH}, {layout}": Part(call, None) for layout, call in calls.items()}
+def _in_torch(entry: trackers.Entry, params, state, options) -> Iterator[dict[str, Peer]]:
+    """The first frame, a frame and its stages; of a Siamese tracker features and match of a frame.
+
+    Those are without crop and decode, which our frame includes.
+    """
+    if _is_siamese(entry):
+        first, second, box = _scene(options)
+        crops = entry.make_parts(entry.config).region(second, state.box, state.fill).image
+        exemplar = templates.exemplar(first, box, state.fill, entry.config.rounding)
+        with torch_siamese.timed(entry.model, params, exemplar, crops) as calls:
+            yield {f"networks alone {IN_TORCH}, {layout}": Peer("frame", call) for layout, call in calls.items()}
+        return
+    first, second = _clip(options)
+    box = xywh_to_box(first.box)
+    with torch_online.timed(entry.config, entry.model, params, first.image, second.image, *box) as calls:
+        rows = ((*name.rsplit(", ", 1), call) for name, call in calls.items())
+        yield {f"{row} {IN_TORCH}, {layout}": Peer(row, call) for row, layout, call in rows}
+
+
+def _beside(row: str, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Median milliseconds, and our time over theirs: median and quartiles over the rounds."""
+    low, middle, high = np.percentile(ours / theirs, (25, 50, 75)).tolist()
+    times = {"ours_ms": 1e3 * float(np.median(ours)), "torch_ms": 1e3 * float(np.median(theirs))}
+    return {"row": row, **times, "ratio": middle, "ratio_p25": low, "ratio_p75": high}
 
 
 def _backbone(entry: trackers.Entry) -> Callable[[base.Params, jax.Array], Any]:
@@ -278,10 +311,14 @@ def _targets(tracker, track: Compiled, params, state, frame, count: int, sticks,
 
 def _scene(options) -> tuple[base.Frame, base.Frame, Any]:
     """Two frames on the device and the target's box in the first."""
-    config = ClipConfig(height=options.height, width=options.width, num_frames=2, target_size=(60.0, 60.0))
-    first, second = list(clip(config, seed=0))
+    first, second = _clip(options)
     frames = [jax.device_put(trackers.frame(example.image)) for example in (first, second)]
     return frames[0], frames[1], jax.device_put(xywh_to_box(first.box))
+
+
+def _clip(options) -> list[Any]:
+    config = ClipConfig(height=options.height, width=options.width, num_frames=2, target_size=(60.0, 60.0))
+    return list(clip(config, seed=0))
 
 
 def _params(options) -> base.Params:
@@ -367,8 +404,8 @@ def table(report: dict[str, Any]) -> str:
     lines += ["| what | median ms | p95 ms | min ms | GFLOP | over ideal | roofline share | bound |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for name, row in report["rows"].items():
-        if "p95_ms" not in row:
-            continue  # of several targets, which have a table of their own
+        if "p95_ms" not in row or name in report["over_torch"]:
+            continue  # of several targets and of PyTorch, which have tables of their own
         times = f"{row['median_ms']:.1f} | {row['p95_ms']:.1f} | {row['min_ms']:.1f}"
         work = f"{row['flops'] / 1e9:.2f}" if row["flops"] else ""
         work += f" | {row['over_ideal']:.2f}" if row["over_ideal"] else " | "
@@ -384,8 +421,11 @@ def table(report: dict[str, Any]) -> str:
         shares = _share(report["rows"][f"{row['count']} targets, one call"])
         lines.append(f"| {row['count']} | {rates} | {shares} |")
     if report["over_torch"]:
-        ratios = (f"{ratio:.2f} ({name})" for name, ratio in report["over_torch"].items())
-        lines += ["", f"A frame over PyTorch in a process of its own: {', '.join(ratios)}."]
+        lines += ["", "PyTorch in a process of its own, in turns; ratio: ours over it, median (quartiles) of rounds."]
+        lines += ["", "| ours | median ms | beside | median ms | ratio |", "|---|---|---|---|---|"]
+        for name, peer in report["over_torch"].items():
+            ratio = f"{peer['ratio']:.2f} ({peer['ratio_p25']:.2f} to {peer['ratio_p75']:.2f})"
+            lines.append(f"| {peer['row']} | {peer['ours_ms']:.1f} | {name} | {peer['torch_ms']:.1f} | {ratio} |")
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
     lines.append(f"init: {report['init_s']:.2f} s")
@@ -411,7 +451,7 @@ def parser() -> command.Parser:
         "--beside-build", type=Path, metavar="DIR", help="only compare with another checkout, in turns"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
-    parser.add_argument("--torch", action="store_true", help="beside a Siamese tracker in PyTorch, on a CPU")
+    parser.add_argument("--torch", action="store_true", help="beside the same in PyTorch, on a CPU")
     parser.add_argument("--weights", help="weight file; random weights without")
     reporting.add_options(parser)
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")

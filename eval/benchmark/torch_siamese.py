@@ -1,75 +1,38 @@
-"""The networks of the Siamese trackers in PyTorch, with our parameters: for `eval.benchmark --torch`.
+"""The networks of the Siamese trackers in PyTorch, with our parameters: for `eval.benchmark --torch`."""
 
-As in the reference implementations, batch normalization and activation are separate layers; channels come first, as
-there, or last, which is faster for some. PyTorch is imported only when it is asked for, and timed in a separate
-process: beside JAX in one process it is slower.
-"""
-
-import multiprocessing
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import numpy as np
 
-from eval.command import keep_freed_memory
-from eval.files import ResultError
+from eval.benchmark import torch_layers
+from eval.benchmark.torch_layers import LAYOUTS, Tensor
+from eval.benchmark.torch_layers import conv as _conv
+from eval.benchmark.torch_layers import norm as _norm
 from trackers.nets import alexnet, mobilenet, models, resnet
 from trackers.nets.dilated_resnet import LAYERS as RESNET_LAYERS
 from trackers.nets.dilated_resnet import DilatedResNet50
 from trackers.nets.mobilenet import MobileNetV2
 from trackers.nets.rpn import TEMPLATE_SIZE, DepthwiseRPN, SiamFCHead, UpChannelRPN
 
-Tensor = Any
-Variables = Any  # of one part, as nested dicts of tensors
-LAYOUTS = ("channels first", "channels last")
 
-
-@contextmanager
-def timed(model: str, params: Any, exemplar: Any, crops: Any) -> Iterator[dict[str, Callable[[], float]]]:
+def timed(model: str, params: Any, exemplar: Any, crops: Any) -> AbstractContextManager[dict[str, Callable[[], float]]]:
     """A function for each of `LAYOUTS` that runs the network on the crops, in another process, and returns its seconds.
 
     exemplar: `[1, 127, 127, 3]`, crops: `[N, H, W, 3]` RGB 0..255.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    arguments = (theirs, model, *jax.tree.map(np.asarray, (params, exemplar, crops)))
-    process = context.Process(target=_serve, args=arguments, daemon=True)
-    process.start()
-    theirs.close()
-
-    def ask(layout: str) -> float:
-        try:
-            ours.send(layout)
-            return ours.recv()
-        except (EOFError, OSError) as error:
-            raise ResultError("the process of PyTorch has ended; its own message is above") from error
-
-    try:
-        yield {layout: lambda layout=layout: ask(layout) for layout in LAYOUTS}
-    finally:
-        ours.close()
-        process.join()
+    return torch_layers.timed(_calls, LAYOUTS, model, *jax.tree.map(np.asarray, (params, exemplar, crops)))
 
 
-def _serve(connection: Any, model: str, params: Any, exemplar: np.ndarray, crops: np.ndarray) -> None:
-    """Runs what `timed` asks for until it closes the connection."""
-    keep_freed_memory()  # as our own process does
+def _calls(model: str, params: Any, exemplar: np.ndarray, crops: np.ndarray) -> dict[str, Callable[[], Any]]:
     calls = {}
     for layout in LAYOUTS:
         template, search = network(model, params, layout)
-        kept, images = (_images(array, layout) for array in (exemplar, crops))
-        calls[layout] = search, template(kept), images
-    while True:
-        try:
-            search, kept, images = calls[connection.recv()]
-        except EOFError:
-            return
-        start = time.perf_counter()
-        search(kept, images)
-        connection.send(time.perf_counter() - start)
+        kept, images = (torch_layers.images(array, layout) for array in (exemplar, crops))
+        calls[layout] = lambda search=search, kept=template(kept), images=images: search(kept, images)
+    return calls
 
 
 def network(
@@ -81,7 +44,7 @@ def network(
     -> maps `[N, C, S, S]` of the head, in our order of channels.
     """
     parts = models.networks(model)
-    tensors = {part: _tensors(variables, layout) for part, variables in params.items()}
+    tensors = {part: torch_layers.tensors(variables, layout) for part, variables in params.items()}
 
     def taps(images: Tensor) -> tuple[Tensor, ...]:
         found = _backbone(parts["backbone"], images, tensors["backbone"])
@@ -106,53 +69,6 @@ def network(
             return head.search(kept, taps(images))
 
     return template, search
-
-
-def _tensors(variables: Any, layout: str) -> Variables:
-    """Convolution kernels `[h, w, C, D]` become `[D, C, h, w]`."""
-    import torch
-
-    def one(leaf):
-        array = np.array(leaf)
-        if array.ndim != 4:
-            return torch.from_numpy(array)
-        return _laid_out(torch.from_numpy(array.transpose(3, 2, 0, 1)), layout)
-
-    return jax.tree.map(one, variables)
-
-
-def _images(array: np.ndarray, layout: str) -> Tensor:
-    """`[N, H, W, 3]` becomes `[N, 3, H, W]`."""
-    import torch
-
-    return _laid_out(torch.from_numpy(np.moveaxis(array, 3, 1)), layout)
-
-
-def _laid_out(tensor: Tensor, layout: str) -> Tensor:
-    import torch
-
-    last = layout == "channels last"
-    return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-def _conv(x, variables, name, stride=1, padding=0, dilation=1, groups=1):
-    from torch.nn.functional import conv2d
-
-    layer = _at(variables["params"], name)
-    return conv2d(x, layer["kernel"], layer.get("bias"), stride, padding, dilation, groups)
-
-
-def _norm(x, variables, name, epsilon=resnet.BATCH_NORM_EPSILON):
-    from torch.nn.functional import batch_norm
-
-    kept, learned = (_at(variables[collection], name) for collection in ("batch_stats", "params"))
-    return batch_norm(x, kept["mean"], kept["var"], learned["scale"], learned["bias"], eps=epsilon)
-
-
-def _at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 def _backbone(module, images, variables) -> tuple[Tensor, ...]:

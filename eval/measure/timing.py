@@ -33,14 +33,15 @@ def stepper(track: Callable, params: Any, state: Any, frame: Any) -> Callable[[]
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int, *, warm_up: int = 1) -> dict[str, np.ndarray]:
     """Seconds of each call, `[repeats]`, after `warm_up` that are not counted.
 
-    All calls take turns, so that a disturbance of the machine affects all of them.
+    All calls take turns, so that a disturbance of the machine affects all of them. A call that returns a float has
+    measured its seconds itself, in another process.
     """
     seconds = {name: [] for name in calls}
     for _ in range(repeats + warm_up):
         for name, call in calls.items():
             start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
+            found = jax.block_until_ready(call())
+            seconds[name].append(found if isinstance(found, float) else time.perf_counter() - start)
     return {name: np.array(each[warm_up:]) for name, each in seconds.items()}
 
 

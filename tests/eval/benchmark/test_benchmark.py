@@ -1,6 +1,7 @@
 """Tests of `python -m eval.benchmark`, with a whole run."""
 
 import json
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 import trackers
 from eval.benchmark import __main__ as benchmark
+from eval.benchmark.torch_layers import LAYOUTS
 from eval.measure import roofline
 
 
@@ -29,6 +31,46 @@ def test_rows_are_compared_with_the_backbone_and_the_yardsticks_of_their_round()
     assert rows["refine"]["median_ms"] == pytest.approx(18e3)
 
 
+def test_our_time_over_that_of_pytorch():
+    ours, theirs = np.array([1.0, 2, 3, 4, 50]), np.array([2.0, 2, 2, 2, 50])
+    peer = benchmark._beside("frame", ours, theirs)
+    assert (peer["ratio_p25"], peer["ratio"], peer["ratio_p75"]) == (1, 1, 1.5)
+    assert peer["ours_ms"] == 3e3 and peer["torch_ms"] == 2e3 and peer["row"] == "frame"
+
+
+def test_rows_of_pytorch_stand_beside_those_of_the_same_name(monkeypatch):
+    names = [f"{name}, {layout}" for name in benchmark.torch_online.CALLS for layout in LAYOUTS]
+    calls = {name: lambda: 0.5 for name in names}
+    monkeypatch.setattr(benchmark.torch_online, "timed", lambda *args: nullcontext(calls))
+    options = benchmark.parser().parse_args(["--height", "96", "--width", "96"])
+    with benchmark._in_torch(trackers.get("dimp_tiny"), {}, None, options) as peers:
+        found = {name: peer.row for name, peer in peers.items()}
+        assert {peer.call() for peer in peers.values()} == {0.5}
+    assert found["frame in PyTorch, channels first"] == "frame"
+    assert found["update, no step in PyTorch, channels last"] == "update, no step"
+    assert len(found) == len(names) and set(found.values()) == set(benchmark.torch_online.CALLS)
+
+
+def test_the_table_has_a_line_for_each_pair():
+    row = {"median_ms": 2.0, "p95_ms": 2.0, "min_ms": 2.0, "flops": 0, "over_ideal": None, "roofline_share": None}
+    peer = benchmark._beside("frame", np.full(3, 0.002), np.full(3, 0.004))
+    report = {
+        "tracker": "dimp_tiny",
+        "versions": {"device": "cpu", "jax": "1"},
+        "rows": {"frame": row, "frame in PyTorch, channels first": row},
+        "peaks": {"flops_per_second": 1e9, "bytes_per_second": 1e9},
+        "targets": [],
+        "over_torch": {"frame in PyTorch, channels first": peer},
+        "compile_s": {"init": 1.0, "track": 1.0},
+        "init_s": 1.0,
+        "start_to_first_box_s": None,
+        "peak_memory_bytes": {},
+    }
+    lines = [line for line in benchmark.table(report).splitlines() if "frame" in line and line.startswith("|")]
+    assert lines[0].startswith("| frame | 2.0 | 2.0") and len(lines) == 2 + 1  # the other is of the targets' table
+    assert lines[-1] == "| frame | 2.0 | frame in PyTorch, channels first | 4.0 | 0.50 (0.50 to 0.50) |"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -36,7 +78,8 @@ def test_rows_are_compared_with_the_backbone_and_the_yardsticks_of_their_round()
         ["--beside", "siamfc"],
         ["--weights", "nothing"],
         ["--compare", "nothing", "nothing"],
-        ["--torch"],  # no Siamese tracker
+        ["--tracker", "atom_filterbank", "--torch"],  # not in PyTorch
+        ["--tracker", "memtrack", "--torch"],
         ["--tracker", "atom_filterbank", "--dtype", "bfloat16"],  # no network
     ],
 )
