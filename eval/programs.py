@@ -58,6 +58,7 @@ GROUPS = {
         Program("train siamrpn", "train.siamrpn", "Train SiamRPN and SiamRPN++."),
         Program("train memtrack", "train.memtrack", "Train MemTrack."),
         Program("train distill", "train.distill", "Teach a backbone the features of another."),
+        Program("curves", "train.curves", "Draw the learning curves of runs."),
         Program("train benchmark", "train.benchmark", "Time training, and measure its memory."),
         Program("release", "train.release", "Make a file to publish of trained weights, with a card."),
     ),
