@@ -109,15 +109,16 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
     metadata = files.read_metadata(path)
     found, tensors = metadata["model"], metadata["sha256"]
     networks, alone = models.networks(model), {"backbone": models.networks(model)["backbone"]}
+    with_backbone = any(tensor.startswith("backbone/") for tensor in tensors)
     if found == model and heads_file is None:
-        if not any(tensor.startswith("backbone/") for tensor in tensors):
+        if not with_backbone:
             join = f"python -m eval.convert BACKBONE {model}.safetensors --model {model} --heads {path}"
             raise WeightsError(f"{path}: heads without a backbone; join them: {join}")
         return Whole(files.load(path, models.expected_variables(model)), model, len(tensors), [])
-    if alone == networks and found in models.names() and models.networks(found)["backbone"] == alone["backbone"]:
+    same = found in models.names() and models.networks(found)["backbone"] == alone["backbone"]
+    if alone == networks and same and with_backbone:
         held = files.load(path, models.expected_variables(found))
-        if "backbone" in held:
-            return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
+        return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
     if found not in models.names() or models.networks(found) != alone or alone == networks:
         alone = " (its backbone alone, for heads)" if found == model else ""
         raise WeightsError(f"{path}: made for model {found}; needed is {model}{alone}")
