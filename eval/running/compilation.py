@@ -43,8 +43,9 @@ class CompiledPerCanvas:
         path = self._program and stored.path_of(self._program, args, self._options)
         program = stored.load(path) if path else None
         if program is None:
-            program = self._jitted.lower(*args).compile(compiler_options=self._options)
-            if path:
+            with stored.watching() as compiled_now:
+                program = self._jitted.lower(*args).compile(compiler_options=self._options)
+            if path and compiled_now():
                 stored.save(path, program)
         return program
 

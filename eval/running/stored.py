@@ -12,7 +12,8 @@ import hashlib
 import os
 import pickle
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from trackers.weights import files
 FOLDER, SUFFIX = "programs", ".program"  # in the folder of JAX's cache
 KEPT = 100  # programs; the ones that were not used for longest go
 DIGEST = 32  # bytes at the start of a file: SHA-256 of the others
+
+_here = threading.local()  # .found: programs that this thread has found in JAX's cache
 
 
 def made_of(entry: trackers.Entry, config: Any) -> str | None:
@@ -62,8 +65,32 @@ def load(path: Path) -> Callable | None:
     return None
 
 
+@contextlib.contextmanager
+def watching() -> Iterator[Callable[[], bool]]:
+    """Yields whether what this thread compiles inside was compiled by XLA, all of it, and not found in JAX's cache.
+
+    jaxlib writes of an executable that it has read itself only a part: it loads, and fails when it is called.
+    """
+    _listen()
+    before = getattr(_here, "found", 0)
+    yield lambda: getattr(_here, "found", 0) == before
+
+
+@functools.cache
+def _listen() -> None:
+    jax.monitoring.register_event_listener(_count)
+
+
+def _count(event: str, **_: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _here.found = getattr(_here, "found", 0) + 1
+
+
 def save(path: Path, program: jax.stages.Compiled) -> None:
-    """Keep `program` for the next start, if it can be kept here; those that were not used for longest go."""
+    """Keep `program`, which XLA has compiled now (`watching`); those that were not used for longest go.
+
+    Nothing is said where it cannot be kept.
+    """
     with contextlib.suppress(Exception):  # not every backend can give its programs away, nor every folder take them
         data = pickle.dumps(serialize_executable.serialize(program))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import trackers
 from eval.running import stored
@@ -50,6 +51,24 @@ def test_a_second_start_traces_nothing(cache):
     shapes = again.shapes(jnp.float32(1), image)
     assert shapes["sum"].shape == () and shapes["sum"].dtype == jnp.float32 and not second
     assert len(list(cache.iterdir())) == 1
+
+
+def test_what_jax_itself_has_kept_is_not_kept_again(cache):
+    """jaxlib 0.10 cannot write an executable that it has read."""
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    compilation_cache.reset_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    try:
+        run(brightness(5.0, [], None), jnp.float32(1), frame())
+        jax.clear_caches()
+        assert not cache.exists() and list(cache.parent.iterdir())
+        run(brightness(5.0, []), jnp.float32(1), frame())
+        assert not cache.exists()
+        run(brightness(6.0, []), jnp.float32(1), frame())
+        assert len(list(cache.iterdir())) == 1
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+        compilation_cache.reset_cache()
 
 
 def test_what_is_made_of_something_else_is_another_program(cache, monkeypatch):
