@@ -39,10 +39,11 @@ def params():
 
 
 def clip(growth: float) -> tuple[base.Frame, base.Box]:
-    """A chequered coat of noise, before finer noise, that grows around its middle; and its first box."""
+    """A chequered coat with a dark rim, before soft colors, that grows around its middle; and its first box."""
     rng = np.random.default_rng(0)
-    behind = cv2.resize(rng.integers(0, 120, (40, 50, 3), np.uint8), (300, 240), interpolation=cv2.INTER_CUBIC)
-    coat = cv2.resize(rng.integers(60, 256, (6, 5, 3), np.uint8), (300, 360), interpolation=cv2.INTER_CUBIC)
+    behind = cv2.resize(rng.integers(60, 160, (6, 8, 3), np.uint8), (300, 240), interpolation=cv2.INTER_CUBIC)
+    coat = cv2.resize(rng.integers(60, 256, (6, 5, 3), np.uint8), (300, 360), interpolation=cv2.INTER_NEAREST)
+    cv2.rectangle(coat, (0, 0), (299, 359), (20, 20, 20), 24)
     frames = []
     for number in range(FRAMES):
         width, height = (round(side * growth**number) for side in (40, 48))
