@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import textwrap
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 import trackers
 from tests.helpers.disk import small_disk
 from tests.helpers.held_out import write_sequences
-from tests.helpers.narrow import narrow_models
+from tests.helpers.narrow import narrow_models, plain_convolution
 from trackers.nets import models
 from trackers.rules import SettingError, validate
 from trackers.weights import files
@@ -76,7 +76,10 @@ def command(config: Path, tmp_path: Path, data_dir: Path, *more: str) -> int:
 
 @pytest.fixture(params=["narrow", pytest.param("real", marks=pytest.mark.full)])
 def networks(request):
-    with narrow_models() if request.param == "narrow" else nullcontext():
+    if request.param == "real":
+        yield
+        return
+    with narrow_models(), plain_convolution():  # half of the time is compilation
         yield
 
 
