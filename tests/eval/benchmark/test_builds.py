@@ -1,10 +1,11 @@
 """Two builds beside each other: the rows, and what is no build."""
 
 import json
+from importlib.machinery import BuiltinImporter, PathFinder
 
 import pytest
 
-from eval.benchmark import builds
+from eval.benchmark import build_worker, builds
 from eval.benchmark.__main__ import main
 from tests.helpers import places
 
@@ -51,3 +52,10 @@ def test_a_process_that_ends_is_one_line(tmp_path, capfd):
         worker.ask("compile")
     worker.close()
     assert "unknown tracker" in capfd.readouterr().err
+
+
+def test_an_editable_installation_lends_no_modules():
+    """Its finder knows those of this build, also where the other build has none of that name."""
+    editable = type("_EditableFinder", (), {"__module__": "__editable___jaxtrack_0_1_0_finder"})
+    assert build_worker.is_editable(editable) and build_worker.is_editable(editable())
+    assert not any(build_worker.is_editable(finder) for finder in (BuiltinImporter, PathFinder))
