@@ -56,6 +56,7 @@ SHARE = Rule("in (0, 1)", lambda value: 0 < value < 1)
 FRACTION = Rule("in [0, 1)", lambda value: 0 <= value < 1)
 FACTOR = Rule("in (0, 1]", lambda value: 0 < value <= 1)
 PROBABILITY = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
+QUALITY = Rule("in [1, 100]", lambda value: 1 <= value <= 100)  # of a JPEG file
 ABOVE_ONE = Rule("> 1", lambda value: value > 1)
 EVEN = Rule("even and > 0", lambda value: value > 0 and value % 2 == 0)
 ODD = Rule("odd and > 0", lambda value: value > 0 and value % 2 == 1)

@@ -116,7 +116,6 @@ FRAMES = Samples(
 )
 PAIRS = Samples(pairs.PairLoaderConfig, pairs.PairPrepareConfig, pairs.load_pair, pairs.prepare, _pair_misfits)
 CLIPS = Samples(clips.ClipLoaderConfig, clips.ClipPrepareConfig, clips.load_clip, clips.prepare, _clip_misfits)
-
 CROPS = Samples(crops.CropLoaderConfig, crops.CropPrepareConfig, crops.load_crop, crops.prepare, _window_misfits)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from eval import plots
 from eval.command import Parser, make_parser, reports
 from eval.files import ResultError, keep_apart
+from train.loop import LOG
 
-LOG = "log.jsonl"  # of a run
 ABOUT = {"gradient_norm", "steps_per_second", "data_wait_share"}  # the run itself, not what it learns
 SMOOTHED = 0.05  # of the run's logged steps
 COLUMNS = 3
@@ -29,15 +29,19 @@ def read_curves(run: Path) -> Curves:
     path = run / LOG if run.is_dir() else run
     points: dict[str, list[tuple[int, float]]] = {}
     try:
-        for number, line in enumerate(path.read_text().splitlines(), 1):  # noqa: B007 - told of below
+        lines = path.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise ResultError(f"{path}: no such file; give the folder of a training's run") from error
+    except ValueError as error:
+        raise ResultError(f"{path}: not the text of a training's log; give the folder of its run") from error
+    for number, line in enumerate(lines, 1):
+        try:
             logged = json.loads(line)
             for name in logged.keys() - ABOUT - {"step"}:
                 value = logged[name][-1] if isinstance(logged[name], list) else logged[name]
                 points.setdefault(name, []).append((int(logged["step"]), float(value)))
-    except FileNotFoundError as error:
-        raise ResultError(f"{path}: no such file; give the folder of a training's run") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ResultError(f"{path}:{number}: not a line of a training's log ({error}); restore the file") from error
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ResultError(f"{path}:{number}: not a line of a training's log ({error}); restore it") from error
     if not points:
         raise ResultError(f"{path}: nothing is logged yet")
     return {

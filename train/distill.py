@@ -46,14 +46,10 @@ def loss(
     normalized = models.get(config.model).images == "normalized"
     taps = apply("backbone", resnet.normalize(images) if normalized else images)
     parts = {}
-    for name, predicted in _maps(config.model, params, taps).items():
+    for name, predicted in apply("maps", taps, train=False).items():
         wanted = in_cells_of(predicted, teacher[name], images.shape[1], resnet.TAP_STRIDES[name])
         parts[name] = jnp.sum((predicted - wanted) ** 2) / jnp.sum(wanted**2)
     return sum(parts.values()), (params, parts)
-
-
-def _maps(model: str, params: Params, taps: Any) -> dict[str, Array]:
-    return models.networks(model)["maps"].apply(params["maps"], taps)
 
 
 def in_cells_of(student: Array, teacher: Array, size: int, stride: int) -> Array:

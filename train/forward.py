@@ -21,6 +21,7 @@ def applying(model: str, params: Params) -> tuple[Callable[..., Any], Params]:
 
     With `train` (the default) batch normalization uses the statistics of the batch, and the running ones move. With
     `dtype` the learned parameters are cast to it before use; what is kept, and the statistics, stay as they are.
+    Networks that have `batches` take the convolutions that are fast in training.
     """
     networks, params = models.networks(model), dict(params)
     networks = {

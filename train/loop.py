@@ -31,7 +31,7 @@ Array = jax.Array
 PyTree = Any
 FROZEN = "frozen"  # the group of parameters that no pattern matches
 RATE = Rule("> 0, a learning rate", POSITIVE.holds)
-CHECKPOINTS = "checkpoints"  # in the folder of a run
+CHECKPOINTS, LOG = "checkpoints", "log.jsonl"  # in the folder of a run
 Loss = Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, dict[str, Array]]]]
 
 
@@ -245,7 +245,7 @@ def fit(
 
     def report(number, values):
         if not quiet:
-            _log(folder / "log.jsonl", {"step": number, **values})
+            _log(folder / LOG, {"step": number, **values})
             on_log(number, values)
 
     state = jax.device_put(init_state(params, optimizer), everywhere)
@@ -267,7 +267,7 @@ def fit(
         if start > config.steps:
             raise TrainingError(f"{folder}: has trained {start} steps already, more than loop.steps={config.steps}")
         if not quiet:
-            _cut_log(folder / "log.jsonl", start)
+            _cut_log(folder / LOG, start)
             on_start(start)
         began, fetched = time.perf_counter(), 0.0
         progress = tqdm(range(start, config.steps), None, config.steps, initial=start, unit="step", disable=quiet)

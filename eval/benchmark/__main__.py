@@ -366,9 +366,10 @@ def _start_seconds(options) -> dict[str, float]:
     line += ["--height", str(options.height), "--width", str(options.width)]
     line += ["--device", options.device] if options.device else []
     seconds = {}
-    with tempfile.TemporaryDirectory() as cache, _weights_file(options) as weights:
+    named = nullcontext() if _comes_along(options) else _weights_file(options)
+    with tempfile.TemporaryDirectory() as cache, named as weights:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        line += ["--weights", weights] if weights and not _comes_along(options) else []
+        line += ["--weights", weights] if weights else []
         for name in ("first", "second"):
             start = time.perf_counter()
             subprocess.run(line, check=True, capture_output=True, env=environment)

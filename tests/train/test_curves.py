@@ -70,7 +70,10 @@ def test_bad_arguments_are_one_line(tmp_path, capsys):
     run = write_log(tmp_path / "run", [1.0])
     assert curves.main([str(run), "--out", str(tmp_path / "curves.pdf")]) == 1
     assert curves.main([str(tmp_path / "none"), "--out", str(tmp_path / "curves.png")]) == 1
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
+    assert curves.main([str(tmp_path / "picture"), "--out", str(tmp_path / "curves.png")]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert "curves.pdf: the name must end with .png" in errors[0]
     assert "none: no such file; give the folder of a training's run" in errors[1]
+    assert "picture: not the text of a training's log" in errors[2]
     assert not (tmp_path / "curves.png").exists()

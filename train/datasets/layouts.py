@@ -19,14 +19,11 @@ import numpy as np
 from eval.sources import layouts, synthetic
 from eval.sources.layouts import Layout
 from eval.sources.sequences import IMAGE_SUFFIXES, SequenceError
-from trackers.rules import COUNT, NOT_NEGATIVE, Rule
+from trackers.rules import COUNT, NOT_NEGATIVE, QUALITY
 from train.datasets import boxes
 from train.datasets.records import Clip, ClipLoader, Target
 
 MIN_VISIBILITY = 0.25  # share of a drawn target that must be seen for its frame to be of use
-
-
-QUALITY = Rule("in [1, 100]", lambda value: 1 <= value <= 100)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trackers.rules import COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, PROBABILITY, Rule
+from trackers.rules import COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, PROBABILITY, QUALITY
 from train.samples import samplers
 from train.samples.augment import PrepareConfig, change_colors, gaussian_blur, random_factors
 from train.samples.loader import LoaderConfig, read_image
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from train.datasets import TrackingDataset
 
 Array = jax.Array
-QUALITY = Rule("in [1, 100]", lambda value: 1 <= value <= 100)
 FRAMES = samplers.FrameSampling(mode="interval", train_frames=1, test_frames=1, min_length=2, visibility=0)
 
 
