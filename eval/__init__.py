@@ -26,4 +26,15 @@ def _check_namesakes() -> None:
         raise ImportError(message)
 
 
+def _check_arguments() -> None:
+    """Of `python -m MODULE`: --help and mistaken options end here, before MODULE imports what takes seconds."""
+    from eval import programs
+
+    module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
+    if module in programs.BY_MODULE:
+        programs.parser(module).parse_args(sys.argv[1:])
+
+
 _check_namesakes()
+if sys.argv[:1] == ["-m"]:  # python -m imports the packages above its module first
+    _check_arguments()

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(program: Program, arguments: list[str]) -> int:
     """The program with these arguments, as by `python -m`: with the current folder to import from."""
     try:
+        programs.parser(program.module).parse_args(arguments)  # --help and mistakes end here
         module = programs.imported(program)
     except ModuleNotFoundError as error:
         needed = (error.name or "").partition(".")[0]

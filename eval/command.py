@@ -12,18 +12,16 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-
-import trackers
 from eval import programs
 from eval.files import cache_folder
 from eval.programs import INTERRUPTED
 from eval.sources.layouts import LAYOUTS
-from eval.sources.video import silence_opencv
-from trackers.base import Params
-from trackers.rules import SettingError
+
+if TYPE_CHECKING:  # importing jax and trackers takes seconds, which parsers need not spend
+    import trackers
+    from trackers.base import Params
 
 FAILED = 1  # exit status after an error, and where something had to be skipped
 LONGEST_LINE = 1500  # characters of an error: an unreadable file may be quoted in it
@@ -54,10 +52,11 @@ def _dashed(option: re.Match[str]) -> str:
     return option[0].replace("_", "-")
 
 
-def make_parser(module: str, *examples: str, details: str = "") -> Parser:
+def make_parser(module: str, *examples: str, details: str = "", kind: type[Parser] = Parser) -> Parser:
     """The parser of the program that is `module`, described by its row in `eval.programs` and by `details`.
 
     The help fits 80 columns: of `details` every paragraph is filled, and `examples`, command lines, are continued.
+    kind: a Parser that checks more than argparse does.
     """
     program = programs.BY_MODULE[module]
     paragraphs = [program.summary, *details.strip().split("\n\n")] if details else [program.summary]
@@ -66,7 +65,7 @@ def make_parser(module: str, *examples: str, details: str = "") -> Parser:
         paragraphs.append(f"More: {', '.join(more)}.")
     texts = [textwrap.fill(" ".join(text.split()), COLUMNS) for text in paragraphs]
     lines = [_continued(programs.spelled(" ".join(example.split()))) for example in examples]
-    return Parser(
+    return kind(
         prog=programs.spelled(f"python -m {module}"),
         description=programs.spelled("\n\n".join(texts)),
         epilog="\n  ".join([f"example{'s' * (len(lines) > 1)}:", *lines]),
@@ -143,6 +142,8 @@ def reports(*errors: type[Exception], interrupted: str = "nothing was written") 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(*args, **options) -> int:
+            from eval.sources.video import silence_opencv
+
             silence_opencv()
             with _ended_by_signals() as received:
                 try:
@@ -217,8 +218,11 @@ def print_skipped(problems: Iterable[Any]) -> int:
     return FAILED if lines else 0
 
 
-def load_tracker(name: str, weights: Path | None) -> tuple[trackers.Entry, Params]:
+def load_tracker(name: str, weights: Path | None) -> "tuple[trackers.Entry, Params]":
     """(registry entry, parameters); SettingError for an unknown name and for weights that do not fit it."""
+    import trackers
+    from trackers.rules import SettingError
+
     try:
         return trackers.get(name), trackers.load_params(name, weights)
     except (ValueError, OSError) as error:
@@ -237,6 +241,8 @@ def enable_compilation_cache() -> Path:
     The folder is `$JAX_COMPILATION_CACHE_DIR`, or `xla` in the user's `cache_folder`. Where it cannot be written, JAX
     warns and continues. Programs that compile in under half a second are not kept.
     """
+    import jax
+
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder() / "xla")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

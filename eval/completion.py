@@ -11,7 +11,7 @@ from pathlib import Path
 import shtab
 
 import trackers
-from eval import command, programs
+from eval import command, parsers, programs
 from eval.programs import NAME, PROGRAMS, Program
 
 _TRACKERS = {"bash": "_jaxtrack_trackers", "zsh": "_jaxtrack_trackers", "tcsh": "`echo {}`"}
@@ -39,7 +39,7 @@ def _add(parser: argparse.ArgumentParser, chosen: Iterable[Program], names: str)
     for first in dict.fromkeys(program.words.partition(" ")[0] for program in chosen):
         own = [program for program in chosen if program.words == first]
         below = [program for program in chosen if program.words.startswith(f"{first} ")]
-        described = _described(own[0], names) if own else []
+        described = [_described(own[0], names)] if own else []
         part = commands.add_parser(
             first, help=own[0].summary if own else f"{len(below)} commands", parents=described, add_help=not described
         )
@@ -47,14 +47,11 @@ def _add(parser: argparse.ArgumentParser, chosen: Iterable[Program], names: str)
             _add(part, [program._replace(words=program.words.partition(" ")[2]) for program in below], names)
 
 
-def _described(program: Program, names: str) -> list[argparse.ArgumentParser]:
-    """Its parser; none where what it needs is not installed."""
-    try:
-        parser = programs.imported(program).parser()
-    except ModuleNotFoundError:
-        return []
+def _described(program: Program, names: str) -> argparse.ArgumentParser:
+    """Its parser, with what completes its values."""
+    parser = programs.parser(program.module)
     _complete_values(parser, names)
-    return [parser]
+    return parser
 
 
 def _complete_values(parser: argparse.ArgumentParser, names: str) -> None:
@@ -69,20 +66,9 @@ def _complete_values(parser: argparse.ArgumentParser, names: str) -> None:
             action.complete = shtab.DIRECTORY if action.dest.endswith("_dir") else shtab.FILE
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.completion",
-        "python -m eval.completion bash > ~/.local/share/bash-completion/completions/jaxtrack",
-        "python -m eval.completion zsh > ~/.zfunc/_jaxtrack",
-        details="A new shell reads it there; zsh needs the folder in its fpath.",
-    )
-    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
-    return parser
-
-
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
-    arguments = parser().parse_args(argv)
+    arguments = parsers.completion().parse_args(argv)
     print(script(arguments.shell))
 
 

@@ -33,8 +33,9 @@ import numpy as np
 import safetensors.numpy
 
 import trackers
-from eval import command
+from eval import command, parsers
 from eval.files import keep_apart
+from eval.parsers import RELEASED
 from eval.sources.backbones import BACKBONES, fetched
 from trackers.nets import models
 from trackers.weights import WeightsError, files, released, sources
@@ -43,11 +44,6 @@ from trackers.weights.layout import State
 from trackers.weights.torch_reader import read_state_dict
 from trackers.weights.torch_writer import torch_file
 
-RELEASED = "released"
-DETAILS = """SOURCE is a checkpoint of the tracker's reference implementation, or the public backbone of a tracker whose
-other parts ("heads") come with this package: what it holds decides. --to writes a file of ours for the reference
-implementation, as .pth, .safetensors or .npz. PyTorch is not needed; for a checkpoint of TensorFlow, TensorFlow is: pip
-install 'jaxtrack[tensorflow]'."""
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".model")  # as the projects call theirs
 
 
@@ -158,38 +154,11 @@ def _heads_file(model: str, choice: str) -> Path:
     return file
 
 
-def projects() -> list[str]:
-    """The reference implementations that have networks of this package."""
-    convertible = [name for name in models.names() if models.get(name).peer]
-    return sorted({reader(name).conventions(name)["project"] for name in convertible})
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.convert",
-        "python -m eval.convert resnet18 dimp18.safetensors --tracker dimp18_heads",
-        "python -m eval.convert dimp50.pth dimp50.safetensors --tracker dimp50",
-        "python -m eval.convert runs/siamfc/weights.safetensors siamfc.pth --to siamfc-pytorch",
-        details=DETAILS,
-    )
-    convertible = [name for name in models.names() if models.get(name).peer or models.get(name).heads]
-    parser.add_argument("source", type=Path, help=f"a file, or one of {', '.join(BACKBONES)}")
-    parser.add_argument("destination", type=Path, help="file to write: safetensors, or of --to")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--tracker", help="the tracker that the file is for; networks and heads are found from it")
-    models_text = "for bare backbones and experts: the networks that the file is for"
-    what.add_argument("--model", metavar="MODEL", choices=convertible, help=models_text)
-    what.add_argument("--to", metavar="PROJECT", choices=projects(), help=f"one of {', '.join(projects())}")
-    parser.add_argument("--heads", help=f"file of train.release to join, or {RELEASED!r}: the package's own")
-    parser.add_argument("--like", type=Path, help="for --to: a checkpoint that has what networks here do not have")
-    return parser
-
-
 @command.reports(ValueError)
 def main(arguments: list[str] | None = None) -> None:
-    args = parser().parse_args(arguments)
+    args = parsers.convert().parse_args(arguments)
     if (args.heads and args.to) or (args.like and not args.to):
-        parser().error("--heads goes with --tracker or --model, --like with --to")
+        parsers.convert().error("--heads goes with --tracker or --model, --like with --to")
     keep_apart([args.destination], [args.source, args.heads, args.like])
     if str(args.source) in BACKBONES and not args.source.exists():
         args.source = fetched(str(args.source))

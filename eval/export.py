@@ -19,10 +19,11 @@ import numpy as np
 from jax import export as jax_export
 
 import trackers
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.command import prepare_process
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.measure.timing import compile_timed, interleaved
+from eval.parsers import ANY, PLATFORMS
 from eval.sources.synthetic import ClipConfig, clip
 from ops.boxes import from_xywh, to_xywh
 from trackers import rules
@@ -33,9 +34,7 @@ from trackers.rules import SettingError
 Array = jax.Array
 
 FORMAT = "jaxtrack-stablehlo-1"
-PLATFORMS = ("cpu", "cuda", "tpu")
 KEY_KIND = "threefry2x32"  # of the raw PRNG keys in arguments and states
-ANY = "any"  # number of targets
 CHECKED_FRAMES = 8
 MEANINGS = {
     "weights": "the arrays that `weights` of the manifest names, in its order",
@@ -304,7 +303,7 @@ def _description(path: Path, exported: Exported) -> str:
 @command.reports(SettingError, ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Export a tracker, or describe a file."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.export().parse_args(argv)
     prepare_process()
     if arguments.describe:
         print(describe(arguments.describe))
@@ -335,46 +334,6 @@ def _export(arguments: argparse.Namespace) -> None:
         print(f"largest difference of a box in {found['frames']} frames: {found['box_difference']:.2e} pixels")
         for name in ("jitted", "exported"):
             print(f"{name}: {found['track_ms'][name]:.1f} ms a frame, compiled in {found['compile_s'][name]:.1f} s")
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.export",
-        "python -m eval.export --tracker dimp_tiny --out dimp_tiny.stablehlo",
-        details="eval/README.md shows how to run the file: with jax, numpy and flatbuffers.",
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
-    what.add_argument("--describe", type=Path, metavar="FILE", help="check an exported file and say what is in it")
-    command.add_tracker_changes(parser)
-    parser.add_argument("--out", type=Path, help="file to write")
-    parser.add_argument(
-        "--size", type=_size, default=(480, 640), metavar="HxW", help="largest image it takes (default 480x640)"
-    )
-    parser.add_argument("--targets", type=_targets, default=1, metavar="N", help="at a time; 'any': not fixed")
-    parser.add_argument("--platforms", type=_platforms, default=PLATFORMS, metavar="A,B", help="default: cpu,cuda,tpu")
-    parser.add_argument("--benchmark", action="store_true", help="run the file beside the jitted tracker")
-    return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH")
-    return int(height), int(width)
-
-
-def _targets(text: str) -> int | str:
-    if text != ANY and not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of targets nor {ANY!r}")
-    return text if text == ANY else int(text)
-
-
-def _platforms(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if not set(names) <= {*PLATFORMS, "rocm"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join((*PLATFORMS, 'rocm'))}")
-    return names
 
 
 if __name__ == "__main__":

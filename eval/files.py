@@ -9,8 +9,6 @@ from typing import Any
 
 import platformdirs
 
-from trackers.weights.atomic import replace_file
-
 
 class ResultError(ValueError):
     """Results cannot be written or reused; the message is one line that names the file and the fix."""
@@ -42,6 +40,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
     Raises `ResultError` if that fails; whatever was there before then stays as it was.
     """
+    from trackers.weights.atomic import replace_file  # with it comes jax, which readers of files need not wait for
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)

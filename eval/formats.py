@@ -10,15 +10,13 @@ status 0; 1 with one line where a file is not a result, a number is missing or n
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
-from eval import annotations, command
+from eval import annotations, command, parsers
 from eval.annotations import is_annotation
 from eval.files import ResultError, keep_apart, read_json, write_atomically
 from eval.scoring.formats import (
     FORMATS,
-    SERVERS,
     files_at,
     origin_of,
     pack_results,
@@ -30,7 +28,7 @@ from eval.scoring.formats import (
 
 @command.reports(ResultError, interrupted="some files may be missing, run it again")
 def main(argv: list[str] | None = None) -> None:
-    arguments = parser().parse_args(argv)
+    arguments = parsers.formats().parse_args(argv)
     if (arguments.out / "run.json").exists():
         raise ResultError(
             f"{arguments.out}: holds results of eval.run, which are not mixed with others; choose another --out"
@@ -75,21 +73,6 @@ def _origins(arguments: argparse.Namespace) -> tuple[int, int]:
     ours = run or told  # of eval.run, or in a format that says what it counts from
     origin = origin_of(arguments.to, str(run.get("dataset"))) if ours else 0
     return arguments.from_origin, origin if arguments.origin is None else arguments.origin
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.formats",
-        "python -m eval.formats results/dimp_tiny --to got10k --out submission.zip",
-    )
-    parser.add_argument("results", type=Path, help="folder, .zip or file, of any format")
-    formats = [*FORMATS, *annotations.FORMATS]
-    parser.add_argument("--to", required=True, choices=formats, metavar="FORMAT", help=f"one of {', '.join(formats)}")
-    parser.add_argument("--out", type=Path, required=True, help=f"folder, or .zip for a server ({', '.join(SERVERS)})")
-    add = partial(parser.add_argument, type=int, choices=(0, 1))
-    add("--origin", help="what x, y count from in PATH (default: after eval.run, as the benchmark's files; or 0)")
-    add("--from-origin", default=0, help="what x, y count from in RESULTS (default: 0)")
-    return parser
 
 
 if __name__ == "__main__":

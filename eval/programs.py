@@ -1,5 +1,6 @@
 """The commands: one row each. `jaxtrack` lists them, and each says of itself what its row says."""
 
+import argparse
 import importlib
 import re
 import sys
@@ -68,10 +69,19 @@ BY_MODULE = {program.module: program for program in PROGRAMS}
 
 
 def imported(program: Program) -> ModuleType:
-    """The module of a program, with its `main(argv)` and its `parser()`."""
+    """The module of a program, with its `main(argv)`."""
     spec = find_spec(program.module)
     package = spec is not None and spec.submodule_search_locations is not None
     return importlib.import_module(program.module + ".__main__" * package)
+
+
+def parser(module: str) -> argparse.ArgumentParser:
+    """What the program that is `module` takes, by the function of its name in `eval.parsers` or `train.parsers`.
+
+    The module itself is not imported: it imports jax, which takes longer than to print a help.
+    """
+    package, _, name = module.partition(".")
+    return getattr(importlib.import_module(f"{package}.parsers"), name.replace(".", "_"))()
 
 
 def called_by() -> str | None:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from eval import command
-from eval.command import prepare_process, whole_number
+from eval import command, parsers
+from eval.command import prepare_process
 from eval.files import ResultError
 from eval.running import parallel, restarts, stored
 from eval.running.entrants import Entrant, guest_entrant, tracker_entrant
@@ -31,76 +31,8 @@ from trackers import rules
 from trackers.rules import SettingError
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.run",
-        "python -m eval.run --tracker dimp_tiny --data-dir SEQUENCES --out results --workers 2",
-    )
-    who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--tracker", help="a tracker's name, or MODULE:ATTRIBUTE of your own")
-    who.add_argument("--guest", metavar="NAME", help="csrt, kcf or mil of OpenCV, or MODULE:CALLABLE")
-    parser.add_argument(
-        "--guest-python", type=Path, default=sys.executable, metavar="PATH", help="guest's interpreter (default: this)"
-    )
-    parser.add_argument(
-        "--guest-color", choices=("bgr", "rgb"), default="bgr", metavar="ORDER", help="bgr or rgb (default: bgr)"
-    )
-    parser.add_argument(
-        "--guest-timeout",
-        type=whole_number(1),
-        default=60,
-        metavar="S",
-        help="seconds to start, and per frame (default: 60)",
-    )
-    command.add_benchmark(parser)
-    protocols = ("ope", *restarts.PROTOCOLS)
-    listed = f"{', '.join(protocols)} (default: ope, one pass)"
-    parser.add_argument("--protocol", choices=protocols, default="ope", metavar="NAME", help=listed)
-    parser.add_argument(
-        "--jitter",
-        type=_jitter,
-        default=0.0,
-        metavar="SHARE",
-        help="change the first boxes by up to this share of their sides",
-    )
-    parser.add_argument("--workers", type=whole_number(1), default=1, metavar="N", help="sequences side by side")
-    parser.add_argument(
-        "--batch",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="sequences in one call (pays on an accelerator)",
-    )
-    parser.add_argument(
-        "--shard",
-        type=_shard,
-        default=(0, 1),
-        metavar="I/N",
-        help="every N-th sequence from the I-th (0..N-1)",
-    )
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="one of several processes (Slurm, TPU pod): its shard",
-    )
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    return parser().parse_args(argv)
-
-
-def _jitter(text: str) -> float:
-    if not 0 <= float(text) <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..0.5")
-    return float(text)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N")
-    return int(index), int(count)
+    return parsers.run().parse_args(argv)
 
 
 @command.reports(SequenceError, ResultError, SettingError, interrupted="nothing was tracked")

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 import trackers
-from eval import annotations, command, settings
+from eval import annotations, command, parsers, settings
 from eval.annotations import table
-from eval.command import INTERRUPTED, prepare_process, whole_number
+from eval.command import INTERRUPTED, prepare_process
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.plots import plot_track
 from eval.running import stored
@@ -35,7 +35,6 @@ from eval.sources.video import Source, VideoError
 from eval.targets import Run, Target, annotated, follow, merged, numbered, starts_of
 from trackers import rules
 
-DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 DEMO = "synthetic clip"
 # Folders of images whose own name says nothing of the video: the folder around them is meant.
 IMAGE_FOLDERS = frozenset("color frame frames image images img imgs jpeg jpg png rgb".split())
@@ -218,80 +217,8 @@ def _rate(source: Source) -> float:
     return round((len(source.times) - 1) / source.times[-1], 3) if len(source.times) > 1 else source.fps
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.track",
-        "python -m eval.track clip.mp4 --box 120,80,40,60 --out tracked.webm",
-        "python -m eval.track 0 --show",
-        details="Without a video: a demo.",
-    )
-    parser.usage = f"{parser.prog} [VIDEO] [--box X,Y,W,H] [options]"
-    add = parser.add_argument
-    add("--tracker", default=DEFAULT_TRACKER, help="name, or MODULE:ATTRIBUTE of your own (default: %(default)s)")
-    command.add_tracker_changes(parser)
-    add("place", nargs="?", metavar="VIDEO", help="a file, a folder of images, a camera's number or an address")
-    add("--video", metavar="VIDEO", help="the same by name")
-    add("--box", type=_box, action="append", metavar="X,Y,W,H", help="a target, 0-based pixels; repeatable")
-    add(
-        "--target",
-        type=_target,
-        action="append",
-        default=[],
-        metavar="NAME=X,Y,W,H[@N]",
-        help="a named target, from frame N on; repeatable, also at another N",
-    )
-    add(
-        "--start",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="frame the boxes without @N are given on (default: 0)",
-    )
-    add("--boxes", type=Path, action="append", default=[], metavar="FILE", help="boxes that targets start with")
-    formats = ", ".join(annotations.FORMATS)
-    add("--to", choices=annotations.FORMATS, action="append", default=[], metavar="FORMAT", help=f"also as {formats}")
-    add("--reverse", action="store_true", help="track from there back to the first frame of the video")
-    add("--out", type=Path, metavar="FILE", help="annotated .mp4, .webm or .webp (short); boxes beside it")
-    add("--out-dir", type=Path, help="folder of the boxes where --out is absent (default: ., demo: demo)")
-    add("--rerun", type=Path, metavar="FILE", help="a recording for the viewer of Rerun, .rrd")
-    add("--show", action="store_true", help="a window; without --box, draw the boxes in it")
-    add("--seed", type=whole_number(0), default=0, help="of the tracker, and of the demo's clip (default: 0)")
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    described = parser()
-    arguments = described.parse_intermixed_args(argv)  # VIDEO may follow options
-    if None not in (arguments.place, arguments.video):
-        described.error(f"two videos: {arguments.place} and --video {arguments.video}; give one")
-    arguments.video = arguments.place if arguments.video is None else arguments.video
-    chosen = arguments.box or arguments.target or arguments.boxes
-    if arguments.video is None and (chosen or arguments.start or arguments.reverse):
-        described.error("--box, --target, --boxes, --start and --reverse need a video")
-    if arguments.video is not None and not (chosen or arguments.show):
-        described.error("give the target with --box x,y,w,h, or --show to draw it")
-    if arguments.out_dir is None:
-        arguments.out_dir = Path("." if arguments.video is not None else "demo")
-    return arguments
-
-
-def _box(text: str) -> list[float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is not x,y,w,h (where x is negative write --box=x,y,w,h)")
-    return values
-
-
-def _target(text: str) -> tuple[str, list[float], int | None]:
-    """Name, box and, where it is given, frame."""
-    name, _, place = text.rpartition("=")
-    box, at, frame = place.partition("@")
-    if not name.strip() or not name.isprintable() or (at and not frame.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=x,y,w,h or NAME=x,y,w,h@FRAME")
-    return name.strip(), _box(box), int(frame) if at else None
+    return parsers.track().parse_args(argv)
 
 
 def chosen_targets(arguments: argparse.Namespace) -> list[Target] | None:

@@ -7,7 +7,7 @@
 import json
 import sys
 
-from eval import command
+from eval import command, parsers
 from eval.catalog import Row, rows
 
 
@@ -20,21 +20,9 @@ def table(found: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.trackers",
-        "python -m eval.trackers --json",
-        details="AUC: mean over 18 real sequences; frames/s: one target in 480 x 640 on two CPU cores. RESULTS.md has "
-        "the commands. Weights: shipped with the package; to convert by `convert` (trackers/README.md says from which "
-        "files); none needed. Your own tracker is MODULE:ATTRIBUTE.",
-    )
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    return parser
-
-
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
-    arguments = parser().parse_args(argv)
+    arguments = parsers.trackers().parse_args(argv)
     found = rows()
     if arguments.json:
         print(json.dumps([row._asdict() for row in found], indent=1))

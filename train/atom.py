@@ -50,7 +50,6 @@ def loss(
     return overlap, (params, {"overlap": overlap})
 
 
-parser = partial(command.parser, "atom")
 main = partial(command.main, "atom", loss, LossConfig)
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""The commands `python -m train.dimp`, `train.atom` and so on: their arguments, and what they print."""
+"""The commands `python -m train.dimp`, `train.atom` and so on: what they do and print."""
 
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from eval.command import Parser, make_parser, prepare_process, reports
+from eval import programs
+from eval.command import prepare_process, reports
 from eval.files import ResultError
 from eval.running import parallel
 from eval.sources.sequences import SequenceError
@@ -24,23 +25,10 @@ ERRORS = (
 )
 
 
-def parser(name: str) -> Parser:
-    """Of the command `python -m train.NAME`."""
-    example = f"python -m train.{name} --config train/configs/{name}_smoke.py --out runs/smoke"
-    parser = make_parser(f"train.{name}", example, details="The settings are a file of train/configs.")
-    parser.add_argument("--config", type=Path, required=True, help="Python file with get_config(), see train/configs")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<name of the config>)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of `python -m train.datasets`")
-    parser.add_argument("--weights", type=Path, help="to start from: of the same model, or a backbone alone; any form")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="loop.steps=100, ...")
-    parser.add_argument("--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)")
-    return parser
-
-
 @reports(*ERRORS, interrupted="training has not started")
 def main(name: str, loss: Callable, loss_config: type, argv: list[str] | None = None) -> None:
     """The command `python -m train.NAME`. loss: `(params, prepared batch, loss_config)`."""
-    arguments = parser(name).parse_args(argv)
+    arguments = programs.parser(f"train.{name}").parse_args(argv)
     prepare_process()
     for noisy in ("absl", "asyncio"):  # Orbax's threads log tracebacks of what `checkpoint` reports in one line
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from eval import plots
-from eval.command import Parser, make_parser, reports
+from eval.command import reports
 from eval.files import ResultError, keep_apart
+from train import parsers
 from train.loop import LOG
 
 ABOUT = {"gradient_norm", "steps_per_second", "data_wait_share"}  # the run itself, not what it learns
@@ -79,17 +80,10 @@ def draw(path: Path, runs: dict[str, Curves]) -> None:
     plots.save(figure, path)
 
 
-def parser() -> Parser:
-    parser = make_parser("train.curves", "python -m train.curves runs/dimp_tiny runs/dimp18_heads --out curves.png")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, or its log.jsonl")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the figure")
-    return parser
-
-
 @reports(ResultError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.curves().parse_args(argv)
     if arguments.out.suffix.lower() != ".png":
         raise ResultError(f"{arguments.out}: the name must end with .png")
     keep_apart([arguments.out], arguments.runs)

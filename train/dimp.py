@@ -79,7 +79,6 @@ def loss(
     return total, (params, {"classification": classification, "overlap": overlap})
 
 
-parser = partial(command.parser, "dimp")
 main = partial(command.main, "dimp", loss, LossConfig)
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ def _weights(cells: int, there: int, size: int, stride: int) -> np.ndarray:
     return np.maximum(1 - distance, 0).astype(np.float32)
 
 
-parser = partial(command.parser, "distill")
 main = partial(command.main, "distill", loss, LossConfig)
 
 if __name__ == "__main__":

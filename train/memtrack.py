@@ -151,7 +151,6 @@ def carried(params: Params, templates: Array, config: LossConfig) -> Any:
     return jax.eval_shape(make, params, templates)
 
 
-parser = partial(command.parser, "memtrack")
 main = partial(command.main, "memtrack", loss, LossConfig)
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from eval import command, settings
-from eval.command import prepare_process, whole_number
+from eval.command import prepare_process
 from eval.files import ResultError, read_json, write_atomically
 from eval.online import check_box
 from eval.running import stored
@@ -33,6 +33,7 @@ from trackers import rules
 from trackers.base import LOST, Params
 from trackers.rules import COUNT, FRACTION, NOT_NEGATIVE, SettingError
 from trackers.weights import files
+from train import parsers
 from train.moving_regions import APART, find_moving, overlapping
 
 SUMMARY = "pseudo_labels.json"  # in the folder: what it was made from, and what came of each clip
@@ -189,38 +190,13 @@ def counts(summary: dict[str, Any]) -> str:
     )
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "train.pseudo_labels",
-        "python -m train.pseudo_labels --source CLIPS --weights r18.safetensors --out pseudo",
-        "python -m train.datasets folder --source pseudo --data-dir data --split pseudo",
-        details="What moves is tracked forward and back, and kept where both passes agree.",
-    )
-    default = Config()
-    parser.add_argument("--source", type=Path, required=True, metavar="CLIPS", help="folder of clips: NAME/img/*.jpg")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="sequences of the layout `folder`")
-    named = "name, or MODULE:ATTRIBUTE (default: %(default)s)"
-    parser.add_argument("--tracker", default="atom_multiscale", help=named)
-    command.add_tracker_changes(parser)
-    for name, text in (
-        ("per-clip", "targets to try in a clip"),
-        ("segment", "frames to follow a target at most"),
-        ("least", "frames in a row that must survive"),
-    ):
-        value = getattr(default, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=whole_number(1), default=value, metavar="N", help=f"{text} ({value})")
-    parser.add_argument("--agree", type=float, default=default.agree, help="IoU above which passes agree (%(default)s)")
-    parser.add_argument("--seed", type=whole_number(0), default=default.seed, help="of the tracker (%(default)s)")
-    return parser
-
-
 @command.reports(
     *(SequenceError, ResultError, SettingError, OSError),
     interrupted="finished clips are kept, the same command does the others",
 )
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.pseudo_labels().parse_args(argv)
     prepare_process()
     config = Config(**{name: getattr(arguments, name) for name in asdict(Config())})
     rules.validate(config)

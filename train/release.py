@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 import trackers
-from eval.command import Parser, make_parser, reports
+from eval.command import reports
 from eval.files import ResultError, keep_apart
 from trackers.nets import models
 from trackers.weights import WeightsError, files, heads, sources
 from trackers.weights.convert import backbone_model
+from train import parsers
 
 Params = Any
 
@@ -149,26 +150,10 @@ def _origin(source: Path, model: str, trained: Params, backbone: Path) -> dict[s
     return {name: info.get(name, value) for name, value in named.items()}
 
 
-def parser() -> Parser:
-    parser = make_parser(
-        "train.release",
-        "python -m train.release runs/dimp18_heads --out dimp18_heads.safetensors --parts classifier iou_net "
-        '--backbone r18.safetensors --measured "AUC 0.61 on ..."',
-    )
-    parser.add_argument("source", type=Path, help="weights.safetensors of a run, or the run's folder")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write; the card goes beside it")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="e.g. classifier iou_net (default: all)")
-    parser.add_argument("--backbone", type=Path, help="the frozen backbone's file, to be checked and named in the card")
-    parser.add_argument("--command", default="", help="the command that trained the weights, for the card")
-    parser.add_argument("--measured", action="append", metavar="TEXT", help="a result, for the card")
-    parser.add_argument("--note", action="append", metavar="TEXT", help="e.g. what it was not trained on, for the card")
-    return parser
-
-
 @reports(WeightsError, ResultError)
 def main(arguments: list[str] | None = None) -> None:
     """Write the file and its card; the exit status."""
-    args = parser().parse_args(arguments)
+    args = parsers.release().parse_args(arguments)
     info = release(
         args.source,
         args.out,

@@ -57,7 +57,6 @@ def loss(
     return total, (params, parts)
 
 
-parser = partial(command.parser, "siamfc")
 main = partial(command.main, "siamfc", loss, LossConfig)
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ def loss(
     return total, (params, {"classification": classification, "localization": localization})
 
 
-parser = partial(command.parser, "siamrpn")
 main = partial(command.main, "siamrpn", loss, LossConfig)
 
 if __name__ == "__main__":

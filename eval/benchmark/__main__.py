@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import builds, reporting, torch_online, torch_siamese
-from eval.command import enable_compilation_cache, keep_freed_memory, whole_number, whole_numbers
+from eval.command import enable_compilation_cache, keep_freed_memory
 from eval.files import ResultError
 from eval.measure import roofline
 from eval.measure.flops import count_flops
@@ -45,7 +44,6 @@ from trackers.parts.templates import Matcher
 from trackers.weights import files, released
 
 Compiled = Callable[..., Any]
-DTYPES = ("float32", "bfloat16")
 IN_TORCH = "in PyTorch"  # rows, for each layout
 FIRST_FRAMES = 5  # timed
 
@@ -67,7 +65,7 @@ class Peer(NamedTuple):
 @command.reports(ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark().parse_args(argv)
     keep_freed_memory()
     entry = trackers.get(options.tracker)
     if options.first_box and not options.compare:
@@ -439,34 +437,6 @@ def table(report: dict[str, Any]) -> str:
 
 def _share(row: dict[str, Any]) -> str:
     return " | " if row["roofline_share"] is None else f"{row['roofline_share']:.2f} | {row['bound']}"
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark",
-        "python -m eval.benchmark --tracker dimp18 --targets 1,4,16 --json dimp18.json",
-    )
-    parser.add_argument("--tracker", default="dimp18", metavar="NAME", help="name, or MODULE:ATTRIBUTE")
-    parser.add_argument("--beside", metavar="NAME", help="time a frame of this tracker too (same networks)")
-    parser.add_argument(
-        "--beside-build", type=Path, metavar="DIR", help="only compare with another checkout, in turns"
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a row for the backbone in it (float32)")
-    parser.add_argument("--torch", action="store_true", help="beside the same in PyTorch, on a CPU")
-    parser.add_argument("--weights", help="weight file; random weights without")
-    reporting.add_options(parser)
-    parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
-    parser.add_argument("--no-restart", action="store_true", help="leave out the time of a second start")
-    parser.add_argument("--first-box", action="store_true", help="only track one frame (used for the second start)")
-    parser.add_argument(
-        "--targets",
-        type=whole_numbers,
-        default=[1, 4, 16],
-        help="numbers of targets (default 1,4,16)",
-    )
-    return parser
 
 
 if __name__ == "__main__":

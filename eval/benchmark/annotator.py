@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 import trackers
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import reporting
-from eval.command import prepare_process, whole_number
+from eval.command import prepare_process
 from eval.sources.synthetic import ClipConfig, clip
 from eval.sources.video import VideoError, open_source
 from eval.sources.video_writer import VideoWriter
@@ -201,23 +201,10 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_annotator().parse_args(argv)
     prepare_process()
     with tempfile.TemporaryDirectory() as folder:
         reporting.run(options, lambda: measure(options, Path(folder)), table)
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser("eval.benchmark.annotator", "python -m eval.benchmark.annotator --json annotator.json")
-    parser.add_argument("--tracker", default="dimp_tiny", help="name, or MODULE:ATTRIBUTE")
-    parser.add_argument("--long", type=whole_number(2), default=10_000, help="frames to seek in (default 10000)")
-    parser.add_argument("--seeks", type=whole_number(1), default=60, help="jumps (default 60)")
-    parser.add_argument("--frames", type=whole_number(2), default=600, help="frames to track (default 600)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="runs of each way (default 5)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
-    reporting.add_files(parser)
-    return parser
 
 
 if __name__ == "__main__":

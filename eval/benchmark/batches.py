@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 import trackers
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import reporting
-from eval.command import prepare_process, whole_number, whole_numbers
+from eval.command import prepare_process
 from eval.files import ResultError
 from eval.running import parallel
 from eval.running.lanes import Lanes, Start, track_in_lanes
@@ -134,7 +134,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(SequenceError, ResultError, ValueError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_batches().parse_args(argv)
     prepare_process()
     entry = trackers.get(options.tracker)
 
@@ -150,27 +150,6 @@ def main(argv: list[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         reporting.run(options, measured, table)
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark.batches",
-        "python -m eval.benchmark.batches --tracker dimp_tiny --batches 2,4,8 --json batches.json",
-    )
-    parser.add_argument("--tracker", default="dimp_tiny", help="name, or MODULE:ATTRIBUTE")
-    parser.add_argument("--weights", type=Path, help="weight file; default: the tracker's own")
-    command.add_sequences(parser, "sequences to track (default: clips are drawn)", required=False)
-    parser.add_argument("--clips", type=whole_number(1), default=8, help="that are drawn (default 8)")
-    parser.add_argument("--frames", type=whole_number(1), default=60, help="of a clip, on average (default 60)")
-    parser.add_argument("--height", type=whole_number(1), default=240)
-    parser.add_argument("--width", type=whole_number(1), default=320)
-    parser.add_argument("--rounds", type=whole_number(1), default=3, help="timed passes of each way (default 3)")
-    parser.add_argument("--workers", type=whole_numbers, default=[2], help="threads (default 2)")
-    parser.add_argument(
-        "--batches", type=whole_numbers, default=[2, 4, 8], help="sequences in one call (default 2,4,8)"
-    )
-    reporting.add_files(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import reporting
 from eval.command import prepare_process
 from eval.files import ResultError
@@ -99,7 +99,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_convolution().parse_args(argv)
     prepare_process()
 
     def measured() -> dict[str, Any]:
@@ -107,15 +107,6 @@ def main(argv: list[str] | None = None) -> None:
         return {"rows": rows, "versions": settings.versions()}
 
     reporting.run(options, measured, table)
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark.convolution",
-        "python -m eval.benchmark.convolution --batches 1,8 --json convolution.json",
-    )
-    reporting.add_calls(parser, "images", [1, 8], repeats=10, seconds=3.0)
-    return parser
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import reporting
-from eval.command import keep_freed_memory, whole_number
+from eval.command import keep_freed_memory
 from eval.files import ResultError
 from eval.measure.timing import time_function
 from ops.correlation import depthwise_correlate
@@ -78,7 +78,7 @@ CANDIDATES: dict[str, Correlate] = {
 @command.reports(ResultError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_correlation().parse_args(argv)
     keep_freed_memory()
 
     def measured() -> dict[str, Any]:
@@ -136,16 +136,6 @@ def _shifted(search: Array, template: Array):
 
 def _energy(correlate: Correlate, search: Array, template: Array) -> Array:
     return jnp.sum(correlate(search, template) ** 2)
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark.correlation",
-        "python -m eval.benchmark.correlation --batches 1,8,28 --json correlation.json",
-    )
-    reporting.add_calls(parser, "pairs", [1, 8, 28], repeats=20, seconds=2.0)
-    parser.add_argument("--channels", type=whole_number(1), default=256, help="of the features (default 256)")
-    return parser
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 import trackers
-from eval import command, settings, xla
+from eval import command, parsers, settings, xla
 from eval.benchmark import reporting
-from eval.command import keep_freed_memory, names, whole_number
+from eval.command import keep_freed_memory
 from eval.measure.timing import interleaved, stepper
 from eval.sources.synthetic import ClipConfig, clip
 from trackers.images import xywh_to_box
@@ -65,7 +65,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_flags().parse_args(argv)
     keep_freed_memory()
 
     def measured() -> dict[str, Any]:
@@ -76,19 +76,6 @@ def main(argv: list[str] | None = None) -> None:
         return {"options": xla.compiler_options(), "rows": rows, "versions": settings.versions()}
 
     reporting.run(options, measured, table)
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark.flags", "python -m eval.benchmark.flags --trackers dimp_tiny,siamfc --json flags.json"
-    )
-    default = ["dimp_tiny", "atom_multiscale", "dimp18", "siamfc"]
-    parser.add_argument("--trackers", type=names, default=default, metavar="A,B", help=f"default: {','.join(default)}")
-    parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
-    reporting.add_files(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval import command, settings
+from eval import command, parsers, settings
 from eval.benchmark import reporting, torch_operators
 from eval.command import keep_freed_memory
 from eval.files import ResultError
@@ -37,7 +37,6 @@ from trackers.nets.dimp_classifier import FILTER_SIZE, MIN_CURVATURE, STRIDE
 from trackers.rules import SettingError
 
 Array = jax.Array
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -406,7 +405,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ResultError, SettingError)
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write what is asked for."""
-    options = parser().parse_args(argv)
+    options = parsers.benchmark_operators().parse_args(argv)
     keep_freed_memory()
     reporting.run(options, lambda: run(options), table)
 
@@ -432,18 +431,6 @@ def run(options: argparse.Namespace, sizes: Sizes = Sizes()) -> dict[str, Any]:
     versions["torch"] = torch.__version__ if _torch_is_there() else "not here"
     peaks = {name: float(np.median([one[name] for one in reached])) for name in reached[0]}
     return {"dtype": options.dtype, "sizes": asdict(sizes), "rows": rows, "peaks": peaks, "versions": versions}
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.benchmark.operators",
-        "python -m eval.benchmark.operators --only correlation,PrRoI --json operators.json",
-    )
-    reporting.add_options(parser)
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of all but the solvers (default float32)")
-    parser.add_argument("--only", type=command.names, default=[], metavar="A,B", help="parts of names")
-    parser.add_argument("--repeats", type=command.whole_number(1), default=20, help="rounds (default 20)")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the device, and reports that are printed, written and compared."""
+"""What the benchmarks share: the device, and reports that are printed, written and compared."""
 
 import argparse
 import contextlib
@@ -11,41 +11,13 @@ from typing import Any
 import jax
 
 from eval import plots
-from eval.command import whole_number, whole_numbers
 from eval.files import ResultError, keep_apart, write_atomically
-
-
-def add_files(parser: argparse.ArgumentParser) -> None:
-    """--json and --markdown, which `write` reads."""
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """--device, --json, --markdown, --plot and --compare."""
-    parser.add_argument("--device", help="cpu, gpu or tpu (default: JAX's own choice)")
-    add_files(parser)
-    parser.add_argument("--plot", type=Path, help="draw the roofline into this PNG")
-    parser.add_argument(
-        "--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two reports, row by row"
-    )
-
-
-def add_calls(parser: argparse.ArgumentParser, what: str, batches: list[int], repeats: int, seconds: float) -> None:
-    """--batches, numbers of `what` in one call, and how often a row is called; the arguments are the defaults."""
-    add_files(parser)
-    listed = ",".join(map(str, batches))
-    parser.add_argument("--batches", type=whole_numbers, default=batches, help=f"{what} in one call (default {listed})")
-    parser.add_argument("--repeats", type=whole_number(1), default=repeats, help=f"timed calls (default {repeats})")
-    parser.add_argument(
-        "--seconds", type=float, default=seconds, help=f"stop the calls of a row after this (default {seconds:g})"
-    )
 
 
 def run(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], table: Callable[..., str]) -> None:
     """Print `table` of the report that `measure()` returns, and write the files that `options` ask for.
 
-    The options are those of `add_files` or `add_options`: with --compare two reports are compared and nothing is
+    The options are those of `eval.parsers`: with --compare two reports are compared and nothing is
     measured. ResultError where a file cannot be read or written, or the device is not there.
     """
     if getattr(options, "compare", None):

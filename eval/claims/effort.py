@@ -10,14 +10,13 @@ by `RULE`. A person's boxes are not as exact, and a person sees a tracker fail w
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from eval import command, settings
-from eval.command import prepare_process, whole_number
+from eval import command, parsers, settings
+from eval.command import prepare_process
 from eval.files import ResultError, keep_apart, write_atomically
 from eval.running.progress import ProgressBar
 from eval.scoring import metrics
@@ -190,7 +189,7 @@ def table(report: dict[str, Any]) -> str:
 @command.reports(ValueError, OSError, ResultError)
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.claims_effort().parse_args(argv)
     prepare_process()
     keep_apart([arguments.out], [arguments.weights])
     entry, params = command.load_tracker(arguments.tracker, arguments.weights)
@@ -214,23 +213,6 @@ def main(argv: list[str] | None = None) -> None:
     }
     write_atomically(arguments.out, json.dumps(report, indent=2) + "\n")
     print(table(report))
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.claims.effort",
-        "python -m eval.claims.effort --out effort.json",
-        details="A simulated annotator draws the true box where IoU is least, until it is above 0.7 everywhere.",
-    )
-    default = web.DEFAULT_TRACKER
-    parser.add_argument("--tracker", default=default, help="name, or MODULE:ATTRIBUTE (default: %(default)s)")
-    command.add_tracker_changes(parser)
-    parser.add_argument("--clips", type=whole_number(1), default=5, help="that are drawn (default: 5)")
-    parser.add_argument("--frames", type=whole_number(2), default=120, help="of a clip (default: 120)")
-    parser.add_argument("--hard", action="store_true", help="targets that deform, turn, leave and come back")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the first clip (default: 0)")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to be written")
-    return parser
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 import trackers
-from eval import command
+from eval import command, parsers
 from eval.command import prepare_process
 from eval.files import ResultError, keep_apart
 from eval.plots import literal, new_figure, save
@@ -168,7 +168,7 @@ def _draw_frame(axes: Axes, clip: Clip, trace: Trace, index: int) -> None:
 @command.reports(SettingError, SequenceError, ResultError, WeightsError)
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.claims_memory().parse_args(argv)
     prepare_process()
     if (arguments.data_dir is None) != (arguments.sequence is None):
         raise SettingError("--data-dir and --sequence: give both, or none for a drawn clip")
@@ -186,21 +186,6 @@ def main(argv: list[str] | None = None) -> None:
     trace = follow(config, params, clip)
     draw(arguments.out, clip, trace, f"MemTrack's memory: {clip.name}")
     print(f"{arguments.out}: {len(trace.boxes)} frames of {clip.name}")
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.claims.memory",
-        "python -m eval.claims.memory --data-dir SEQUENCES --sequence NAME --out memory.png",
-        details="Without a sequence a clip is drawn in which the target passes behind something.",
-    )
-    command.add_tracker_changes(parser)
-    parser.add_argument("--out", type=Path, default=Path("memory.png"), help="PNG to write (default: memory.png)")
-    parser.add_argument("--data-dir", type=Path, help="folder of sequences (layout `folder`)")
-    parser.add_argument("--sequence", help="one of them")
-    parser.add_argument("--frames", type=int, default=120, help="at most, from the first one on (default: 120)")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawn clip")
-    return parser
 
 
 if __name__ == "__main__":

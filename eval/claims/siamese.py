@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import trackers
-from eval import command, plots, settings
+from eval import command, parsers, plots, settings
 from eval.command import prepare_process
 from eval.files import keep_apart, write_atomically
 from eval.measure.timing import time_function
@@ -224,12 +224,13 @@ def plot_levels(
 @command.reports(ValueError, OSError)
 def main(argv: list[str] | None = None) -> None:
     """One line on stderr for what is wrong."""
-    arguments = parser().parse_args(argv)
+    arguments = parsers.claims_siamese().parse_args(argv)
     weights = getattr(arguments, "weights", None)
     read = [command.named_path(text)[1] for text in weights] if isinstance(weights, list) else [weights]
     keep_apart([arguments.out], read)
     prepare_process()
-    print(arguments.run(arguments))
+    measured = {"center-bias": _center_bias, "levels": _levels, "heads": _heads}[arguments.command]
+    print(measured(arguments))
     print(f"written: {arguments.out}")
 
 
@@ -279,34 +280,6 @@ def _config(tracker: str) -> siamrpn.Config:
     if not isinstance(config, siamrpn.Config):
         raise SettingError(f"{tracker} is not of the SiamRPN family")
     return config
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.claims.siamese",
-        "python -m eval.claims.siamese heads --out heads.json",
-    )
-    commands = parser.add_subparsers(required=True)
-    bias, each, heads = (
-        commands.add_parser(name, help=text)
-        for name, text in {
-            "center-bias": "mean response of networks trained with different shifts",
-            "levels": "scores of every level of features alone and of all",
-            "heads": "parameters and time of the up-channel and of the depthwise head",
-        }.items()
-    )
-    for part in (bias, each):
-        part.add_argument("--tracker", default="siamrpnpp_mobilenetv2_1.0", help="of the SiamRPN family")
-        command.add_sequences(part)
-    bias.add_argument("--weights", action="append", required=True, metavar="NAME=FILE", help="may be given many times")
-    bias.add_argument("--frames", type=command.whole_number(1), default=4, help="of every sequence (default 4)")
-    bias.add_argument("--places", type=command.whole_number(1), default=16, help="of the target, per frame (16)")
-    each.add_argument("--weights", type=Path, help="default: the tracker's own")
-    each.add_argument("--track", action="store_true", help="also track the sequences with every level alone")
-    for part, run, kind in ((bias, _center_bias, "PNG"), (each, _levels, "PNG"), (heads, _heads, "JSON")):
-        part.add_argument("--out", type=Path, required=True, help=f"the {kind} to be written")
-        part.set_defaults(run=run)
-    return parser
 
 
 if __name__ == "__main__":

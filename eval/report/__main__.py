@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import command, plots
+from eval import command, parsers, plots
 from eval.files import ResultError, read_json, write_atomically
 from eval.report import figures as report_figures
 from eval.report import page
@@ -222,36 +222,8 @@ def _latex(text: str) -> str:
     return re.sub(r"-(?=-)", "-{}", escaped)
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.report",
-        "python -m eval.report results/* --data-dir SEQUENCES --out report",
-    )
-    parser.add_argument(
-        "results", nargs="+", metavar="[NAME=]RESULTS", help="folders of results, .json files of scores"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of index.html, *.png, scores.csv, table.tex")
-    command.add_sequences(parser, "the sequences: for curves, other rules and pictures", required=False)
-    parser.add_argument(
-        "--rule",
-        choices=(*ope.TOOLKITS, "vot"),
-        default="jaxtrack",
-        metavar="RULE",
-        help=f"whose rule scores: {', '.join(ope.TOOLKITS)}, vot (default: jaxtrack)",
-    )
-    parser.add_argument(
-        "--origin",
-        type=int,
-        choices=(0, 1),
-        help="what x and y count from in results of other programs (default: as in the files of --dataset)",
-    )
-    parser.add_argument("--attributes", type=Path, help='.json: {"sequence": ["OCC", "FM"]}')
-    parser.add_argument("--title", default="Tracking results")
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    return parser().parse_args(argv)
+    return parsers.report().parse_args(argv)
 
 
 @command.reports(ResultError, SequenceError, interrupted="the report is not whole, run it again")

@@ -25,8 +25,6 @@ from eval.sources import sequences
 from eval.sources.sequences import Sequence, SequenceError
 from trackers.images import xywh_to_box
 
-PROTOCOLS = ("tre", "sre", "vot_reset", "vot_multistart")
-
 
 class Session(NamedTuple):
     """A tracker on one sequence; boxes `[4]` x, y, w, h, 0-based."""

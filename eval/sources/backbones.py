@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import pooch
-from tqdm import tqdm
-
 from eval.files import cache_folder
-from trackers.weights import WeightsError
 
 BASE = "https://download.pytorch.org/models/"
 TIMEOUT = 30  # seconds without an answer
@@ -32,6 +28,12 @@ def fetched(name: str) -> Path:
 
     Raises `WeightsError`, one line with the address and the place for a file fetched by other means.
     """
+    # Slow, and with trackers comes jax: who only reads BACKBONES need not wait for them
+    import pooch
+    from tqdm import tqdm
+
+    from trackers.weights import WeightsError
+
     backbone, folder = BACKBONES[name], cache_folder() / "weights"
     address, path = BASE + backbone.file, folder / backbone.file
     pooch.get_logger().setLevel("ERROR")

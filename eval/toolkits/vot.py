@@ -25,7 +25,7 @@ from typing import Any
 
 import jax
 
-from eval import command
+from eval import command, parsers
 from eval.command import prepare_process
 from eval.online import OnlineTracker, load_online
 from eval.running.entrants import folder_name
@@ -88,21 +88,8 @@ def registry_entry(name: str, command: list[str]) -> str:
     return text.getvalue()
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.toolkits.vot",
-        "python -m eval.toolkits.vot --tracker dimp_tiny --ini >> WORKSPACE/trackers.ini",
-    )
-    parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
-    command.add_tracker_changes(parser)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ini", action="store_true", help="only print the entry for the toolkit's trackers.ini")
-    parser.add_argument("--name", help="of the entry (default: the tracker's)")
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    return parser().parse_args(argv)
+    return parsers.toolkits_vot().parse_args(argv)
 
 
 @command.reports(ValueError, OSError, interrupted="the toolkit was not answered")

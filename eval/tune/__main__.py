@@ -25,8 +25,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from eval import command, settings
-from eval.command import prepare_process, whole_number
+from eval import command, parsers, settings
+from eval.command import prepare_process
 from eval.files import ResultError, write_atomically
 from eval.running.entrants import folder_name
 from eval.running.passes import Compiled, decoded, sequence_key, track_sequence
@@ -282,33 +282,8 @@ def _cut(sequence: Sequence, frames: int | None) -> Sequence:
     return dataclasses.replace(sequence, **parts, cover=None, polygons=None, masks=None)
 
 
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.tune",
-        "python -m eval.tune --tracker siamfc --data-dir SEQUENCES --out tuning --range window_influence=0.05:0.6",
-        details="The same command resumes. Never tune on sequences that the result is reported on.",
-    )
-    parser.add_argument("--tracker", required=True, help="a tracker's name, or MODULE:ATTRIBUTE of your own")
-    command.add_benchmark(parser)
-    parser.add_argument(
-        "--range",
-        action="append",
-        default=[],
-        metavar="FIELD=LOW:HIGH[:log]",
-        help="of a float; default: those of the tracker's family",
-    )
-    searches = f"one of {', '.join(tune_search.SEARCHES)} (default: random)"
-    parser.add_argument("--search", choices=tune_search.SEARCHES, default="random", metavar="NAME", help=searches)
-    parser.add_argument("--trials", type=whole_number(1), default=32, metavar="N", help="settings tried (32)")
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="of the cross-validation (5)")
-    parser.add_argument("--batch", type=whole_number(1), default=8, metavar="N", help="settings in one call (8)")
-    parser.add_argument("--frames", type=whole_number(2), metavar="N", help="only the first N frames of each sequence")
-    parser.add_argument("--benchmark", action="store_true", help="measure settings per minute and write benchmark.json")
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    return parser().parse_args(argv)
+    return parsers.tune().parse_args(argv)
 
 
 @command.reports(SequenceError, ResultError, SettingError, interrupted="the same command resumes")

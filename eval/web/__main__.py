@@ -11,52 +11,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import trackers
-from eval import catalog, command
+from eval import catalog, command, parsers
+from eval.parsers import DEFAULT_TRACKER, LOOPBACK
 from eval.sources import synthetic
 from eval.sources.video_writer import VideoWriter
-from eval.web.document import DEFAULT_TRACKER
 from eval.web.events import Hub
 from eval.web.library import Library
 from eval.web.runs import Runner
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PORT = 8008
 DEMO = Path("demo") / "clip.mp4"
 SHORTEST_TOKEN = 8
-
-
-def parser() -> command.Parser:
-    parser = command.make_parser(
-        "eval.web",
-        "python -m eval.web clip.mp4 --open",
-        "python -m eval.web FOLDER --tracker dimp18_heads=r18.safetensors",
-        details="Serves one page: draw a box, track forward and backward, correct, export. The annotation is kept in "
-        "VIDEO.annotation.json beside the video. Without a place: a drawn clip. On another machine: "
-        "ssh -L 8008:127.0.0.1:8008.",
-    )
-    add = parser.add_argument
-    add("place", nargs="?", type=Path, metavar="VIDEO|FOLDER", help="a video, a folder of images, or one of videos")
-    add(
-        "--tracker",
-        type=command.named_path,
-        action="append",
-        default=[],
-        metavar="NAME[=WEIGHTS]",
-        help="offer this one first; repeatable (default: all that need no file)",
-    )
-    add("--port", type=command.whole_number(0), default=PORT, help="0: a free one (default: %(default)s)")
-    add("--host", default=LOOPBACK[0], help="address to listen on (default: %(default)s, this machine alone)")
-    add("--token", help="what a browser must know; needed with another --host")
-    add("--open", action="store_true", help="open the page in the browser")
-    add("--annotations", type=Path, metavar="DIR", help="folder of the annotations (default: beside the videos)")
-    add(
-        "--upload-limit",
-        type=command.whole_number(1),
-        default=2048,
-        metavar="MIB",
-        help="of a video that is uploaded to FOLDER (default: %(default)s)",
-    )
-    return parser
 
 
 def offered_trackers(given: list[tuple[str, Path]]) -> dict[str, Path | None]:
@@ -106,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @command.reports(ValueError, OSError, interrupted="the annotation is saved")
 def _main(argv: list[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    arguments = parsers.web().parse_args(argv)
     local = arguments.host in LOOPBACK
     if not local and len(arguments.token or "") < SHORTEST_TOKEN:
         example = secrets.token_urlsafe(12)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from eval.annotations.tracks import LONGEST
 from eval.online import check_box
+from eval.parsers import DEFAULT_TRACKER
 from eval.sources.video import VERDICT_NAMES
 from trackers.base import FOUND, LOST
 
@@ -25,7 +26,6 @@ Box4 = tuple[float, float, float, float]  # x, y, w, h
 FORWARD, BACKWARD, FILLED = DIRECTIONS = "forward", "backward", "filled"
 KEY, TRACKED, BLENDED, ABSENT = "key", "tracked", "blended", "absent"  # kinds of what is shown
 INTERPOLATED, IMPORTED = "interpolated", "imported"  # and of what is filled
-DEFAULT_TRACKER = "dimp_tiny"  # its weights come with the package
 LONGEST_NAME = 200  # letters; every page, file and event has them
 BLENDED_FROM = 0.3  # IoU; boxes that overlap less are not of one thing, and their mean is of neither
 NOBODY = math.nan  # a score where nobody says; always this one object, so that equal rows compare equal

@@ -45,7 +45,7 @@ def check(text, called, program):
     example = re.split(r"\bexamples?:", text)
     assert len(example) == 2, "no example, or several"
     assert " ".join(example[1].split()).startswith(f"{called} ")
-    parts = programs.imported(program).parser()._subparsers
+    parts = programs.parser(program.module)._subparsers
     for name, part in parts._group_actions[0].choices.items() if parts else ():
         lines = part.format_help().splitlines()
         assert len(lines) <= MOST_LINES and max(map(len, lines)) <= MOST_COLUMNS, name

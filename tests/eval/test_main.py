@@ -103,7 +103,7 @@ def test_what_is_not_installed_is_named(monkeypatch, capsys):
         raise ModuleNotFoundError("No module named 'optax'", name="optax.losses")
 
     monkeypatch.setattr(programs, "imported", imported)
-    assert jaxtrack.main(["train", "dimp"]) == 1
+    assert jaxtrack.main(["train", "dimp", "--config", "c"]) == 1
     assert capsys.readouterr().err == "error: train dimp needs the package optax: pip install 'jaxtrack[train]'\n"
 
 

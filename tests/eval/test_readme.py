@@ -10,7 +10,7 @@ import pytest
 import trackers
 from eval import annotations
 from eval.annotations.tracks import Row, Video, make_track
-from eval.running.restarts import PROTOCOLS
+from eval.running import PROTOCOLS
 from eval.scoring.formats import FORMATS
 from eval.sources.layouts import LAYOUTS
 from tests.helpers import places, trivial_tracker

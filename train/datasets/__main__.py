@@ -2,45 +2,16 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from eval.command import Parser, fail, make_parser, reports
+from eval.command import fail, reports
 from trackers import rules
-from train.datasets import LAYOUTS, SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
+from train import parsers
+from train.datasets import SYNTHETIC, DatasetError, SyntheticConfig, TrackingDataset, prepare
 from train.datasets.records import folder_of
 
 
-def parser() -> Parser:
-    parser = make_parser(
-        "train.datasets",
-        "python -m train.datasets got10k --source GOT-10k --data-dir data",
-        details="Writes one record per frame, and a table of the boxes. "
-        f"NAME without --source says which files it reads; {SYNTHETIC} draws its clips.",
-    )
-    names = [*LAYOUTS, SYNTHETIC]
-    parser.add_argument("name", choices=names, metavar="NAME", help=f"layout of the files: {', '.join(names)}")
-    parser.add_argument("--source", type=Path, metavar="DIR", help="folder of the benchmark, or of one's own sequences")
-    parser.add_argument("--data-dir", type=Path, required=True, metavar="OUT", help="folder of prepared data sets")
-    parser.add_argument("--split", default="train", help="name of the part (default: train)")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="sequences to take, a name or place from 0 a line")
-    parser.add_argument(
-        "--unlike", type=Path, metavar="DIR", help="leave out sequences with a frame like an image there"
-    )
-    parser.add_argument("--decode", action="store_true", help="decode every image first (folder: always done)")
-    parser.add_argument("--skip-faulty", action="store_true", help="leave out sequences with a fault")
-    parser.add_argument("--overwrite", action="store_true", help="build it again if it is there")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help=f"of {SYNTHETIC}: num_clips=100, seed=1, quality=95, clip.num_frames=60, clip.distractors=3, ...",
-    )
-    return parser
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    return parser().parse_args(argv)
+    return parsers.datasets().parse_args(argv)
 
 
 @reports(ValueError, OSError, interrupted="nothing was prepared, the same command starts again")

@@ -11,8 +11,8 @@ from eval.annotations.tracks import Row, Video, make_tracks
 from eval.benchmark import reporting
 from eval.files import ResultError
 from eval.report import __main__ as report
+from eval.running import PROTOCOLS, restarts
 from eval.running import folder as run_folder
-from eval.running import restarts
 from eval.scoring import results
 from eval.scoring.formats import FORMATS, ResultRun, pack_results, read_results, read_videos, render, write_results
 from eval.scoring.results import TrackResult
@@ -191,7 +191,7 @@ KINDS = {
     **{f"results.track{suffix}": Kind(_make_tracked(suffix), _read_format) for suffix in (".csv", ".json")},
     **{f"annotations.{name}": Kind(_make_annotations(name), _read_annotations) for name in annotations.FORMATS},
     "run.resume": Kind(_make_run, _resume),
-    **{f"run.{name}": Kind(_raise_problems(_restart(name)), _restart(name)) for name in restarts.PROTOCOLS},
+    **{f"run.{name}": Kind(_raise_problems(_restart(name)), _restart(name)) for name in PROTOCOLS},
     "report.truth": Kind(_make_run, _report_truth, names_file=False),  # the tracker and the sequence
     "report.summary": Kind(_make_run, _report()),
     "report.scores": Kind(_make_scores, _report_scores),

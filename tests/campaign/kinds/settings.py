@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import trackers
-from eval import export, run, track
+from eval import parsers, run, track
 from eval.report import __main__ as report
 from eval.tune import __main__ as tune
 from tests.campaign.kinds.base import Kind, write
@@ -27,7 +27,7 @@ CONFIGS = {
 COMMANDS = {
     "run": (run.parse_arguments, "--tracker siamfc --data_dir D --out O --jitter 0.05 --shard 1/4 --workers 2"),
     "track": (track.parse_arguments, "--video v.webm --box 10,20,30.5,40 --start 3 --seed 1"),
-    "export": (export.parser().parse_args, "--tracker siamfc --out O --size 480x640 --targets 2 --platforms cpu,tpu"),
+    "export": (parsers.export().parse_args, "--tracker siamfc --out O --size 480x640 --targets 2 --platforms cpu,tpu"),
     "report": (report.parse_arguments, "R --out O --dataset otb --sequences a,b"),
     "tune": (tune.parse_arguments, "--tracker siamfc --data_dir D --out O --range scale_step=1.01:1.1:log --trials 3"),
     "datasets": (datasets.parse_arguments, "got10k --source S --data_dir D --split train --set seed=1"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import trackers
+from eval import parsers
 from eval.benchmark import __main__ as benchmark
 from eval.benchmark.torch_layers import LAYOUTS
 from eval.measure import roofline
@@ -42,7 +43,7 @@ def test_rows_of_pytorch_stand_beside_those_of_the_same_name(monkeypatch):
     names = [f"{name}, {layout}" for name in benchmark.torch_online.CALLS for layout in LAYOUTS]
     calls = {name: lambda: 0.5 for name in names}
     monkeypatch.setattr(benchmark.torch_online, "timed", lambda *args: nullcontext(calls))
-    options = benchmark.parser().parse_args(["--height", "96", "--width", "96"])
+    options = parsers.benchmark().parse_args(["--height", "96", "--width", "96"])
     with benchmark._in_torch(trackers.get("dimp_tiny"), {}, None, options) as peers:
         found = {name: peer.row for name, peer in peers.items()}
         assert {peer.call() for peer in peers.values()} == {0.5}
@@ -113,7 +114,7 @@ def test_run(tmp_path, capsys, monkeypatch):
 def test_a_row_for_the_backbone_in_another_type(monkeypatch):
     small = {name: roofline.Yardstick(lambda: jnp.zeros(8), 64.0) for name in (roofline.PRODUCT, roofline.COPY)}
     monkeypatch.setattr(roofline, "yardsticks", lambda: small)
-    options = benchmark.parser().parse_args(
+    options = parsers.benchmark().parse_args(
         ["--tracker", "dimp_tiny", "--dtype", "bfloat16", "--repeats", "1", "--height", "96", "--width", "96"]
     )
     options.targets = []
