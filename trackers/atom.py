@@ -94,12 +94,16 @@ VOT = Config(
 MULTISCALE_SEARCH = Config(use_iou_net=False, scale_factors=tuple(1.02**k for k in (-2, -1, 0, 1, 2)))
 # Ours: one crop, a filter over scales, and a second look around where the target was lost
 MULTISCALE = Config(
-    use_iou_net=False, scale_filter=ScaleFilterConfig(), region=RegionConfig(min_side=4.0, redetection_rings=1)
+    use_iou_net=False,
+    scale_filter=ScaleFilterConfig(),
+    region=RegionConfig(min_side=4.0, redetection_rings=1),
+    localization=LocalizationConfig(near_share=0.5),
 )
 MULTISCALE_TINY = replace(MULTISCALE, backbone="resnet10")
 FILTER_BANK = replace(
     MULTISCALE,
     backbone="filter_bank",
+    localization=LocalizationConfig(),
     region=replace(MULTISCALE.region, image_size=160),
     classifier_tap="layer2",
     compressed_dim=16,
@@ -178,7 +182,8 @@ def make_stages(config: Config) -> Stages:
             fine = fine * jnp.roll(hann_window(size, centered=False), (size // 2, size // 2), (0, 1))[None]
         best = jnp.nanargmax(jnp.max(fine, (1, 2))).astype(jnp.int32)
         fine, scale = fine[best], region.scale[best]
-        peak = localization.locate(fine, fine, jnp.zeros(2), state.box.size / scale, config.localization)
+        size_in_crop, seen = state.box.size / scale, state.lost_frames == 0
+        peak = localization.locate(fine, fine, jnp.zeros(2), size_in_crop, config.localization, seen)
         moved = region.center[best] + peak.displacement * scale
         center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
         middle = (cells - config.kernel_size % 2) / 2  # an even kernel shifts scores by half a cell

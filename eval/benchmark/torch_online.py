@@ -32,7 +32,7 @@ from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import first_frame
 from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import OnlineConfig
-from trackers.parts.scale_filter import ScaleFilterConfig
+from trackers.parts.scale_filter import DIRECTIONS, ScaleFilterConfig
 from trackers.parts.search_region import INSIDE_RATIO, RegionConfig
 
 STAGES = ("crop", "features", "localize", "refine", "update, no step", "update, scheduled steps")
@@ -241,7 +241,8 @@ def _atom(config: atom.Config, parts: dict[str, Any], tensors: dict[str, Any], l
     def localize(state, image, region, found):
         scores = _same(conv2d(found.classification, state.projection), state.filter)[0]
         fine = (fourier @ scores @ fourier.T).numpy()
-        moved, score, verdict = locate(fine, np.zeros(2), state.size / region.scale, config.localization)
+        seen = state.lost_frames == 0
+        moved, score, verdict = locate(fine, np.zeros(2), state.size / region.scale, config.localization, seen)
         return Location(_in_frame(region.center + moved * region.scale, state.size, image), score, verdict)
 
     def refine(state, image, region, found, location):
@@ -363,7 +364,7 @@ def _in_frame(center: Pair, size: Pair, image: Tensor) -> Pair:
 
 
 def locate(
-    scores: np.ndarray, previous: Pair, target_size: Pair, config: LocalizationConfig
+    scores: np.ndarray, previous: Pair, target_size: Pair, config: LocalizationConfig, seen: bool = True
 ) -> tuple[Pair, float, int]:
     """`trackers.parts.localization.locate` without a window: displacement, score, verdict."""
     size = len(scores)
@@ -376,12 +377,17 @@ def locate(
     second = np.array(np.unravel_index(rest.argmax(), rest.shape))
     second_score = float(rest[tuple(second)])
     first, second = first - size // 2, second - size // 2
-    if not score >= config.not_found_threshold:
+    distance = np.linalg.norm(first - previous) / math.sqrt(target_size.prod())
+    near = config.near_share + (1 - config.near_share) * min(distance / config.reach, 1.0)
+    if not score >= (near if seen else 1.0) * config.not_found_threshold:
         return first.astype(float), score, LOST
     if second_score > config.distractor_threshold * score:
         far = [np.linalg.norm(peak - previous) > config.displacement_scale * size / 2 for peak in (first, second)]
         chosen = second if far[0] and not far[1] else first
-        return chosen.astype(float), score, HARD_NEGATIVE if far[0] != far[1] else UNCERTAIN
+        sure = far[0] != far[1] and score >= config.not_found_threshold
+        return chosen.astype(float), score, HARD_NEGATIVE if sure else UNCERTAIN
+    if score < config.not_found_threshold:
+        return first.astype(float), score, UNCERTAIN
     hard = second_score > config.hard_negative_threshold * score and second_score > config.not_found_threshold
     return first.astype(float), score, HARD_NEGATIVE if hard else FOUND
 
@@ -563,10 +569,11 @@ def learn(
 
 
 def describe(taps: Taps, center: Pair, size: Pair, side: int, config: ScaleFilterConfig) -> Tensor:
-    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[scales, D]`, channels first."""
+    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[boxes, D]`, channels first."""
     import torch
 
-    half = size * config.context * np.exp(_log_scales(config))[:, None] / 2
+    changes = np.concatenate([_log_scales(config)[:, None] * np.array(DIRECTIONS[name]) for name in config.along])
+    half = size * config.context * np.exp(changes) / 2
     corners = np.concatenate([(center - half)[:, ::-1], (center + half)[:, ::-1]], 1)
     corners = torch.from_numpy(corners.astype(np.float32))
     parts = []
@@ -599,8 +606,9 @@ def _solve_scales(scales: Scales, steps: int, config: ScaleFilterConfig) -> None
     """Ridge regression of the label, `steps` further."""
     import torch
 
-    label = torch.from_numpy(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)).astype(np.float32))
-    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / config.scales
+    label = np.tile(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)), len(config.along))
+    label = torch.from_numpy(label.astype(np.float32))
+    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / len(label)
     flat, filter = rows.flatten(0, 1), scales.filter
 
     def normal(direction):
@@ -616,12 +624,15 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     side, scales = region.image.shape[2], config.scale_filter
     inside = (location.center - region.center) / region.scale + (side - 1) / 2
     response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
-    best = int(np.clip(response.argmax(), 1, scales.scales - 2))
-    before, here, after = response[best - 1 : best + 2].astype(float)
-    curvature = before - 2 * here + after
-    peak = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5) if curvature < 0 else 0.0
-    log_factor = (best - (scales.scales - 1) / 2 + peak) * math.log(scales.scale_step)
-    factor = math.exp(scales.gain * float(np.clip(log_factor, -scales.max_step, scales.max_step)))
+    change, gains = np.zeros(2), {"scale": scales.gain, "aspect": scales.aspect_gain}
+    for name, along in zip(scales.along, np.split(response, len(scales.along)), strict=True):
+        best = int(np.clip(along.argmax(), 1, scales.scales - 2))
+        before, here, after = along[best - 1 : best + 2].astype(float)
+        curvature = before - 2 * here + after
+        peak = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5) if curvature < 0 else 0.0
+        step = (best - (scales.scales - 1) / 2 + peak) * math.log(scales.scale_step)
+        change += gains[name] * np.clip(step, -scales.max_step, scales.max_step) * np.array(DIRECTIONS[name])
+    factor = np.exp(change)
     if not location.score > scales.min_score:
         return state.size
     least = min(float((config.region.min_side / state.size).max()), 1.0)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
-from trackers.rules import ANY, NOT_NEGATIVE, Search
+from trackers.rules import ANY, FACTOR, NOT_NEGATIVE, POSITIVE, Search
 
 Array = jax.Array
 
@@ -29,6 +29,10 @@ class LocalizationConfig:
     displacement_scale: Annotated[float, NOT_NEGATIVE] = 0.8
     # Neighborhood without a second peak, in sizes of the target
     neighborhood_scale: Annotated[float, NOT_NEGATIVE] = 2.2
+    # Share of `not_found_threshold` that is asked of a peak where the target was, if the frame before showed it; it
+    # rises to 1 for a peak `reach` sizes of the target away. What is below the whole threshold is followed, not learned
+    near_share: Annotated[float, FACTOR] = 1.0
+    reach: Annotated[float, POSITIVE] = 2.0
     window_output: bool = False  # the first peak is sought under a cosine window
 
 
@@ -41,13 +45,19 @@ class Peak(NamedTuple):
 
 
 def locate(
-    scores: Array, unwindowed: Array, previous: Array, target_size: Array, config: LocalizationConfig
+    scores: Array,
+    unwindowed: Array,
+    previous: Array,
+    target_size: Array,
+    config: LocalizationConfig,
+    seen: Array | bool = True,
 ) -> Peak:
     """The target's displacement in a score map whose zero displacement is at index `n // 2`.
 
     scores: `[n, n]`; the first peak is theirs. unwindowed: `[n, n]`, the second peak is sought in them (DiMP's VOT
     setting applies a window to the first only; else hand over the same map). previous: `[2]` (y, x) where the target
-    was, in cells from the center: distances count from there (ATOM: 0). target_size: `[2]` in cells.
+    was, in cells from the center: distances count from there (ATOM: 0). target_size: `[2]` in cells. seen: `[]` bool,
+    whether the target was seen in the frame before.
     """
     size = scores.shape[0]
     first, score = _argmax(scores)
@@ -63,7 +73,10 @@ def locate(
     hard = (second_score > config.hard_negative_threshold * score) & (second_score > config.not_found_threshold)
     verdict = jnp.where(hard, HARD_NEGATIVE, FOUND)
     verdict = jnp.where(rivals, jnp.where(first_is_far != second_is_far, HARD_NEGATIVE, UNCERTAIN), verdict)
-    lost = score < config.not_found_threshold
+    verdict = jnp.where(score < config.not_found_threshold, UNCERTAIN, verdict)
+    distance = jnp.linalg.norm(first - previous) / jnp.sqrt(jnp.prod(target_size))
+    near = config.near_share + (1 - config.near_share) * jnp.minimum(distance / config.reach, 1)
+    lost = score < jnp.where(seen, near, 1) * config.not_found_threshold
     verdict = jnp.where(lost, LOST, verdict).astype(jnp.int32)
     return Peak(jnp.where(take_second & ~lost, second, first), score, verdict)
 

@@ -22,7 +22,6 @@ from trackers.nets.iou_net import IoUNet
 from trackers.nets.models import Model
 from trackers.nets.resnet import ResNet
 from trackers.parts import box_refinement, localization
-from trackers.parts.scale_filter import ScaleFilterConfig
 
 torch = pytest.importorskip("torch", reason="PyTorch is only there to be compared with")
 
@@ -72,7 +71,8 @@ def small(config):
         random_shift=0.0,
         dropout_copies=0,
     )
-    scales = config.scale_filter and ScaleFilterConfig(bins=3, scales=5, center_jitter=0.0, init_cg_steps=4)
+    few = {"bins": 3, "scales": 5, "center_jitter": 0.0, "init_cg_steps": 4}
+    scales = config.scale_filter and dataclasses.replace(config.scale_filter, **few)
     config = dataclasses.replace(
         config,
         region=dataclasses.replace(config.region, image_size=96),

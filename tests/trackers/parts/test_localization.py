@@ -77,6 +77,28 @@ def test_rules(peaks, displacement, verdict):
     np.testing.assert_array_equal(peak.displacement, displacement)
 
 
+SHARES = LocalizationConfig(near_share=0.5, reach=2.0)  # 0.125 where the target was, 0.25 from 4 cells on
+
+
+@pytest.mark.parametrize(
+    "peaks, seen, verdict, without",
+    [
+        ([(0.14, 0, 0)], True, UNCERTAIN, LOST),  # followed, not learned
+        ([(0.14, 0, 0)], False, LOST, LOST),  # a target that was lost comes back with a good score
+        ([(0.14, 0, 3)], True, LOST, LOST),
+        ([(0.22, 0, 3)], True, UNCERTAIN, LOST),
+        ([(0.22, 5, 5)], True, LOST, LOST),
+        ([(0.1, 0, 0)], True, LOST, LOST),
+        ([(0.2, 0, 0), (0.19, 9, 9)], True, UNCERTAIN, LOST),  # a hard negative is learned, so this is none
+        ([(0.3, 5, 5)], True, FOUND, FOUND),
+    ],
+)
+def test_less_is_asked_of_a_peak_where_the_target_was_just_seen(peaks, seen, verdict, without):
+    scores, args = scene(*peaks), (jnp.zeros(2), jnp.full(2, 2.0))
+    assert int(localization.locate(scores, scores, *args, SHARES, seen).verdict) == verdict
+    assert int(localization.locate(scores, scores, *args, DEFAULT, seen).verdict) == without
+
+
 def test_thresholds_may_be_traced():
     scores = scene((0.3, 1, 1))
     run = jax.jit(lambda t: localization.locate(scores, scores, jnp.zeros(2), jnp.ones(2), LocalizationConfig(t)))
