@@ -22,8 +22,12 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
     box = (box * spatial_scale).astype(features.dtype)
     valid = jnp.all(box[2:] > box[:2])
     x1, y1, x2, y2 = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
-    rows = _averaging_weights(y1, y2, bins_y, features.shape[0])
-    columns = _averaging_weights(x1, x2, bins_x, features.shape[1])
+    if bins_y == bins_x and features.shape[0] == features.shape[1]:  # one program for both axes compiles faster
+        both = jnp.stack([y1, x1])[:, None], jnp.stack([y2, x2])[:, None]
+        rows, columns = _averaging_weights(*both, bins_y, features.shape[0])
+    else:
+        rows = _averaging_weights(y1[None, None], y2[None, None], bins_y, features.shape[0])[0]
+        columns = _averaging_weights(x1[None, None], x2[None, None], bins_x, features.shape[1])[0]
     exact = jax.lax.Precision.HIGHEST  # the gradient to a box is a difference of nearly equal sums
     # Flat operands and a copy of `columns` for every row of bins: vmapped over boxes, these products and their
     # derivatives are matrix products as they stand; as einsums they transpose the strips, three times as slow.
@@ -35,14 +39,14 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
 
 
 def _averaging_weights(start: Array, stop: Array, bins: int, cells: int) -> Array:
-    """`[bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin."""
-    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)
-    return _mean_of_hats(edges[:-1, None], edges[1:, None], jnp.arange(cells, dtype=start.dtype)[None])
+    """`[N, 1]` -> `[N, bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin."""
+    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)[None]
+    return _mean_of_hats(edges[:, :-1, None], edges[:, 1:, None], jnp.arange(cells, dtype=start.dtype)[None, None])
 
 
 @jax.custom_jvp
 def _mean_of_hats(low: Array, high: Array, cells: Array) -> Array:
-    """Bins from `low` to `high` `[bins, 1]`, cells `[1, cells]` -> `[bins, cells]`.
+    """Bins from `low` to `high` `[N, bins, 1]`, cells `[1, 1, cells]` -> `[N, bins, cells]`.
 
     The rising and the falling half of a hat are integrated apart: (b - a) times the height in the middle
     keeps all digits for a bin far smaller than a cell, where a difference of antiderivatives loses them.

@@ -21,13 +21,8 @@ def applying(model: str, params: Params) -> tuple[Callable[..., Any], Params]:
 
     With `train` (the default) batch normalization uses the statistics of the batch, and the running ones move. With
     `dtype` the learned parameters are cast to it before use; what is kept, and the statistics, stay as they are.
-    Networks that have `batches` take the convolutions that are fast in training.
     """
     networks, params = models.networks(model), dict(params)
-    networks = {
-        part: network.clone(batches=True) if hasattr(network, "batches") else network
-        for part, network in networks.items()
-    }
 
     def apply(part, *args, method=None, train=True, dtype=None):
         network, variables = networks[part], params[part]

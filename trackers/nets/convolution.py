@@ -20,7 +20,7 @@ from trackers.nets import windows, winograd
 Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
-WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, 32  # least number of places and of channels for which its transforms pay
+WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, 64  # least number of places and of channels for which its transforms pay
 UNFOLDED_CHANNELS, UNFOLDED_BYTES = 4, 2**21  # most channels of an image that is unfolded, and size of a strip of it
 
 
@@ -113,7 +113,7 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
-    if kernel.shape[2] <= UNFOLDED_CHANNELS:
+    if kernel.shape[2] <= UNFOLDED_CHANNELS and kernel.shape[:2] != (7, 7):  # ResNet's stem is faster without
         return _one_by_one(partial(_unfolded, strides=strides, dilation=dilation, precision=precision), images, kernel)
     tiles = partial(winograd.convolve, dilation=dilation[0], precision=precision)
     if _winograd_pays(images[:1], kernel, strides, dilation):

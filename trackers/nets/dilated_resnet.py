@@ -4,18 +4,12 @@ Strided convolutions after the stem's pooling, and the stem's own, have padding 
 3x3 convolutions from layer2 on. 127 pixels give 15 x 15 cells, 255 give 31 x 31, in each of the three taps.
 """
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 
-from trackers.nets import resnet
-from trackers.nets.convolution import convolve
-from trackers.nets.resnet import BLOCKS, batch_norm, max_pool
+from trackers.nets.resnet import BLOCKS, batch_norm, conv, max_pool
 
 Array = jax.Array
-
-conv = partial(resnet.conv, convolution=convolve)
 
 # channels, stride, dilation of the first block and of the others, size of the shortcut's convolution
 LAYERS = ((256, 1, 1, 1, 1), (512, 2, 1, 1, 3), (1024, 1, 1, 2, 3), (2048, 1, 2, 4, 3))

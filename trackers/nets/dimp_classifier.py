@@ -17,7 +17,8 @@ from ops.boxes import xywh_to_corners
 from ops.correlation import correlate
 from ops.least_squares import safe_sqrt, steepest_descent
 from ops.prroi_pool import prroi_pool
-from trackers.nets.resnet import TAP_STRIDES, BasicBlock, conv, conv_init, for_batches
+from trackers.nets.convolution import convolve
+from trackers.nets.resnet import TAP_STRIDES, BasicBlock, conv, conv_init
 
 Array = jax.Array
 Params = dict
@@ -34,25 +35,23 @@ class DimpClassifier(nn.Module):
     """The learned parts of the classifier, in terms of layer3 of the backbone.
 
     blocks: residual blocks before the last convolution (1 in DiMP-18, 0 in DiMP-50). channels: C of the
-    features. batches: as of `resnet.ResNet`. The parameters of the optimizer lie in
+    features. The parameters of the optimizer lie in
     `variables["params"]["optimizer"]`; `optimize_filter` and `loss_maps` take them from there.
     """
 
     blocks: int = 1
     channels: int = 256
-    batches: bool = False
 
     def setup(self):
-        convolution = for_batches(self.batches)
-        blocks = [BasicBlock(self.channels, batches=self.batches) for _ in range(self.blocks)]
-        self.layer = [*blocks, conv(None, self.channels, 3, convolution=convolution)]
+        blocks = [BasicBlock(self.channels) for _ in range(self.blocks)]
+        self.layer = [*blocks, conv(None, self.channels, 3)]
         self.filter_conv = nn.Conv(
             self.channels,
             (3, 3),
             padding=((1, 1), (1, 1)),
             kernel_init=conv_init,
             bias_init=nn.initializers.zeros,
-            conv_general_dilated=convolution,
+            conv_general_dilated=convolve,
         )
         self.optimizer = self.param("optimizer", lambda _key: init_optimizer())
 

@@ -4,9 +4,6 @@ Batch normalization uses the stored statistics unless `train`; padding is symmet
 (XLA's "SAME" is not, at stride 2). Nothing after `last_layer` is built.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -42,15 +39,13 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int = 1
-    batches: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """`[..., H, W, C]` -> `[..., H/stride, W/stride, features]`."""
-        layer = partial(conv, convolution=for_batches(self.batches))
-        y = nn.relu(batch_norm("bn1", train)(layer("conv1", self.features, 3, self.stride)(x)))
-        y = batch_norm("bn2", train)(layer("conv2", self.features, 3)(y))
-        return nn.relu(y + _shortcut(layer, x, self.features, self.stride, train))
+        y = nn.relu(batch_norm("bn1", train)(conv("conv1", self.features, 3, self.stride)(x)))
+        y = batch_norm("bn2", train)(conv("conv2", self.features, 3)(y))
+        return nn.relu(y + _shortcut(x, self.features, self.stride, train))
 
 
 class Bottleneck(nn.Module):
@@ -59,17 +54,15 @@ class Bottleneck(nn.Module):
     features: int
     stride: int = 1
     stride_first: bool = False
-    batches: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """`[..., H, W, C]` -> `[..., H/stride, W/stride, features]`."""
-        layer = partial(conv, convolution=for_batches(self.batches))
         first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
-        y = nn.relu(batch_norm("bn1", train)(layer("conv1", self.features // 4, 1, first)(x)))
-        y = nn.relu(batch_norm("bn2", train)(layer("conv2", self.features // 4, 3, second)(y)))
-        y = batch_norm("bn3", train)(layer("conv3", self.features, 1)(y))
-        return nn.relu(y + _shortcut(layer, x, self.features, self.stride, train))
+        y = nn.relu(batch_norm("bn1", train)(conv("conv1", self.features // 4, 1, first)(x)))
+        y = nn.relu(batch_norm("bn2", train)(conv("conv2", self.features // 4, 3, second)(y)))
+        y = batch_norm("bn3", train)(conv("conv3", self.features, 1)(y))
+        return nn.relu(y + _shortcut(x, self.features, self.stride, train))
 
 
 class ResNet(nn.Module):
@@ -79,14 +72,12 @@ class ResNet(nn.Module):
     paper; each layer has twice those of the one before.
     stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1")
     instead of the 3x3 one (torchvision, and the trackers).
-    batches: convolutions that are fast in batches and backwards on a CPU, see `for_batches`; the same numbers.
     """
 
     depth: int = 18
     width: int = 64
     last_layer: str = "layer3"
     stride_first: bool = False
-    batches: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> dict[str, Array]:
@@ -95,7 +86,7 @@ class ResNet(nn.Module):
         With `train`, batch normalization uses the statistics of the batch, and the collection "batch_stats"
         has to be mutable (running average with momentum 0.9, biased variance).
         """
-        first = conv("conv1", self.width, 7, 2, convolution=for_batches(self.batches))
+        first = conv("conv1", self.width, 7, 2)
         x = nn.relu(batch_norm("bn1", train)(first(images)))
         x = max_pool(x, 1)
         taps = {}
@@ -108,16 +99,8 @@ class ResNet(nn.Module):
 
     def _block(self, index: int, stride: int, name: str) -> nn.Module:
         if self.depth < 50:
-            return BasicBlock(self.width * 2**index, stride, self.batches, name=name)
-        return Bottleneck(4 * self.width * 2**index, stride, self.stride_first, self.batches, name=name)
-
-
-def for_batches(batches: bool) -> Callable | None:
-    """The `convolution` of a network that learns, or XLA's own (None), which compiles in half the time.
-
-    Networks that meet one image at a time gain little from the first.
-    """
-    return convolve if batches else None
+            return BasicBlock(self.width * 2**index, stride, name=name)
+        return Bottleneck(4 * self.width * 2**index, stride, self.stride_first, name=name)
 
 
 def conv(
@@ -128,9 +111,8 @@ def conv(
     *,
     padding: int | None = None,
     dilation: int = 1,
-    convolution=None,
 ) -> nn.Module:
-    """A bias-free convolution with symmetric padding, `size // 2` unless given. convolution: None for XLA's own."""
+    """A bias-free convolution with symmetric padding, `size // 2` unless given."""
     border = size // 2 if padding is None else padding
     return nn.Conv(
         features,
@@ -140,7 +122,7 @@ def conv(
         kernel_dilation=dilation,
         use_bias=False,
         kernel_init=conv_init,
-        conv_general_dilated=convolution,
+        conv_general_dilated=convolve,
         name=name,
     )
 
@@ -180,8 +162,8 @@ def _max_pool(x: Array, axis: int, padding: int) -> Array:
     return jnp.maximum(jnp.maximum(first, second), third)
 
 
-def _shortcut(layer: Callable, x: Array, features: int, stride: int, train: bool) -> Array:
+def _shortcut(x: Array, features: int, stride: int, train: bool) -> Array:
     """Called inside a block: the identity, or a strided 1x1 convolution where the shape changes."""
     if stride == 1 and x.shape[-1] == features:
         return x
-    return batch_norm("downsample_bn", train)(layer("downsample_conv", features, 1, stride)(x))
+    return batch_norm("downsample_bn", train)(conv("downsample_conv", features, 1, stride)(x))

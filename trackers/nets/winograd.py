@@ -1,22 +1,22 @@
 """Convolution of 3x3 and 5x5 kernels with fewer multiplications: Winograd's minimal filtering.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: kernel and image are transformed so
-that a tile of 2 x 2 outputs is 16 products instead of 36 (3x3) or 36 instead of 100 (5x5). These are matrix products
-over the channels; the transforms are sums of a few shifted arrays.
+that a tile of 4 x 4 outputs is 36 products instead of 144 (3x3) or 64 instead of 400 (5x5). These are matrix products
+over the channels, and so are the transforms, by constant matrices.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from trackers.nets import windows
-
 Array = jax.Array
 
-# By the kernel's size. For 3, tiles of 4 x 4 outputs were no faster (train/NOTES.md).
-OUTPUTS = {3: 2, 5: 4}  # of a side of a tile
-POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # of the interpolation, before infinity
+OUTPUTS = 4  # of a side of a tile
+# By the kernel's size: of the interpolation, before infinity. These lose the fewest digits of small ones.
+POINTS = {3: (0.0, 1.0, -1.0, 0.5, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
 
 
 def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Array:
@@ -35,7 +35,7 @@ def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The m outputs y_k = sum_j kernel_j image_(k + j) are back @ ((of_kernel @ kernel) * (of_image @ image)), and
     n = m + r - 1.
     """
-    points, outputs = np.array(POINTS[size]), OUTPUTS[size]
+    points, outputs = np.array(POINTS[size]), OUTPUTS
     side = outputs + size - 1
     of_image, of_kernel, back = np.zeros((side, side)), np.zeros((side, size)), np.zeros((outputs, side))
     for row, point in enumerate(points):
@@ -50,43 +50,31 @@ def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> Array:
     """`[N, H, W, C]` -> `[N, height, width, D]`; where the images end too early they are continued with zeros."""
-    of_image, of_kernel, back = transforms(kernel.shape[0])
-    (outputs, side), count = back.shape, len(images)
-    rows, columns = -(-height // outputs), -(-width // outputs)
-    needed = (outputs * (rows - 1) + side, outputs * (columns - 1) + side)
-    missing = [max(stop - size, 0) for stop, size in zip(needed, images.shape[1:3])]
-    images = jnp.pad(images, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
-
-    def along(axis: int, array: Array) -> list[Array]:
-        """The transform of all tiles in one dimension, `axis` of `[.., H, W, C]`."""
-        tiles = columns if axis == -2 else rows
-        return _combine(of_image, windows.along(array, axis, side, tiles, outputs))
-
-    # Stacked by rows [n, ...], apart by columns: a product of n matrices for each of the n columns. One product of all
-    # n^2 would have to be copied in and out, and n^2 of their own take several times as long to compile.
-    strips = jnp.stack(along(-3, images))
-    of_rows = jnp.stack(_combine(of_kernel, list(kernel)))  # [n, r, C, D]
-    strips, of_rows = lax.optimization_barrier((strips, of_rows))  # else they are computed again for every column
-    places = [place.reshape(side, count * rows * columns, -1) for place in along(-2, strips)]
-    weights = _combine(of_kernel, list(jnp.moveaxis(of_rows, 1, 0)))
-    over_channels = (((2,), (1,)), ((0,), (0,)))
-    products = [
-        lax.dot_general(place, weight, over_channels, precision=precision)
-        for place, weight in zip(places, weights, strict=True)
-    ]
-    by_column = lax.optimization_barrier(_combine(back, products))  # m x [n, T, D]
-    by_row = [_combine(back, list(one.reshape(side, count, rows, columns, -1))) for one in by_column]
-    whole = jnp.stack([jnp.stack(one, 3) for one in zip(*by_row)], 2)  # [N, rows, m, columns, m, D]
-    return whole.reshape(count, rows * outputs, columns * outputs, -1)[:, :height, :width]
+    # In both dimensions at once each transform is one product with a matrix, which costs nothing to compile.
+    of_image, of_kernel, back = (np.kron(one, one).astype(kernel.dtype) for one in transforms(kernel.shape[0]))
+    product = partial(lax.dot, precision=precision)
+    rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)
+    tiles = _tiles(images, kernel.shape[0] - 1, rows, columns)  # [n^2, N, rows, columns, C]
+    places = product(of_image, tiles.reshape(len(tiles), -1)).reshape(len(tiles), -1, kernel.shape[2])
+    weights = product(of_kernel, kernel.reshape(of_kernel.shape[1], -1)).reshape(len(tiles), *kernel.shape[2:])
+    sums = lax.dot_general(places, weights, (((2,), (1,)), ((0,), (0,))), precision=precision)  # [n^2, T, D]
+    found = product(back, sums.reshape(len(tiles), -1))
+    found = found.reshape(OUTPUTS, OUTPUTS, len(images), rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+    return found.reshape(len(images), rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width]
 
 
-def _combine(matrix: np.ndarray, arrays: list[Array]) -> list[Array]:
-    """`matrix` times the vector of `arrays`, zeros and ones not multiplied."""
+def _tiles(images: Array, overlap: int, rows: int, columns: int) -> Array:
+    """`[N, H, W, C]` -> `[n^2, N, rows, columns, C]`, each cell of the tiles of n = OUTPUTS + overlap cells a side.
 
-    def term(factor, array):
-        return array if factor == 1 else array * np.array(factor, array.dtype)
-
-    return [sum(term(factor, array) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
+    Put together of two halves in each dimension: with a slice for each of its cells XLA compiles ten times as long.
+    """
+    needed = OUTPUTS * (rows + 1), OUTPUTS * (columns + 1)
+    missing = [(0, most - size) for most, size in zip(needed, images.shape[1:3])]
+    split = jnp.pad(images, ((0, 0), *missing, (0, 0)))
+    split = split.reshape(len(images), rows + 1, OUTPUTS, columns + 1, OUTPUTS, -1)
+    split = jnp.concatenate([split[:, :-1], split[:, 1:, :overlap]], 2)
+    split = jnp.concatenate([split[:, :, :, :-1], split[:, :, :, 1:, :overlap]], 4)
+    return split.transpose(2, 4, 0, 1, 3, 5).reshape(-1, len(images), rows, columns, images.shape[-1])
 
 
 def _phases(images: Array, step: int) -> Array:

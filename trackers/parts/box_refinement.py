@@ -12,7 +12,9 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
+from ops.loops import while_loop
 from trackers.base import LOST, Params, State, select
+from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
 from trackers.parts.online import Location
 from trackers.parts.search_region import RegionConfig
@@ -68,6 +70,62 @@ def ascend(
     length = jnp.asarray(config.step_length, boxes.dtype)
     (boxes, _), history = jax.lax.scan(step, (boxes, length), None, length=config.steps)
     return boxes, history[1][-1], history
+
+
+def climb(
+    params: Params,
+    modulation: tuple[Array, Array],
+    layer2: Array,
+    layer3: Array,
+    boxes: Array,
+    config: RefinementConfig,
+) -> tuple[Array, Array]:
+    """`ascend` of boxes `[P, 4]` in a crop with taps `[h, w, C]`: the boxes and the IoUs.
+
+    The IoU-Net's features are computed in windows around the boxes. Where a box reaches beyond them, at first or on its
+    way, the ascent is made once more with the features of the whole crop.
+    """
+    net, shapes = _net(params), (layer2.shape[:2], layer3.shape[:2])
+    given = params["iou_net"], modulation, layer2, layer3, boxes
+
+    def ascent(given, features):
+        variables, modulation, *_, boxes = given
+        return ascend(lambda boxes: net.apply(variables, modulation, features, boxes, method="predict"), boxes, config)
+
+    def whole(given):
+        return net.apply(given[0], *given[2:4], method="features")
+
+    if any(min(shape) <= cells for shape, cells in zip(shapes, iou_net.WINDOWS)):
+        return ascent(given, whole(given))[:2]
+
+    def attempt(state, given):
+        *_, everywhere, _ = state
+        corners = iou_net.window_corners(given[-1], shapes)
+
+        def windows(given):
+            return net.apply(given[0], *given[2:4], corners, method="windows")
+
+        features = jax.lax.cond(_any_target(everywhere), whole, windows, given)
+        found, iou, (seen, _) = ascent(given, features)
+        done = everywhere | iou_net.covered(seen.reshape(-1, 4), corners, shapes)
+        return found, iou, ~done, done
+
+    fits = iou_net.covered(boxes, iou_net.window_corners(boxes, shapes), shapes)
+    start = boxes, jnp.zeros(len(boxes), boxes.dtype), ~fits, jnp.zeros_like(fits)
+    found, iou, *_ = while_loop(lambda state, _: ~state[-1], attempt, start, given, max_steps=2)
+    return found, iou
+
+
+@jax.custom_batching.custom_vmap
+def _any_target(flag: Array) -> Array:
+    """`flag` `[]` bool; one answer for all targets of a batch, so that a branch on it stays a branch."""
+    return flag
+
+
+@_any_target.def_vmap
+def _any_target_of_batch(size: int, batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    del size, batched
+    return _any_target(jnp.any(flags, 0)), False
 
 
 def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:
@@ -140,17 +198,11 @@ def refine(
     """
     center, scale = region.center[0], region.scale[0]
     key, key_proposals = jax.random.split(state.key)
-    net, variables = _net(params), params["iou_net"]
-    features = net.apply(variables, taps["layer2"][0], taps["layer3"][0], method="features")
-
-    def predict_iou(boxes):
-        return net.apply(variables, state.modulation, features, boxes, method="predict")
-
     located = Box(location.center, state.box.size)
     pixel_centers = geometry.rounding != "continuous"
     start = to_crop(located, center, scale, geometry.image_size, pixel_centers=pixel_centers)
     boxes = proposals(key_proposals, start, config)
-    boxes, iou, _ = ascend(predict_iou, boxes, config)
+    boxes, iou = climb(params, state.modulation, taps["layer2"][0], taps["layer3"][0], boxes, config)
     best, admissible = average_best(boxes, iou, start, config)
     box = to_image(best, center, scale, geometry.image_size)
     box = Box(box.center, steady_size(state.box.size, box.size, location.score, config))

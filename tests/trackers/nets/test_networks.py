@@ -151,43 +151,6 @@ def test_iou_net_takes_leading_axes(iou_net, rng):
         )
 
 
-def value_of(net, variables, *arguments, method=None):
-    """A scalar of what `net` gives to differentiate, by no sum of squares: that of classification features is 1."""
-    return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(net.apply(variables, *arguments, method=method)))
-
-
-BATCHED = {
-    "backbone": (ResNet(10, 32, "layer2"), (2, 64, 64, 3), None),
-    "classifier": (DimpClassifier(1, 32), (2, 18, 18, 32), "extract"),
-}
-
-
-@pytest.mark.parametrize("name", BATCHED)
-def test_convolutions_for_batches_give_the_same_numbers_and_gradients(name, rng):
-    """Relative L2, float32: the sums of Winograd's tiles have another order."""
-    plain, shape, method = BATCHED[name]
-    batched, images = plain.clone(batches=True), normal(rng, *shape)
-    arguments = (images,) if method is None else (images, jnp.array([[64.0, 64, 96, 96]] * 2))
-    variables = random_variables(plain, *arguments)
-    both = []
-    for net in (plain, batched):
-        value = partial(value_of, net, method=method)
-        both.append(jax.jit(jax.value_and_grad(value, (0, 1)))(variables, images))
-    for expected, found in zip(*map(jax.tree.leaves, both)):
-        assert jnp.linalg.norm(found - expected) <= 1e-4 * jnp.linalg.norm(expected)
-
-
-def test_iou_net_for_batches_gives_the_same_numbers_and_gradients(rng):
-    plain, layer2, layer3 = IoUNet(32), normal(rng, 2, 20, 20, 32), normal(rng, 2, 10, 10, 32)
-    variables = random_variables(plain, layer2, layer3, jnp.array([[40.0, 40, 60, 60]] * 2))
-    both = [
-        jax.jit(jax.value_and_grad(partial(value_of, net, method="features")))(variables, layer2, layer3)
-        for net in (plain, plain.clone(batches=True))
-    ]
-    for expected, found in zip(*map(jax.tree.leaves, both)):
-        assert jnp.linalg.norm(found - expected) <= 1e-4 * jnp.linalg.norm(expected)
-
-
 def test_iou_net_prediction_has_the_gradient_of_finite_differences(iou_net, rng, x64):
     net, variables = iou_net
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)

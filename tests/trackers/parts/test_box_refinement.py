@@ -15,6 +15,7 @@ from ops.crop import Crop
 from tests.helpers import narrow
 from tests.helpers.narrow import narrow_models
 from trackers.base import FOUND, LOST
+from trackers.nets import iou_net
 from trackers.parts import box_refinement
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.online import Location
@@ -132,6 +133,59 @@ def test_the_box_is_the_mean_of_the_best_proposals():
     assert np.abs(np.asarray(proposals.center) - np.asarray(where.center)).max() < 10  # of the image, around the place
     _, rests, _ = refined(LOST)
     jax.tree.map(np.testing.assert_array_equal, rests, box)
+
+
+INSIDE = jnp.array([[100.0, 90, 70, 60], [110, 95, 50, 80]])
+AT_THE_EDGE = jnp.array([[-30.0, -12, 70, 60], [-20, 5, 50, 80]])
+WIDE = jnp.array([[20.0, 90, 240, 60], [110, 95, 50, 80]])
+
+
+@pytest.fixture(scope="module")
+def crop_of_a_network():
+    """Its parameters, modulation and taps of 32 and 16 cells, of which its windows see 20 and 11."""
+    with narrow_models():
+        params = {"iou_net": narrow.lively("dimp18")["iou_net"]}
+    keys = jax.random.split(jax.random.key(1), 4)
+    layer2, layer3 = (jax.random.normal(key, (n, n, 8)) for key, n in zip(keys, (32, 16)))
+    return params, tuple(jax.random.normal(key, (8,)) for key in keys[2:]), layer2, layer3
+
+
+def climb_with_whole_maps(params, modulation, layer2, layer3, boxes, config):
+    net, variables = box_refinement._net(params), params["iou_net"]
+    features = net.apply(variables, layer2, layer3, method="features")
+    predict = partial(net.apply, variables, modulation, features, method="predict")
+    boxes, iou, (seen, _) = box_refinement.ascend(predict, boxes, config)
+    return (boxes, iou), seen
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "at_first", "to_the_end"),
+    [(INSIDE, 1.0, True, True), (AT_THE_EDGE, 1.0, True, True), (WIDE, 1.0, False, False), (INSIDE, 40.0, True, False)],
+)
+def test_windows_give_what_whole_maps_give(crop_of_a_network, start, length, at_first, to_the_end):
+    config, shapes = replace(CONFIG, step_length=length), ((32, 32), (16, 16))
+    expected, seen = jax.jit(partial(climb_with_whole_maps, config=config))(*crop_of_a_network, start)
+    corners = iou_net.window_corners(start, shapes)
+    assert bool(iou_net.covered(start, corners, shapes)) == at_first
+    assert bool(iou_net.covered(seen.reshape(-1, 4), corners, shapes)) == to_the_end
+    found = jax.jit(partial(box_refinement.climb, config=config))(*crop_of_a_network, start)
+    for ours, whole in zip(found, expected):
+        np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_windows_of_several_targets_and_gradients(crop_of_a_network):
+    """One target whose boxes fit beside one whose boxes do not."""
+    starts, weights = jnp.stack([INSIDE, WIDE, AT_THE_EDGE]), jnp.linspace(0.5, 1.5, 2)
+
+    def value(climb, params, start):
+        boxes, iou = climb(params, *crop_of_a_network[1:], start)
+        return jnp.sum(boxes * weights[:, None]) + weights @ iou
+
+    both = []
+    for climb in (box_refinement.climb, lambda *given, config: climb_with_whole_maps(*given, config)[0]):
+        of_all = jax.vmap(jax.value_and_grad(partial(value, partial(climb, config=CONFIG))), (None, 0))
+        both.append(jax.jit(of_all)(crop_of_a_network[0], starts))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *both)
 
 
 def test_the_size_rests_in_doubt_and_follows_slowly():
