@@ -184,31 +184,34 @@ def conjugate_gradient(
     def precondition(residual, args):
         return preconditioner(residual, *args) if preconditioner else residual
 
+    def energy(residual, args):
+        return _inner(residual, precondition(residual, args))
+
     def unfinished(carry, loop_args):
-        (_, residual, _), step = carry
-        num_steps, threshold, args = loop_args
-        return (step < num_steps) & (_inner(residual, precondition(residual, args)) > threshold)
+        _, rho, step = carry
+        num_steps, threshold, _ = loop_args
+        return (step < num_steps) & (rho > threshold)
 
     def body(carry, loop_args):
-        (x, residual, last), step = carry
+        (x, residual, last), rho, step = carry  # rho goes along: the condition and the step compute it only once
         _, _, args = loop_args
         z = precondition(residual, args)
-        rho = _inner(residual, z)
         overlap = _inner(last.previous_residual, z) if method == "polak_ribiere" else jnp.zeros_like(rho)
         beta = jnp.maximum(_divide(rho - overlap, last.rho), 0)
         direction = _add(z, beta, last.direction)
         image = matvec(direction, *args)
         alpha = _divide(rho, _inner(direction, image))
         new = CGState(direction, rho, residual)
-        return (_add(x, alpha, direction), _add(residual, -alpha, image), new), step + 1
+        residual = _add(residual, -alpha, image)
+        return (_add(x, alpha, direction), residual, new), energy(residual, args), step + 1
 
     x = jax.tree.map(jnp.zeros_like, b) if initial is None else initial
     residual = b if initial is None else _add(b, -1.0, matvec(x, *args))
-    threshold = jax.lax.stop_gradient(tolerance**2 * _inner(b, precondition(b, args)))
+    threshold = jax.lax.stop_gradient(tolerance**2 * energy(b, args))
     start = cg_state(b) if state is None else _forget(state, forget)
     loop_args = jax.tree.map(jnp.asarray, (num_steps, threshold, args))
-    carry = ((x, residual, start), jnp.int32(0))
-    (x, _, state), _ = while_loop(unfinished, body, carry, loop_args, max_steps=max_steps, mode=mode)
+    carry = ((x, residual, start), energy(residual, args), jnp.int32(0))
+    (x, _, state), *_ = while_loop(unfinished, body, carry, loop_args, max_steps=max_steps, mode=mode)
     return x, state
 
 

@@ -6,6 +6,7 @@ and its derivative, in the features and in the box, is what autodiff makes of th
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -18,35 +19,74 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
     bins: number of bins, one for both axes or (down, across). spatial_scale: cells per image pixel.
     Returns `[down, across, C]`; 0, with gradients 0, where a side of the box is not positive.
     """
-    bins_y, bins_x = (bins, bins) if isinstance(bins, int) else bins
+    valid, rows, columns = _weights(box, bins, spatial_scale, features)
+    pooled = _pool(features, rows, columns)
+    return jnp.where(valid, pooled, jnp.zeros_like(pooled))
+
+
+def prroi_pool_windows(
+    features: Array, box: Array, *, window: int, bins: int | tuple[int, int], spatial_scale: float
+) -> tuple[Array, Array]:
+    """`prroi_pool` of what a window of `window` x `window` cells (odd) sees around each cell, zeros beyond the map.
+
+    Pooling and convolution are both linear: a convolution that is only wanted pooled is one small product with this.
+    Returns `[down, across, window, window, C]`, and `[down, across]` what becomes of a map of ones.
+    """
+    valid, rows, columns = _weights(box, bins, spatial_scale, features)
+
+    def moved(weights):  # `[window * bins, cells]`: a cell that the window sees at `step` has the weight of its middle
+        padded = jnp.pad(weights, ((0, 0), (window // 2, window // 2)))
+        cells = weights.shape[1]
+        return jnp.concatenate([padded[:, step : step + cells] for step in reversed(range(window))])
+
+    pooled = _pool(features, moved(rows), moved(columns))
+    pooled = pooled.reshape(window, len(rows), window, len(columns), -1).transpose(1, 3, 0, 2, 4)
+    ones = jnp.sum(rows, 1)[:, None] * jnp.sum(columns, 1)[None]
+    return jnp.where(valid, pooled, jnp.zeros_like(pooled)), jnp.where(valid, ones, jnp.zeros_like(ones))
+
+
+def _weights(
+    box: Array, bins: int | tuple[int, int], spatial_scale: float, features: Array
+) -> tuple[Array, Array, Array]:
+    """Whether the sides of the box are positive, and the weights of rows `[down, h]` and of columns `[across, w]`."""
+    down, across = (bins, bins) if isinstance(bins, int) else bins
     box = (box * spatial_scale).astype(features.dtype)
     valid = jnp.all(box[2:] > box[:2])
-    x1, y1, x2, y2 = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
-    if bins_y == bins_x and features.shape[0] == features.shape[1]:  # one program for both axes compiles faster
-        both = jnp.stack([y1, x1])[:, None], jnp.stack([y2, x2])[:, None]
-        rows, columns = _averaging_weights(*both, bins_y, features.shape[0])
-    else:
-        rows = _averaging_weights(y1[None, None], y2[None, None], bins_y, features.shape[0])[0]
-        columns = _averaging_weights(x1[None, None], x2[None, None], bins_x, features.shape[1])[0]
+    box = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
+    height, width, _ = features.shape
+    weights = _averaging_weights(box, (down, across), max(height, width))
+    return valid, weights[:down, :height], weights[down:, :width]
+
+
+def _pool(features: Array, rows: Array, columns: Array) -> Array:
+    """Features `[h, w, C]`, weights `[m, h]` and `[n, w]` -> `[m, n, C]`."""
     exact = jax.lax.Precision.HIGHEST  # the gradient to a box is a difference of nearly equal sums
     # Flat operands and a copy of `columns` for every row of bins: vmapped over boxes, these products and their
     # derivatives are matrix products as they stand; as einsums they transpose the strips, three times as slow.
     height, width, channels = features.shape
     strips = jnp.matmul(rows, features.reshape(height, width * channels), precision=exact)
-    columns = jnp.broadcast_to(columns[None], (bins_y, bins_x, width))
-    pooled = jnp.matmul(columns, strips.reshape(bins_y, width, channels), precision=exact)
-    return jnp.where(valid, pooled, jnp.zeros_like(pooled))
+    columns = jnp.broadcast_to(columns[None], (len(rows), *columns.shape))
+    return jnp.matmul(columns, strips.reshape(len(rows), width, channels), precision=exact)
 
 
-def _averaging_weights(start: Array, stop: Array, bins: int, cells: int) -> Array:
-    """`[N, 1]` -> `[N, bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin."""
-    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)[None]
-    return _mean_of_hats(edges[:, :-1, None], edges[:, 1:, None], jnp.arange(cells, dtype=start.dtype)[None, None])
+def _averaging_weights(box: Array, bins: tuple[int, int], cells: int) -> Array:
+    """`[down + across, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin.
+
+    The bins down come first; both axes in one, since a program of half as many loops compiles faster.
+    """
+    x1, y1, x2, y2 = box
+    start, side = (
+        jnp.concatenate([jnp.broadcast_to(of_axis, count) for of_axis, count in zip(pair, bins, strict=True)])
+        for pair in ((y1, x1), (y2 - y1, x2 - x1))
+    )
+    low, high = (np.concatenate([np.arange(first, count + first) / count for count in bins]) for first in (0, 1))
+    low, high = (start + side * share.astype(box.dtype) for share in (low, high))
+    return _mean_of_hats(low[:, None], high[:, None], jnp.arange(cells, dtype=box.dtype)[None])
 
 
 @jax.custom_jvp
 def _mean_of_hats(low: Array, high: Array, cells: Array) -> Array:
-    """Bins from `low` to `high` `[N, bins, 1]`, cells `[1, 1, cells]` -> `[N, bins, cells]`.
+    """Bins from `low` to `high` `[bins, 1]`, cells `[1, cells]` -> `[bins, cells]`.
 
     The rising and the falling half of a hat are integrated apart: (b - a) times the height in the middle
     keeps all digits for a bin far smaller than a cell, where a difference of antiderivatives loses them.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from ops.prroi_pool import prroi_pool
+from ops.prroi_pool import prroi_pool, prroi_pool_windows
 
 EMPTY = [[8.0, 4.0, 8.0, 20.0], [8.0, 4.0, 20.0, 4.0], [20.0, 20.0, 8.0, 30.0], [5.0, 5.0, 5.0, 5.0]]
 jitted = jax.jit(prroi_pool, static_argnames=("bins", "spatial_scale"))
@@ -94,3 +94,15 @@ def test_many_boxes_equal_a_loop(rng):
     pool = lambda box: prroi_pool(features, box, bins=3, spatial_scale=0.25)  # noqa: E731
     together = jax.jit(jax.vmap(pool))(boxes)
     np.testing.assert_allclose(together, jnp.stack([pool(box) for box in boxes]), atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [[12.0, 9.0, 60.0, 50.0], [-20.0, -9.0, 31.0, 90.0], EMPTY[0]])
+def test_windows_give_the_pooled_convolution(rng, box):
+    features = jnp.asarray(rng.normal(size=(7, 9, 4)), jnp.float32)
+    kernel, bias = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 3, 4, 5), 5))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    maps = jax.lax.conv_general_dilated(features[None], kernel, (1, 1), "SAME", dimension_numbers=numbers)[0]
+    expected = jitted(maps + bias[None, None], jnp.array(box), bins=(4, 3), spatial_scale=1 / 8)
+    seen, ones = prroi_pool_windows(features, jnp.array(box), window=3, bins=(4, 3), spatial_scale=1 / 8)
+    found = jnp.tensordot(seen, kernel, 3) + ones[..., None] * bias[None, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -16,8 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ops.boxes import xywh_to_corners
 from ops.correlation import correlate
 from ops.least_squares import safe_sqrt, steepest_descent
-from ops.prroi_pool import prroi_pool
-from trackers.nets.convolution import convolve
+from ops.prroi_pool import prroi_pool_windows
 from trackers.nets.resnet import TAP_STRIDES, BasicBlock, conv, conv_init
 
 Array = jax.Array
@@ -45,14 +44,7 @@ class DimpClassifier(nn.Module):
     def setup(self):
         blocks = [BasicBlock(self.channels) for _ in range(self.blocks)]
         self.layer = [*blocks, conv(None, self.channels, 3)]
-        self.filter_conv = nn.Conv(
-            self.channels,
-            (3, 3),
-            padding=((1, 1), (1, 1)),
-            kernel_init=conv_init,
-            bias_init=nn.initializers.zeros,
-            conv_general_dilated=convolve,
-        )
+        self.filter_conv = PooledConvolution(self.channels)
         self.optimizer = self.param("optimizer", lambda _key: init_optimizer())
 
     def __call__(self, layer3: Array, boxes: Array, train: bool = False) -> Array:
@@ -72,11 +64,29 @@ class DimpClassifier(nn.Module):
 
         The mean over the samples. boxes: x, y, w, h in pixels of the crop.
         """
+        return self.filter_conv(features, boxes)
+
+
+class PooledConvolution(nn.Module):
+    """A 3x3 convolution, pooled in the box of each sample: pooled first, then multiplied by its kernel, just once.
+
+    The parameters are those of `nn.Conv`.
+    """
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, features: Array, boxes: Array) -> Array:
+        """Features `[N, h, w, C]`, boxes `[N, 4]` (x, y, w, h in pixels of the crop) -> mean `[4, 4, channels]`."""
+        kernel = self.param("kernel", conv_init, (3, 3, features.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
 
         def pool(one, box):
-            return prroi_pool(one, xywh_to_corners(box), bins=FILTER_SIZE, spatial_scale=1 / STRIDE)
+            corners = xywh_to_corners(box)
+            return prroi_pool_windows(one, corners, window=3, bins=FILTER_SIZE, spatial_scale=1 / STRIDE)
 
-        return jnp.mean(jax.vmap(pool)(self.filter_conv(features), boxes), 0)
+        seen, ones = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), jax.vmap(pool)(features, boxes))
+        return jnp.tensordot(seen, kernel, 3) + ones[..., None] * bias[None, None]
 
 
 def identity_start(variables: Params) -> Params:

@@ -84,7 +84,7 @@ def locate(
 def _argmax(scores: Array) -> tuple[Array, Array]:
     """Index `[2]` and value of the maximum (the first of equals)."""
     index = jnp.argmax(scores)
-    return jnp.stack(jnp.unravel_index(index, scores.shape)), jnp.max(scores)
+    return jnp.stack(jnp.unravel_index(index, scores.shape)), scores.reshape(-1)[index]
 
 
 def _neighborhood(center: Array, extent: Array, size: int) -> Array:

@@ -73,6 +73,25 @@ def load(path: str | Path, expected: Params | None) -> Params:
     return unflatten_dict({tuple(name.split("/")): np.asarray(tensors[name], dtype(name)) for name in wanted})
 
 
+def tree_digest(path: str | Path) -> str:
+    """Of the names, shapes and dtypes of the tensors in `path`, float16 as float32; `digest_of` is that of a tree."""
+    with _open(path) as archive:
+        slices = {name: archive.get_slice(name) for name in archive.keys()}
+        found = {name: (one.get_dtype().replace("F16", "F32"), one.get_shape()) for name, one in slices.items()}
+    return _listing_digest(found)
+
+
+def digest_of(expected: Params) -> str:
+    """`tree_digest` of a file that holds exactly the tree `expected`, of anything with shape and dtype."""
+    leaves = _flatten(expected).items()
+    return _listing_digest({name: (_DTYPE_NAMES[np.dtype(leaf.dtype)], leaf.shape) for name, leaf in leaves})
+
+
+def _listing_digest(tensors: dict[str, tuple[str, Any]]) -> str:
+    lines = (f"{name} {dtype} {list(shape)}\n" for name, (dtype, shape) in sorted(tensors.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """{"model", "versions", "info", "sha256"} of a file of `save`; sha256: tensor name -> digest of its bytes.
 

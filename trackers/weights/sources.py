@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from trackers.nets import models
 from trackers.nets.alexnet import memtrack_from_siamfc
-from trackers.weights import WeightsError, files, heads, released
+from trackers.weights import WeightsError, files, heads, released, trees
 from trackers.weights.convert import backbone_model, from_peer, holds_backbone_alone, reader, shares_names
 from trackers.weights.layout import State
 from trackers.weights.torch_reader import is_safetensors, read_state_dict
@@ -76,7 +76,7 @@ def parts(path: str | Path, model: str) -> Params:
         source = files.read_metadata(path)["model"]
         if source not in models.names():
             raise WeightsError(f"{path}: made for {source!r}, which is no model of {', '.join(models.names())}")
-        found = files.load(path, models.expected_variables(source))
+        found = _checked(path, source)
     else:
         source, found = _parts_of_peer(path, model)
     networks, expected = models.networks(model), models.expected_variables(model)
@@ -114,16 +114,22 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
         if not with_backbone:
             join = f"python -m eval.convert BACKBONE {model}.safetensors --model {model} --heads {path}"
             raise WeightsError(f"{path}: heads without a backbone; join them: {join}")
-        return Whole(files.load(path, models.expected_variables(model)), model, len(tensors), [])
+        return Whole(_checked(path, model), model, len(tensors), [])
     same = found in models.names() and models.networks(found)["backbone"] == alone["backbone"]
     if alone == networks and same and with_backbone:
-        held = files.load(path, models.expected_variables(found))
+        held = _checked(path, found)
         return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
     if found not in models.names() or models.networks(found) != alone or alone == networks:
         alone = " (its backbone alone, for heads)" if found == model else ""
         raise WeightsError(f"{path}: made for model {found}; needed is {model}{alone}")
-    backbone = Whole(files.load(path, models.expected_variables(found)), found, len(tensors), [])
+    backbone = Whole(_checked(path, found), found, len(tensors), [])
     return _joined(path, model, backbone, heads_file or _heads(path, model))
+
+
+def _checked(path: Path, model: str) -> Params:
+    """`files.load` of a file that has to hold all of `model`; where its tensors are known to, nothing is traced."""
+    known = trees.DIGESTS.get(model) == files.tree_digest(path)
+    return files.load(path, None if known else models.expected_variables(model))
 
 
 def _joined(path: Path, model: str, backbone: Whole, heads_file: Path) -> Whole:
