@@ -29,7 +29,7 @@ CASES = {
 }
 WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
 UNFOLDED = ("strided", "groups, strided, padded", "dilated, uneven steps")  # also unfolded, in several strips
-TOLERANCE = 2e-6  # relative L2: float32 sums of up to 300 products, in another order
+TOLERANCE = 5e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 
 def reference(images, kernel, strides, padding, dilation, groups):
