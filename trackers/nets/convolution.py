@@ -20,7 +20,8 @@ from trackers.nets import windows, winograd
 Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
-WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, 64  # least number of places and of channels for which its transforms pay
+# Least number of places, and of channels by the kernel's size, for which its transforms pay
+WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, {3: 64, 5: 32}
 UNFOLDED_CHANNELS, UNFOLDED_BYTES = 4, 2**21  # most channels of an image that is unfolded, and size of a strip of it
 
 
@@ -133,7 +134,7 @@ def _winograd_pays(images: Array, kernel: Array, strides, dilation) -> bool:
         return False
     places = len(images) * np.prod(np.array(images.shape[1:3]) - (size - 1) * np.array(dilation))
     precise = images.dtype in (jnp.float32, jnp.float64)  # its sums of large numbers are not for fewer bits
-    return precise and places >= WINOGRAD_OUTPUTS and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+    return precise and places >= WINOGRAD_OUTPUTS and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS[size]
 
 
 def _products(images: Array, kernel: Array, strides, dilation, precision) -> Array:

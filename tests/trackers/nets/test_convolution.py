@@ -69,7 +69,7 @@ def case(request, monkeypatch):
         monkeypatch.setattr(convolution, "UNFOLDED_BYTES", 2000)
     if way == "tiles":
         monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
-        monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 1)
+        monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", {3: 1, 5: 1})
     count, strides, padding, dilation, groups, *other = CASES[name]
     side = other[0] if other else 3
     rng = np.random.default_rng(0)
@@ -118,13 +118,13 @@ def test_many_targets(case):
 def test_where_tiles_pay(dtype, pays):
     """Large maps of many channels at stride 1, not in half precision."""
 
-    def asked(size, channels, strides=(1, 1), dilation=(1, 1)):
+    def asked(size, channels, strides=(1, 1), dilation=(1, 1), side=3):
         images = jax.ShapeDtypeStruct((1, size, size, channels), dtype)
-        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((side, side, channels, channels), dtype)
         return convolution._winograd_pays(images, kernel, strides, dilation)
 
-    assert asked(18, 32) == pays and asked(24, 32, dilation=(4, 4)) == pays
-    assert not (asked(17, 32) or asked(18, 31) or asked(18, 32, (2, 2)) or asked(18, 32, dilation=(1, 2)))
+    assert asked(18, 64) == pays and asked(24, 64, dilation=(4, 4)) == pays and asked(20, 32, side=5) == pays
+    assert not (asked(17, 64) or asked(18, 63) or asked(18, 64, (2, 2)) or asked(18, 64, dilation=(1, 2)))
 
 
 def test_in_a_layer():
