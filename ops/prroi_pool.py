@@ -6,7 +6,6 @@ and its derivative, in the features and in the box, is what autodiff makes of th
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 Array = jax.Array
 
@@ -52,10 +51,9 @@ def _weights(
     down, across = (bins, bins) if isinstance(bins, int) else bins
     box = (box * spatial_scale).astype(features.dtype)
     valid = jnp.all(box[2:] > box[:2])
-    box = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
-    height, width, _ = features.shape
-    weights = _averaging_weights(box, (down, across), max(height, width))
-    return valid, weights[:down, :height], weights[down:, :width]
+    x1, y1, x2, y2 = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
+    rows = _averaging_weights(y1, y2, down, features.shape[0])
+    return valid, rows, _averaging_weights(x1, x2, across, features.shape[1])
 
 
 def _pool(features: Array, rows: Array, columns: Array) -> Array:
@@ -69,19 +67,10 @@ def _pool(features: Array, rows: Array, columns: Array) -> Array:
     return jnp.matmul(columns, strips.reshape(len(rows), width, channels), precision=exact)
 
 
-def _averaging_weights(box: Array, bins: tuple[int, int], cells: int) -> Array:
-    """`[down + across, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin.
-
-    The bins down come first; both axes in one, since a program of half as many loops compiles faster.
-    """
-    x1, y1, x2, y2 = box
-    start, side = (
-        jnp.concatenate([jnp.broadcast_to(of_axis, count) for of_axis, count in zip(pair, bins, strict=True)])
-        for pair in ((y1, x1), (y2 - y1, x2 - x1))
-    )
-    low, high = (np.concatenate([np.arange(first, count + first) / count for count in bins]) for first in (0, 1))
-    low, high = (start + side * share.astype(box.dtype) for share in (low, high))
-    return _mean_of_hats(low[:, None], high[:, None], jnp.arange(cells, dtype=box.dtype)[None])
+def _averaging_weights(start: Array, stop: Array, bins: int, cells: int) -> Array:
+    """`[bins, cells]`: the mean of every cell's hat function max(0, 1 - |t - cell|) over every bin."""
+    edges = start + (stop - start) * (jnp.arange(bins + 1, dtype=start.dtype) / bins)
+    return _mean_of_hats(edges[:-1, None], edges[1:, None], jnp.arange(cells, dtype=start.dtype)[None])
 
 
 @jax.custom_jvp
