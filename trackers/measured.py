@@ -5,7 +5,7 @@ AUC = {
     "atom_multiscale": 0.648,
     "dimp18_heads": 0.628,
     "dimp18": 0.592,
-    "atom_multiscale_tiny": 0.578,
+    "atom_multiscale_tiny": 0.585,
     "dimp_tiny": 0.569,
     "atom": 0.559,
     "siamfc": 0.493,
