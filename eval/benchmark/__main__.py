@@ -160,8 +160,8 @@ def _is_siamese(entry: trackers.Entry) -> bool:
 
 
 def _work(function: Callable, compiled: Any, *args: Any) -> roofline.Work:
-    """FLOPs of products and convolutions, loop bodies counted each time they run; XLA's count of bytes, bodies once."""
-    return roofline.Work(count_flops(function, *args), roofline.work(compiled).bytes)
+    """FLOPs of products and convolutions, a while loop's body counted once; XLA's count of bytes, all bodies once."""
+    return roofline.Work(count_flops(function, *args, while_steps=1), roofline.work(compiled).bytes)
 
 
 def _frame_beside(name: str, params, key, first, second, box) -> dict[str, Part]:
