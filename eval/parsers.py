@@ -413,6 +413,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_size(parser: argparse.ArgumentParser, height: int = 480, width: int = 640) -> None:
+    """--height and --width of the frames."""
+    parser.add_argument("--height", type=whole_number(1), default=height)
+    parser.add_argument("--width", type=whole_number(1), default=width)
+
+
 def _add_calls(parser: argparse.ArgumentParser, what: str, batches: list[int], repeats: int, seconds: float) -> None:
     """--batches, numbers of `what` in one call, and how often a row is called; the arguments are the defaults."""
     _add_files(parser)
@@ -437,8 +443,7 @@ def benchmark() -> Parser:
     parser.add_argument("--weights", help="weight file; random weights without")
     _add_options(parser)
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
+    _add_size(parser)
     parser.add_argument("--no-restart", action="store_true", help="leave out the time of a second start")
     parser.add_argument("--first-box", action="store_true", help="only track one frame (used for the second start)")
     parser.add_argument(
@@ -472,8 +477,7 @@ def benchmark_batches() -> Parser:
     add_sequences(parser, "sequences to track (default: clips are drawn)", required=False)
     parser.add_argument("--clips", type=whole_number(1), default=8, help="that are drawn (default 8)")
     parser.add_argument("--frames", type=whole_number(1), default=60, help="of a clip, on average (default 60)")
-    parser.add_argument("--height", type=whole_number(1), default=240)
-    parser.add_argument("--width", type=whole_number(1), default=320)
+    _add_size(parser, 240, 320)
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="timed passes of each way (default 3)")
     parser.add_argument("--workers", type=whole_numbers, default=[2], help="threads (default 2)")
     parser.add_argument(
@@ -499,8 +503,7 @@ def benchmark_flags() -> Parser:
     default = ["dimp_tiny", "atom_multiscale", "dimp18", "siamfc"]
     parser.add_argument("--trackers", type=names, default=default, metavar="A,B", help=f"default: {','.join(default)}")
     parser.add_argument("--repeats", type=whole_number(1), default=30, help="timed frames (default 30)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
+    _add_size(parser)
     _add_files(parser)
     return parser
 
@@ -522,8 +525,7 @@ def benchmark_annotator() -> Parser:
     parser.add_argument("--seeks", type=whole_number(1), default=60, help="jumps (default 60)")
     parser.add_argument("--frames", type=whole_number(2), default=600, help="frames to track (default 600)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="runs of each way (default 5)")
-    parser.add_argument("--height", type=whole_number(1), default=480)
-    parser.add_argument("--width", type=whole_number(1), default=640)
+    _add_size(parser)
     _add_files(parser)
     return parser
 

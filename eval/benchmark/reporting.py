@@ -17,7 +17,7 @@ from eval.files import ResultError, keep_apart, write_atomically
 def run(options: argparse.Namespace, measure: Callable[[], dict[str, Any]], table: Callable[..., str]) -> None:
     """Print `table` of the report that `measure()` returns, and write the files that `options` ask for.
 
-    The options are those of `eval.parsers`: with --compare two reports are compared and nothing is
+    The options are those of the benchmark in `eval.parsers`; with --compare two reports are compared and nothing is
     measured. ResultError where a file cannot be read or written, or the device is not there.
     """
     if getattr(options, "compare", None):

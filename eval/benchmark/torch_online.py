@@ -32,7 +32,7 @@ from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import first_frame
 from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import OnlineConfig
-from trackers.parts.scale_filter import DIRECTIONS, ScaleFilterConfig
+from trackers.parts.scale_filter import ScaleFilterConfig
 from trackers.parts.search_region import INSIDE_RATIO, RegionConfig
 
 STAGES = ("crop", "features", "localize", "refine", "update, no step", "update, scheduled steps")
@@ -569,11 +569,10 @@ def learn(
 
 
 def describe(taps: Taps, center: Pair, size: Pair, side: int, config: ScaleFilterConfig) -> Tensor:
-    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[boxes, D]`, channels first."""
+    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[scales, D]`, channels first."""
     import torch
 
-    changes = np.concatenate([_log_scales(config)[:, None] * np.array(DIRECTIONS[name]) for name in config.along])
-    half = size * config.context * np.exp(changes) / 2
+    half = size * config.context * np.exp(_log_scales(config))[:, None] / 2
     corners = np.concatenate([(center - half)[:, ::-1], (center + half)[:, ::-1]], 1)
     corners = torch.from_numpy(corners.astype(np.float32))
     parts = []
@@ -606,9 +605,8 @@ def _solve_scales(scales: Scales, steps: int, config: ScaleFilterConfig) -> None
     """Ridge regression of the label, `steps` further."""
     import torch
 
-    label = np.tile(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)), len(config.along))
-    label = torch.from_numpy(label.astype(np.float32))
-    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / len(label)
+    label = torch.from_numpy(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)).astype(np.float32))
+    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / config.scales
     flat, filter = rows.flatten(0, 1), scales.filter
 
     def normal(direction):
@@ -624,15 +622,12 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     side, scales = region.image.shape[2], config.scale_filter
     inside = (location.center - region.center) / region.scale + (side - 1) / 2
     response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
-    change, gains = np.zeros(2), {"scale": scales.gain, "aspect": scales.aspect_gain}
-    for name, along in zip(scales.along, np.split(response, len(scales.along)), strict=True):
-        best = int(np.clip(along.argmax(), 1, scales.scales - 2))
-        before, here, after = along[best - 1 : best + 2].astype(float)
-        curvature = before - 2 * here + after
-        peak = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5) if curvature < 0 else 0.0
-        step = (best - (scales.scales - 1) / 2 + peak) * math.log(scales.scale_step)
-        change += gains[name] * np.clip(step, -scales.max_step, scales.max_step) * np.array(DIRECTIONS[name])
-    factor = np.exp(change)
+    best = int(np.clip(response.argmax(), 1, scales.scales - 2))
+    before, here, after = response[best - 1 : best + 2].astype(float)
+    curvature = before - 2 * here + after
+    peak = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5) if curvature < 0 else 0.0
+    log_factor = (best - (scales.scales - 1) / 2 + peak) * math.log(scales.scale_step)
+    factor = math.exp(scales.gain * float(np.clip(log_factor, -scales.max_step, scales.max_step)))
     if not location.score > scales.min_score:
         return state.size
     least = min(float((config.region.min_side / state.size).max()), 1.0)

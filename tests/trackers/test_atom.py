@@ -3,7 +3,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,29 +111,3 @@ def test_the_map_of_scores_lies_where_the_target_is_located(kernel_size):
     np.testing.assert_allclose(cell, 8 * 1.32, rtol=1e-5)
     place = location.map.center + (mass - (cells - 1) / 2) * cell
     np.testing.assert_allclose(place, location.center, atol=0.1 * cell[0])
-
-
-def stretching(factor: float, frames: int) -> tuple[Frame, Box]:
-    """A textured target of 48 x 48 pixels that grows by `factor` a frame in height and shrinks as much in width."""
-    rng, images = np.random.default_rng(0), []
-    sky, cloth = (cv2.resize(rng.uniform(0, 255, (n, n, 3)), (256, 256)) for n in (12, 40))
-    for index in range(frames):
-        high, wide = round(48 * factor**index), round(48 / factor**index)
-        image = 0.4 * sky + 60
-        top, left = 128 - high // 2, 128 - wide // 2
-        image[top : top + high, left : left + wide] = cv2.resize(cloth[:64, :64], (wide, high))
-        images.append(np.clip(image, 0, 255).astype(np.uint8))
-    return frames_of(np.stack(images), (256, 256)), box_of([104.0, 104.0, 48.0, 48.0])
-
-
-def test_the_shape_follows_a_target_that_stretches():
-    """1.46 times as high and 0.69 as wide after 19 frames: a ratio of 2.1."""
-    frames, box = stretching(1.02, 20)
-    scales = replace(atom.FILTER_BANK.scale_filter, along=("scale", "aspect"), scales=9, scale_step=1.06)
-    tracker = atom.make(replace(CONFIG, scale_filter=scales))
-    params = trackers.init_params("atom_filterbank", jax.random.key(0))
-    state, track = jax.jit(tracker.init)(params, jax.random.key(0), at(frames, 0), box), jax.jit(tracker.track)
-    for index in range(1, 20):
-        state, _ = track(params, state, at(frames, index))
-    assert 1.4 < state.box.size[0] / state.box.size[1] < 2.8
-    assert float(jnp.sqrt(jnp.prod(state.box.size))) == pytest.approx(48, rel=0.1)

@@ -4,9 +4,6 @@ Danelljan et al., "Discriminative Scale Space Tracking", PAMI 2017, carried over
 resampling the image once for every scale, boxes of many scales are pooled out of the feature maps of the one search
 crop. A linear filter answers 1 for the box of the right size and falls off as a Gaussian in the logarithm of the
 scale; it is ridge regression over the samples of frame 1 and of later frames, solved by conjugate gradient.
-
-The same filter may follow the aspect ratio (`along`): it then also sees boxes that are taller and narrower, or wider
-and flatter, than the present one, of the same area.
 """
 
 from collections.abc import Iterator
@@ -33,9 +30,6 @@ Array = jax.Array
 Taps = dict[str, Array]  # name -> [h, w, C] of one crop
 
 
-DIRECTIONS = {"scale": (1.0, 1.0), "aspect": (1.0, -1.0)}  # how the logarithms of (height, width) change
-
-
 @dataclass(frozen=True)
 class ScaleFilterConfig:
     """Chosen on procedural clips, clips made of photographs and a few videos, none of them test sequences."""
@@ -43,8 +37,6 @@ class ScaleFilterConfig:
     taps: Annotated[tuple[str, ...], one_of(*TAP_STRIDES)] = ("layer1", "layer2")
     bins: Annotated[int, COUNT] = 5  # pooled cells per side
     context: Annotated[float, POSITIVE] = 1.4  # side of the pooled region over the box's
-    # What may change, each along its own `scales` boxes: the size, the aspect ratio
-    along: Annotated[tuple[str, ...], one_of(*DIRECTIONS)] = ("scale",)
     scales: Annotated[int, SCALES] = 17
     scale_step: Annotated[float, ABOVE_ONE] = 1.03  # from one scale to the next
     label_sigma: Annotated[float, POSITIVE] = 0.06  # sigma of the label, logarithm of the scale
@@ -62,14 +54,11 @@ class ScaleFilterConfig:
     # Score of the localization below which the size is kept and nothing is learned
     min_score: Annotated[float, ANY] = 0.4
     gain: Annotated[float, NOT_NEGATIVE] = 0.6  # share of the measured change (its logarithm) that is followed
-    aspect_gain: Annotated[float, NOT_NEGATIVE] = 0.3  # the same of the aspect ratio, which misleads more often
     max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # greatest change per frame (its logarithm), before the gain
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         if not self.taps:
             yield "taps", "one name or more"
-        if not self.along:
-            yield "along", "one name or more"
         if self.memory_size <= self.initial_samples:
             yield "memory_size", f"> initial_samples = {self.initial_samples}"
 
@@ -78,7 +67,7 @@ class ScaleFilter(NamedTuple):
     """What is learned."""
 
     filter: Array  # [D]
-    memory: SampleMemory  # of [M, boxes, D]
+    memory: SampleMemory  # of [M, scales, D]
 
 
 def start(
@@ -98,7 +87,7 @@ def start(
 def follow(
     state: ScaleFilter, taps: Taps, region: Crop, location: Location, box: Box, config: ScaleFilterConfig
 ) -> Array:
-    """By which factors `[2]` (height, width) `box` (image pixels) grows; 1 unless the localization's score is good.
+    """The factor `[]` by which `box` (image pixels) changes its size; 1 unless the localization's score is good.
 
     taps: `[S, h, w, C]` of the search crops `region`, of which the target is seen in `location.crop_index`.
     """
@@ -143,22 +132,14 @@ def learn_first(key: Array, taps: Taps, box: Box, crop_size: int, config: ScaleF
 
 
 def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
-    """By which factors `[2]` (height, width) the box (crop pixels) should grow.
-
-    Along each direction the best of its boxes counts, and a parabola through its neighbors.
-    """
-    responses = describe(taps, box, crop_size, config) @ state.filter
-    gains = {"scale": config.gain, "aspect": config.aspect_gain}
-    log_factors = jnp.zeros(2, responses.dtype)
-    for name, response in zip(config.along, jnp.split(responses, len(config.along)), strict=True):
-        best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
-        before, at, after = response[best - 1], response[best], response[best + 1]
-        curvature = before - 2 * at + after
-        peak = jnp.where(curvature < 0, 0.5 * (before - after) / jnp.where(curvature < 0, curvature, 1), 0)
-        log_factor = (best - (config.scales - 1) / 2 + jnp.clip(peak, -0.5, 0.5)) * np.log(config.scale_step)
-        step = gains[name] * jnp.clip(log_factor, -config.max_step, config.max_step)
-        log_factors += step * jnp.asarray(DIRECTIONS[name], responses.dtype)
-    return jnp.exp(log_factors)
+    """By which factor `[]` the box (crop pixels) should grow: the best scale, a parabola through its neighbors."""
+    response = describe(taps, box, crop_size, config) @ state.filter
+    best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
+    before, at, after = response[best - 1], response[best], response[best + 1]
+    curvature = before - 2 * at + after
+    peak = jnp.where(curvature < 0, 0.5 * (before - after) / jnp.where(curvature < 0, curvature, 1), 0)
+    log_factor = (best - (config.scales - 1) / 2 + jnp.clip(peak, -0.5, 0.5)) * np.log(config.scale_step)
+    return jnp.exp(config.gain * jnp.clip(log_factor, -config.max_step, config.max_step))
 
 
 def update(
@@ -178,10 +159,10 @@ def update(
 
 
 def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
-    """What the box (crop pixels) shows, changed along each direction: `[boxes, D]`, pooled features, rows of norm 1."""
+    """What the box (crop pixels) shows at every scale: `[scales, D]`, pooled features, rows of norm 1."""
 
-    def one(log_factors):
-        half = box.size * config.context * jnp.exp(log_factors) / 2
+    def one(log_scale):
+        half = box.size * config.context * jnp.exp(log_scale) / 2
         corners = jnp.concatenate([(box.center - half)[::-1], (box.center + half)[::-1]])
         parts = []
         for name in config.taps:
@@ -191,9 +172,7 @@ def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) ->
             parts.append(pooled / jnp.sqrt(len(config.taps) * jnp.sum(pooled**2) + 1e-10))
         return jnp.concatenate(parts)
 
-    directions = np.array([DIRECTIONS[name] for name in config.along], np.float32)
-    boxes = directions[:, None] * _log_scales(config)[:, None]
-    return jax.vmap(one)(jnp.asarray(boxes.reshape(-1, 2)))
+    return jax.vmap(one)(jnp.asarray(_log_scales(config)))
 
 
 def _log_scales(config: ScaleFilterConfig) -> np.ndarray:
@@ -202,11 +181,10 @@ def _log_scales(config: ScaleFilterConfig) -> np.ndarray:
 
 
 def _solve(filter: Array, memory: SampleMemory, steps, max_steps: int, config: ScaleFilterConfig) -> Array:
-    label = np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2))
-    label = jnp.asarray(np.tile(label, len(config.along)))
+    label = jnp.asarray(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)))
 
     def residuals(filter, samples, weights, ridge):
-        errors = safe_sqrt(weights / len(label))[:, None] * (samples @ filter - label[None])
+        errors = safe_sqrt(weights / config.scales)[:, None] * (samples @ filter - label[None])
         return errors, jnp.sqrt(ridge) * filter
 
     return gauss_newton(

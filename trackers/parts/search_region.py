@@ -66,7 +66,7 @@ def keep_in_frame(center: Array, size: Array, extent: Array) -> Array:
 
 
 def rescale(size: Array, factor: Array, extent: Array, min_side: float | Array) -> Array:
-    """`size` [2] times `factor` ([] or [2]), neither shrunk below `min_side` pixels nor grown beyond the frame.
+    """`size` [2] times `factor` [], neither shrunk below `min_side` pixels nor grown beyond the frame.
 
     A target that is smaller (larger) than that already keeps its size: it is not forced up or down.
     """

@@ -49,7 +49,7 @@ def test_a_box_of_the_wrong_size_is_corrected(learned, factor):
     config = replace(CONFIG, gain=1.0, max_step=0.3)
     wrong = TARGET._replace(size=TARGET.size * factor)
     correction = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, config)
-    assert correction.shape == (2,) and np.abs(np.log(correction * factor)).max() < 0.5 * np.log(1.03)
+    assert abs(float(jnp.log(correction * factor))) < 0.5 * np.log(1.03)
 
 
 def test_steps_are_limited_and_damped(learned):
@@ -58,25 +58,11 @@ def test_steps_are_limited_and_damped(learned):
     np.testing.assert_allclose(step, np.exp(0.5 * 0.1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("stretch", [(1.12, 0.9), (0.92, 1.1), (1.1, 1.1)])
-def test_a_box_of_the_wrong_shape_is_corrected_only_along_what_may_change(stretch):
-    """Height and width are off by `stretch`: found along both directions within a step; along the size alone the
-    box stays as wrong in its shape as it was."""
-    wrong = TARGET._replace(size=TARGET.size * jnp.array(stretch))
-    whole = {"gain": 1.0, "aspect_gain": 1.0, "max_step": 0.3}
-    free = replace(CONFIG, along=("scale", "aspect"), scales=9, scale_step=1.06, **whole)
-    state = scale_filter.learn_first(jax.random.key(1), smooth_taps(), TARGET, SIZE, free)
-    both = scale_filter.estimate(state, smooth_taps(), wrong, SIZE, free)
-    assert np.abs(np.log(both * np.array(stretch))).max() < np.log(1.06)
-    held = scale_filter.estimate(state, smooth_taps(), wrong, SIZE, replace(free, aspect_gain=0.0))
-    assert held[0] == held[1] and abs(np.log(held[0]) - np.log(both).mean()) < 1e-5
-
-
 def test_a_flat_response_asks_for_no_step_beyond_the_grid():
     """Empty features: every scale answers 0, and nothing is divided by 0."""
     empty = {"layer1": jnp.zeros((72, 72, 16))}
     state = scale_filter.learn_first(jax.random.key(1), empty, TARGET, SIZE, CONFIG)
-    assert np.isfinite(scale_filter.estimate(state, empty, TARGET, SIZE, CONFIG)).all()
+    assert np.isfinite(scale_filter.estimate(state, empty, TARGET, SIZE, CONFIG))
 
 
 def test_it_learns_a_new_look_and_only_when_asked(learned):
@@ -85,7 +71,7 @@ def test_it_learns_a_new_look_and_only_when_asked(learned):
     wrong = TARGET._replace(size=TARGET.size * 1.15)
 
     def error(state):
-        return abs(float(jnp.log(1.15 * scale_filter.estimate(state, other, wrong, SIZE, config)[0])))
+        return abs(float(jnp.log(1.15 * scale_filter.estimate(state, other, wrong, SIZE, config))))
 
     kept = scale_filter.update(learned, other, TARGET, SIZE, jnp.array(False), config)
     jax.tree.map(np.testing.assert_array_equal, kept, learned)
@@ -120,14 +106,13 @@ def test_a_tracker_sees_the_crop_in_which_the_target_was_found(learned):
     wrong = TARGET._replace(size=TARGET.size * 1.06)
     expected = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, CONFIG)
     actual = scale_filter.follow(learned, both_crops(smooth_taps()), REGION, location(), in_image(wrong), CONFIG)
-    assert expected.max() < 0.98
+    assert expected < 0.98
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_below_the_least_score_the_size_rests(learned):
     wrong, taps = in_image(TARGET._replace(size=TARGET.size * 1.06)), both_crops(smooth_taps())
-    factors = scale_filter.follow(learned, taps, REGION, location(score=0.39), wrong, CONFIG)
-    np.testing.assert_array_equal(factors, [1, 1])
+    assert scale_filter.follow(learned, taps, REGION, location(score=0.39), wrong, CONFIG) == 1
 
 
 @pytest.mark.parametrize(
