@@ -5,7 +5,8 @@ in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel;
 dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, and 1x1
 kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones
 are a product for each of their cells, and large ones get a border that is cut off again. Of images of few channels
-a few rows at a time are unfolded for one product. The kernel's gradient is one product with the unfolded image.
+the places that a stride passes over become channels first. The kernel's gradient is one product with the unfolded
+image.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ Array = jax.Array
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 # Least number of places, and of channels by the kernel's size, for which its transforms pay
 WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, {3: 64, 5: 32}
-UNFOLDED_CHANNELS, UNFOLDED_BYTES = 4, 2**21  # most channels of an image that is unfolded, and size of a strip of it
+FEW_CHANNELS = 4  # most of an image whose places become channels
 
 
 def convolve(
@@ -81,8 +82,10 @@ def _backward(strides, dilation, precision, saved, cotangent):
 
     def to_kernel(image, cotangent):
         unfolded = jnp.concatenate(_taps(image, kernel.shape[:2], strides, dilation), -1)
-        columns = unfolded.reshape(-1, unfolded.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
-        return lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision).reshape(kernel.shape)
+        # the transpose of the product asked for, which XLA takes up to twice as long for
+        columns = cotangent.reshape(-1, cotangent.shape[-1]), unfolded.reshape(-1, unfolded.shape[-1])
+        product = lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision)
+        return product.T.reshape(kernel.shape)
 
     def on_cpu(images, kernel, cotangent):
         return (
@@ -114,8 +117,8 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
-    if kernel.shape[2] <= UNFOLDED_CHANNELS and kernel.shape[:2] != (7, 7):  # ResNet's stem is faster without
-        return _one_by_one(partial(_unfolded, strides=strides, dilation=dilation, precision=precision), images, kernel)
+    if kernel.shape[2] <= FEW_CHANNELS and dilation == (1, 1):
+        return _one_by_one(partial(_cut, precision=precision), *_space_to_depth(images, kernel, strides))
     tiles = partial(winograd.convolve, dilation=dilation[0], precision=precision)
     if _winograd_pays(images[:1], kernel, strides, dilation):
         return _one_by_one(tiles, images, kernel)
@@ -147,26 +150,24 @@ def _products(images: Array, kernel: Array, strides, dilation, precision) -> Arr
     )
 
 
-def _unfolded(images: Array, kernel: Array, strides, dilation, precision) -> Array:
-    """`_plain` of one image as a matrix product for every few rows, unfolded along x all at once, along y for each."""
-    (size_y, size_x), outputs = kernel.shape[:2], kernel.shape[3]
-    height, width = _outputs(images.shape[1:3], kernel.shape[:2], strides, dilation)
-    strips = -(-height * width * kernel[..., 0].size * kernel.dtype.itemsize // UNFOLDED_BYTES)
-    rows = -(-height // strips)
-    size = (rows - 1) * strides[0] + (size_y - 1) * dilation[0] + 1
-    missing = size + (strips - 1) * rows * strides[0] - images.shape[1]
-    image = jnp.pad(images[0], ((0, max(missing, 0)), (0, 0), (0, 0)))
-    along_x = jnp.concatenate(windows.along(image, 1, size_x, width, strides[1], dilation[1]), -1)
-    along_x = lax.optimization_barrier(along_x)  # else it is unfolded again for every row of the kernel
-    weights = kernel.reshape(-1, outputs)
+def _space_to_depth(images: Array, kernel: Array, strides) -> tuple[Array, Array]:
+    """Images and kernel with the same convolution at stride 1: of s x s places each becomes s^2 channels of one."""
+    cells = [-(-size // step) for size, step in zip(kernel.shape, strides)]
+    height, width = (n + more - 1 for n, more in zip(_outputs(images.shape[1:3], kernel.shape, strides, (1, 1)), cells))
 
-    def strip(at):
-        part = lax.dynamic_slice_in_dim(along_x, at * rows * strides[0], size)
-        columns = jnp.concatenate(windows.along(part, 0, size_y, rows, strides[0], dilation[0]), -1)
-        product = lax.dot(columns.reshape(rows * width, -1), weights, precision=precision)
-        return product.reshape(rows, width, outputs)
+    def fold(array, shape, axes):
+        """Continued by zeros, or cut, to whole cells along the two spatial axes."""
+        border = [(0, 0, 0)] * array.ndim
+        for axis, count, step in zip(axes, shape, strides):
+            border[axis] = (0, count * step - array.shape[axis], 0)  # cut where it is negative
+        return lax.pad(array, jnp.zeros((), array.dtype), border)
 
-    return lax.map(strip, jnp.arange(strips)).reshape(1, strips * rows, width, outputs)[:, :height]
+    image = fold(images, (height, width), (1, 2)).reshape(len(images), height, strides[0], width, strides[1], -1)
+    weights = fold(kernel, cells, (0, 1)).reshape(cells[0], strides[0], cells[1], strides[1], *kernel.shape[2:])
+    return (
+        image.transpose(0, 1, 3, 2, 4, 5).reshape(len(images), height, width, -1),
+        weights.transpose(0, 2, 1, 3, 4, 5).reshape(*cells, -1, kernel.shape[3]),
+    )
 
 
 def _cut(images: Array, kernel: Array, precision) -> Array:

@@ -20,6 +20,7 @@ CASES = {
     "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
     "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
     "strided": (3, (2, 2), "VALID", (1, 1), 1),
+    "uneven steps": (2, (3, 2), "VALID", (1, 1), 1, 5),
     "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
     "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
     "dilated, uneven steps": (2, (1, 2), "VALID", (1, 2), 1),
@@ -28,7 +29,7 @@ CASES = {
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
 WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
-UNFOLDED = ("strided", "groups, strided, padded", "dilated, uneven steps")  # also unfolded, in several strips
+FOLDED = ("strided", "groups, strided, padded", "uneven steps")  # also with places as channels
 TOLERANCE = 5e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 
@@ -50,9 +51,9 @@ def close(actual, expected):
     assert np.linalg.norm(actual - expected) <= TOLERANCE * np.linalg.norm(expected)
 
 
-WAYS = [*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; unfolded" for name in UNFOLDED)]
+WAYS = [*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; folded" for name in FOLDED)]
 OURS = ["pointwise", "groups, dilated", *(way for way in WAYS if ";" in way)]
-ONE_OF_EACH = ("one image", "one image; tiles", "strided; unfolded")
+ONE_OF_EACH = ("one image", "one image; tiles", "strided; folded")
 
 
 def in_ways(default):
@@ -64,9 +65,7 @@ def in_ways(default):
 @pytest.fixture(params=WAYS)
 def case(request, monkeypatch):
     name, _, way = request.param.partition("; ")
-    monkeypatch.setattr(convolution, "UNFOLDED_CHANNELS", 4 if way == "unfolded" else 0)
-    if way == "unfolded":
-        monkeypatch.setattr(convolution, "UNFOLDED_BYTES", 2000)
+    monkeypatch.setattr(convolution, "FEW_CHANNELS", 4 if way == "folded" else 0)
     if way == "tiles":
         monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
         monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", {3: 1, 5: 1})
