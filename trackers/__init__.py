@@ -96,6 +96,7 @@ _ENTRIES = {
     "dimp50_vot19": Entry(dimp.DIMP50_VOT19, dimp.make, dimp.make_stages, "dimp50"),
     "siamfc": Entry(siamfc.Config(), siamfc.make, siamfc.make_matcher, "siamfc"),
     "siamfc_5s": Entry(siamfc.FIVE_SCALES, siamfc.make, siamfc.make_matcher, "siamfc"),
+    "siamfc_distilled": Entry(siamfc.DISTILLED, siamfc.make, siamfc.make_matcher, "siamfc_distilled"),
     "memtrack": Entry(memtrack.Config(), memtrack.make, memtrack.make_matcher, "memtrack"),
     **{
         name: Entry(config, siamrpn.make, siamrpn.make_matcher, config.model)

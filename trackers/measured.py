@@ -8,6 +8,7 @@ AUC = {
     "atom_multiscale_tiny": 0.585,
     "dimp_tiny": 0.569,
     "atom": 0.559,
+    "siamfc_distilled": 0.552,
     "siamfc": 0.493,
     "thor_siamfc": 0.482,
     "siamrpnpp_mobilenetv2_1.0": 0.477,
@@ -28,6 +29,7 @@ FRAMES_PER_SECOND = {
     "siamrpnpp_mobilenetv2": 7.1,
     "siamfc": 6.2,
     "thor_siamfc": 6.2,
+    "siamfc_distilled": 5.8,
     "dimp50": 5.0,
     "siamrpnpp_resnet50": 1.9,
 }

@@ -47,6 +47,7 @@ class Config:
 FIVE_SCALES = replace(
     Config(), scales=5, scale_step=1.0255, scale_rate=0.34, scale_penalty=0.962, window_influence=0.168
 )
+DISTILLED = replace(Config(), model="siamfc_distilled")
 
 
 def make(config: Config, memory: Memory | None = None) -> Tracker:

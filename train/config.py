@@ -12,12 +12,13 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import STRIDE
 from trackers.parts.templates import EXEMPLAR_SIZE, REGION
 from trackers.rules import ANY, NOT_NEGATIVE, SettingError, override
-from train import loop
+from train import loop, whitening
 from train.datasets import SyntheticConfig
 from train.held_out import ValidationConfig
 from train.samples import clips, crops, frames, pairs
 from train.samples.augment import PrepareConfig
 from train.samples.loader import Load, LoaderConfig
+from train.whitening import WhiteningConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Config:
     loader: LoaderConfig = frames.DIMP  # of the type that the model learns from, see `samples_of`
     prepare: PrepareConfig = frames.PREPARE_DIMP  # of that type, too
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
+    whitening: WhiteningConfig | None = None  # SiamFC's backbone starts as `train.whitening` makes it
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def misfits(self) -> Iterator[tuple[str, str]]:
@@ -50,6 +52,8 @@ class Config:
             if not isinstance(getattr(self, name), kind):
                 yield name, f"a {kind.__name__} for {self.loss.model}"
                 return
+        if self.whitening is not None and not whitening.fits(self.loss.model):
+            yield "whitening", f"None for {self.loss.model}, which is not SiamFC on an AlexNet"
         yield from samples.misfits(self)
 
 

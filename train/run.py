@@ -1,8 +1,9 @@
 """A training run and its folder: from a Config to trained weights."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import identity_start
 from trackers.rules import SettingError
 from trackers.weights import WeightsError, files, sources
-from train import checkpoint, datasets, held_out, loop, tensorboard
+from train import checkpoint, datasets, held_out, loop, tensorboard, whitening
 from train.config import Config, DatasetConfig, samples_of
 from train.datasets import SYNTHETIC, TrackingDataset
 from train.held_out import ValidationConfig
@@ -52,6 +53,9 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     batches = open_batches(config, data_dir)
     prepare = partial(samples_of(config.loss.model).augment, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
+    if config.whitening and not checkpoint.any_in(out / loop.CHECKPOINTS):
+        some = first_batches(config, data_dir, prepare)
+        start = whitening.whitened(config.loss.model, start, some, config.whitening.share)
     track = held_out.make(config.loss.model, config.validation) if config.validation.data_dir else None
     info = {"config": settings.plain(config), "versions": settings.versions()}
     best, writer = None, None
@@ -166,8 +170,18 @@ def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
         return float(info["validation"]["auc"]) if info["steps"] <= step and then == now else None
 
 
-def open_batches(config: Config, data_dir: Path) -> loader.BatchIterator:
-    """This process's batches of the mixture. DatasetError; SettingError where the numbers do not fit."""
+def first_batches(config: Config, data_dir: Path, prepare: Callable) -> Iterator[dict[str, jax.Array]]:
+    """What `config.whitening` looks at, the same in all processes."""
+    prepare = jax.jit(prepare)
+    with contextlib.closing(open_batches(config, data_dir, 0, 1)) as batches:
+        for number, batch in enumerate(itertools.islice(batches, config.whitening.batches)):
+            yield prepare(jax.random.fold_in(jax.random.key(config.loop.seed), number), batch)
+
+
+def open_batches(
+    config: Config, data_dir: Path, process_index: int | None = None, process_count: int | None = None
+) -> loader.BatchIterator:
+    """This process's batches of the mixture, or another's. DatasetError; SettingError where the numbers do not fit."""
     devices, size = jax.device_count(), config.loader.batch_size
     if size < 1 or size % devices:
         raise SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
@@ -179,8 +193,8 @@ def open_batches(config: Config, data_dir: Path) -> loader.BatchIterator:
             [one.probability for one in config.datasets],
             config.loader,
             config.loop.steps,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=jax.process_index() if process_index is None else process_index,
+            process_count=jax.process_count() if process_count is None else process_count,
         )
     except ValueError as error:
         raise SettingError(str(error)) from error

@@ -72,6 +72,7 @@ MODELS = {
         {"backbone": ResNet(), "classifier": DimpClassifier(0, 8), "iou_net": IoUNet(8)}, "normalized", "frames"
     ),
     "siamfc": Model({"backbone": AlexNet(), "head": SiamFCHead()}, "raw", "pairs"),
+    "siamfc_distilled": Model({"backbone": AlexNet(), "head": SiamFCHead()}, "raw", "pairs"),
     "siamrpn": Model({"backbone": AlexNet(), "head": UpChannelRPN(8)}, "raw", "pairs"),
     "siamrpnpp_alexnet": Model({"backbone": AlexNet(), "head": DepthwiseRPN((8,))}, "raw", "pairs"),
     "siamrpnpp_mobilenetv2": Model(

@@ -26,6 +26,7 @@ from train import command as train_command
 from train import dimp, loop, losses, release, siamfc, siamrpn
 from train.config import Config, read_config
 from train.configs import siamfc_smoke, siamrpn_smoke, siamrpnpp_mobilenetv2_heads
+from train.run import initial_params
 from train.samples import frames
 from train.samples.anchor_targets import AnchorTargetConfig, anchor_targets
 
@@ -145,6 +146,15 @@ def test_stored_statistics_give_what_the_tracker_sees(narrow):
 
 
 @pytest.mark.full
+def test_the_backbone_of_another_kind_of_tracker_is_a_start(narrow, tmp_path):
+    """Its head is none."""
+    files.save(tmp_path / "siamfc.safetensors", start("siamfc"), model="siamfc")
+    found = initial_params(ALEXNET, 1, tmp_path / "siamfc.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, found["backbone"], start("siamfc")["backbone"])
+    fresh = jax.device_get(models.init_variables(ALEXNET, jax.random.key(1)))
+    jax.tree.map(np.testing.assert_array_equal, found["head"], fresh["head"])
+
+
 def test_a_frozen_backbone_stays_as_it_is_to_the_bit(narrow):
     """The setting of the released kind: two steps of neck and head on a MobileNetV2."""
     config = siamrpnpp_mobilenetv2_heads.get_config()

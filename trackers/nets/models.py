@@ -69,6 +69,8 @@ _MODELS = {
     "resnet50_v1": Model({"backbone": ResNet(50, stride_first=True)}, "normalized", peer="pytracking"),
     "mobilenetv2": Model({"backbone": MobileNetV2()}, "raw", peer="mobilenet"),  # as SiamRPN++ uses it
     "siamfc": _siamese(alexnet.siamfc(), "siamfc", head=SiamFCHead()),
+    # of our own: SiamRPN's AlexNet, which has learned from a ResNet-18
+    "siamfc_distilled": _siamese(alexnet.siamrpn(), None, head=SiamFCHead()),
     "siamrpn": _siamese(alexnet.siamrpn(), "dasiamrpn", head=UpChannelRPN(256)),  # DaSiamRPN's for VOT and OTB
     "siamrpn_big": _siamese(alexnet.siamrpn(2), "dasiamrpn", head=UpChannelRPN(512)),
     "siamrpnpp_alexnet": _siamese(alexnet.siamrpn(), "pysot", head=DepthwiseRPN((256,))),

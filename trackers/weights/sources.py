@@ -65,7 +65,7 @@ def whole(path: str | Path, model: str, state: State | None = None, heads_file: 
 
 
 def parts(path: str | Path, model: str) -> Params:
-    """The parts of `model` that `path` holds, to train it from: all, some, or its backbone.
+    """The parts of `model` that `path` holds, to train it from: all, its backbone, and what else is of the same kind.
 
     A file of ours, a reference checkpoint, or a backbone alone; for MemTrack also SiamFC's, made into its backbone. To
     a student of `train.distill` the backbone of another model is its teacher.
@@ -80,6 +80,8 @@ def parts(path: str | Path, model: str) -> Params:
     else:
         source, found = _parts_of_peer(path, model)
     networks, expected = models.networks(model), models.expected_variables(model)
+    theirs = models.networks(source)  # of which another kind of head, say, is no start for this one
+    found = {part: one for part, one in found.items() if part == "backbone" or theirs[part] == networks.get(part)}
     if source == "siamfc" and "memory" in networks:
         found = {"backbone": memtrack_from_siamfc(found["backbone"])}
     if "teacher" in networks and source != model:

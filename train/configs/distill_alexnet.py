@@ -15,8 +15,8 @@ def get_config():
     first = distill_resnet10.get_config()
     return replace(
         first,
-        loop=replace(first.loop, steps=1600),
-        optimizer=replace(first.optimizer, decay_every=500),
+        loop=replace(first.loop, steps=3800),
+        optimizer=replace(first.optimizer, decay_every=1300),
         loss=distill.LossConfig(model="distilled_alexnet"),
         loader=distill_resnet10.loader(size=159, batch_size=8),
     )
