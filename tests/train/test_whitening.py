@@ -1,18 +1,22 @@
 """`train.whitening`: features that are white on the images it was made on, by another last convolution alone."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+from eval.sources.synthetic import ClipConfig
 from trackers.nets import models
 from trackers.nets.alexnet import AlexNet
 from trackers.nets.models import Model
 from trackers.nets.rpn import SiamFCHead
 from trackers.rules import SettingError, validate
-from train import whitening
+from train import run, siamfc, whitening
+from train.config import DatasetConfig, samples_of
 from train.configs import dimp_smoke, siamfc_smoke
+from train.datasets import SYNTHETIC, SyntheticConfig
 
 NETWORKS = {
     "normalized": AlexNet((8, 8, 8, 8, 6), momentum=0.0),
@@ -98,3 +102,34 @@ def test_it_is_for_siamfc_on_an_alexnet():
     validate(config)
     with pytest.raises(SettingError, match=r"whitening.*None for dimp_tiny"):
         validate(replace(dimp_smoke.get_config(), whitening=whitening.WhiteningConfig()))
+
+
+def test_a_run_begins_with_it_and_goes_on_without(monkeypatch, tmp_path):
+    row = Model({"backbone": NETWORKS["normalized"], "head": SiamFCHead()}, "raw", "pairs")
+    monkeypatch.setitem(models._MODELS, "siamfc", row)
+    config = siamfc_smoke.get_config()
+    clips = SyntheticConfig(num_clips=2, clip=ClipConfig(height=96, width=128, num_frames=24))
+    config = replace(
+        config,
+        datasets=(DatasetConfig(SYNTHETIC, synthetic=clips),),
+        optimizer=replace(config.optimizer, groups=(("^head/", 1e-2),)),  # the backbone stays as it began
+        loader=replace(config.loader, batch_size=2, search=replace(config.loader.search, size=143, shift=4.0)),
+        loop=replace(config.loop, steps=2),
+        loss=siamfc.LossConfig(backbone_statistics="stored"),
+        whitening=whitening.WhiteningConfig(batches=2),
+    )
+    validate(config)
+    loss, folders = partial(siamfc.loss, config=config.loss), (tmp_path / "run", tmp_path / "data")
+    found = jax.device_get(run.train(loss, config, *folders))
+
+    prepare = partial(samples_of("siamfc").augment, config=config.prepare)
+    some = list(run.first_batches(config, tmp_path / "data", prepare))
+    assert len(some) == 2
+    fresh = run.initial_params("siamfc", config.loop.seed, None)
+    white = whitening.whitened("siamfc", fresh, some, config.whitening.share)
+    jax.tree.map(np.testing.assert_array_equal, found["backbone"], jax.device_get(white["backbone"]))
+
+    monkeypatch.delattr(whitening, "whitened")
+    more = jax.device_get(run.train(loss, replace(config, loop=replace(config.loop, steps=3)), *folders))
+    jax.tree.map(np.testing.assert_array_equal, more["backbone"], found["backbone"])
+    assert not np.array_equal(more["head"]["params"]["bias"], found["head"]["params"]["bias"])
