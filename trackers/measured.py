@@ -29,7 +29,7 @@ FRAMES_PER_SECOND = {
     "siamrpnpp_mobilenetv2": 7.1,
     "siamfc": 6.2,
     "thor_siamfc": 6.2,
-    "siamfc_distilled": 5.8,
+    "siamfc_distilled": 6.2,
     "dimp50": 5.0,
     "siamrpnpp_resnet50": 1.9,
 }

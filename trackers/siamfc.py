@@ -51,7 +51,7 @@ DISTILLED = replace(Config(), model="siamfc_distilled")
 
 
 def make(config: Config, memory: Memory | None = None) -> Tracker:
-    """The tracker; `params` of the model "siamfc"."""
+    """The tracker; `params` of `config.model`."""
     return templates.compose((make_matcher(config),), (), follow=follow, memory=memory)
 
 

@@ -1,9 +1,9 @@
 """A training run and its folder: from a Config to trained weights."""
 
 import contextlib
-import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,17 +171,20 @@ def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
 
 
 def first_batches(config: Config, data_dir: Path, prepare: Callable) -> Iterator[dict[str, jax.Array]]:
-    """What `config.whitening` looks at, the same in all processes."""
+    """What `config.whitening` looks at: the same whatever the processes and the steps of the run."""
     prepare = jax.jit(prepare)
-    with contextlib.closing(open_batches(config, data_dir, 0, 1)) as batches:
-        for number, batch in enumerate(itertools.islice(batches, config.whitening.batches)):
+    some = replace(config, loop=replace(config.loop, steps=config.whitening.batches))
+    with contextlib.closing(open_batches(some, data_dir, process=(0, 1))) as batches:
+        for number, batch in enumerate(batches):
             yield prepare(jax.random.fold_in(jax.random.key(config.loop.seed), number), batch)
 
 
-def open_batches(
-    config: Config, data_dir: Path, process_index: int | None = None, process_count: int | None = None
-) -> loader.BatchIterator:
-    """This process's batches of the mixture, or another's. DatasetError; SettingError where the numbers do not fit."""
+def open_batches(config: Config, data_dir: Path, process: tuple[int, int] | None = None) -> loader.BatchIterator:
+    """The batches of a process, (index, count), of the mixture; None: this one.
+
+    DatasetError; SettingError where the numbers do not fit.
+    """
+    process_index, process_count = process or (jax.process_index(), jax.process_count())
     devices, size = jax.device_count(), config.loader.batch_size
     if size < 1 or size % devices:
         raise SettingError(f"loader.batch_size={size}: must be a positive multiple of the {devices} devices")
@@ -193,8 +196,8 @@ def open_batches(
             [one.probability for one in config.datasets],
             config.loader,
             config.loop.steps,
-            process_index=jax.process_index() if process_index is None else process_index,
-            process_count=jax.process_count() if process_count is None else process_count,
+            process_index=process_index,
+            process_count=process_count,
         )
     except ValueError as error:
         raise SettingError(str(error)) from error
