@@ -19,7 +19,7 @@ from ops.crop import covered
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.sample_memory import SampleMemory
 from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, label_center, mlu
-from trackers.base import LOST, Params, Tracker, select
+from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models, resnet
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
@@ -195,13 +195,8 @@ def make_stages(config: Config) -> Stages:
             return box_refinement.refine(
                 params, state, features.taps, region, location, config.region, config.refinement
             )
-        factor = location.scale_factor
-        if config.scale_filter is not None:
-            here = Box(location.center, state.box.size)
-            scales, taps = state.scale_filter, features.taps
-            factor = factor * scale_filter.follow(scales, taps, region, location, here, config.scale_filter)
-        grown = search_region.rescale(state.box.size, factor, frame.extent, config.region.min_side)
-        return state, select(location.verdict != LOST, Box(location.center, grown), state.box), {}
+        box = scale_filter.resize(state, features.taps, frame, region, location, config.region, config.scale_filter)
+        return state, box, {}
 
     def update(params, state, region, features, location, box):
         index = location.crop_index

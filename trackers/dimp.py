@@ -2,8 +2,8 @@
 
 Bhat et al., "Learning Discriminative Model Prediction for Tracking", ICCV 2019 (arXiv:1904.07220). Frame 1
 initializes the filter from augmented samples and refines it by steepest descent; later frames add samples to a
-memory and refine it further, every twentieth frame or when a distractor is near. With a scale filter beside it, the
-IoU-Net says where the target is and what shape it has, and both how large it is.
+memory and refine it further, every twentieth frame or when a distractor is near. Without the IoU-Net, which needs much
+video to be exact, the place is the peak of the scores between cells and the size follows a scale filter.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from ops.correlation import correlate
 from ops.crop import covered
 from ops.sample_memory import SampleMemory
 from ops.score_maps import hann_window
-from trackers.base import LOST, Tracker, select
+from trackers.base import Tracker
 from trackers.nets import models, resnet
 from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
 from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
@@ -28,7 +28,7 @@ from trackers.parts.localization import LocalizationConfig
 from trackers.parts.online import Location, OnlineConfig, Stages
 from trackers.parts.scale_filter import ScaleFilter, ScaleFilterConfig
 from trackers.parts.search_region import RegionConfig
-from trackers.rules import NOT_NEGATIVE, OF_THE_TRACKER, PROBABILITY
+from trackers.rules import NOT_NEGATIVE, OF_THE_TRACKER
 
 Array = jax.Array
 
@@ -38,6 +38,8 @@ class Config:
     """All numbers of DiMP; the defaults are those of pytracking's `dimp18` and `dimp50`."""
 
     model: Annotated[str, models.with_part(DimpClassifier), OF_THE_TRACKER] = "dimp18"  # of `trackers.nets.models`
+    use_iou_net: bool = True
+    scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
     region: RegionConfig = RegionConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     online: OnlineConfig = OnlineConfig(memory_size=50, replacement="next_free", train_skipping=20)
@@ -46,21 +48,20 @@ class Config:
     hard_negative_steps: Annotated[int, NOT_NEGATIVE] = 1
     localization: LocalizationConfig = LocalizationConfig()
     refinement: RefinementConfig = RefinementConfig()
-    scale_filter: ScaleFilterConfig | None = None  # a second estimate of the area; None: as in pytracking
-    # Share of the change of area (its logarithm) that is the filter's
-    scale_filter_share: Annotated[float, PROBABILITY] = 0.5
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         yield from first_frame.misfits(self.region, self.augmentation, self.online)
+        if self.use_iou_net and self.scale_filter is not None:
+            yield "scale_filter", "None where use_iou_net"
 
 
 DIMP50 = Config(model="dimp50")
-# Ours, for networks trained on small data sets: a second opinion on the size, which follows the IoU-Net slowly and
-# stays as it is in doubt, and a second look around
+# Ours, for networks trained on small data sets: a filter over scales, and a second look around where it was lost
 HEADS = Config(
-    region=RegionConfig(redetection_rings=1),
-    refinement=RefinementConfig(size_rate=0.25, min_score=0.4),
+    use_iou_net=False,
     scale_filter=ScaleFilterConfig(),
+    region=RegionConfig(redetection_rings=1),
+    localization=LocalizationConfig(near_share=0.5),
 )
 TINY = replace(HEADS, model="dimp_tiny")
 # pytracking's `dimp18_vot18`, `dimp50_vot18`, `dimp50_vot19`
@@ -107,7 +108,7 @@ class State(NamedTuple):
     box: Box  # image pixels
     filter: Array  # [4, 4, C]
     memory: SampleMemory  # of {"features": [M, h, w, C], "boxes": [M, 4] x, y, w, h in the crop}
-    modulation: tuple[Array, Array]  # of the IoU-Net, [256] each
+    modulation: tuple[Array, ...]  # of the IoU-Net, [256] twice; empty without it
     scale_filter: ScaleFilter | tuple[()]  # empty without it
 
 
@@ -115,7 +116,7 @@ class Features(NamedTuple):
     """Of the search crop."""
 
     classification: Array  # [1, h, w, C]
-    taps: dict[str, Array]  # "layer2" [1, 2 h, 2 w, C2], "layer3" [1, h, w, C3] and those of the scale filter
+    taps: dict[str, Array]  # name -> [1, h, w, c] for the size of the box: of the IoU-Net or the scale filter
 
 
 def make(config: Config) -> Tracker:
@@ -130,7 +131,7 @@ def make_stages(config: Config) -> Stages:
     networks = models.networks(config.model)
     backbone, classifier = networks["backbone"], networks["classifier"]
     initial = first_frame.sample_count(config.augmentation)
-    wanted = {"layer2", "layer3", *(config.scale_filter.taps if config.scale_filter else ())}
+    wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
 
     def features(params, images):
         taps = backbone.apply(params["backbone"], resnet.normalize(images))
@@ -153,7 +154,9 @@ def make_stages(config: Config) -> Stages:
             _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
         )
         memory = online.remember({"features": samples, "boxes": boxes}, config.online)
-        modulation = box_refinement.modulation(params, every.taps, box, center, scale, config.region)
+        modulation = ()
+        if config.use_iou_net:
+            modulation = box_refinement.modulation(params, every.taps, box, center, scale, config.region)
         scales = scale_filter.start(key_scale, every.taps, box, center, scale, size, config.scale_filter)
         return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation, scales)
 
@@ -165,27 +168,20 @@ def make_stages(config: Config) -> Stages:
         windowed = scores * hann_window(cells + 1) if config.localization.window_output else scores
         cell = STRIDE * region.scale[0]  # image pixels
         before = (state.box.center - region.center[0]) / cell
-        peak = localization.locate(windowed, scores, before, state.box.size / cell, config.localization)
-        moved = region.center[0] + peak.displacement * cell
+        size_in_cells, seen = state.box.size / cell, state.lost_frames == 0
+        peak = localization.locate(windowed, scores, before, size_in_cells, config.localization, seen)
+        place = peak.displacement if config.use_iou_net else localization.between_cells(scores, peak.displacement)
+        moved = region.center[0] + place * cell
         center = search_region.keep_in_frame(moved, state.box.size, frame.extent)
         reach = covered(region.center[0], cell, cells + 1, cells // 2)  # half a cell beyond the crop
         return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, reach, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        state, box, extras = box_refinement.refine(
-            params, state, features.taps, region, location, config.region, config.refinement
-        )
-        if config.scale_filter is not None:
-            box = select(location.verdict != LOST, second_opinion(state, frame, region, features, location, box), box)
-        return state, box, extras
-
-    def second_opinion(state, frame, region, features, location, box):
-        """The IoU-Net's `box` with its place and shape, and an area between its own and the scale filter's."""
-        here = Box(box.center, state.box.size)
-        factor = scale_filter.follow(state.scale_filter, features.taps, region, location, here, config.scale_filter)
-        grown = search_region.rescale(state.box.size, factor, frame.extent, config.region.min_side)
-        change = jnp.sqrt(jnp.prod(grown) / jnp.prod(box.size))
-        return Box(box.center, box.size * change**config.scale_filter_share)
+        taps = features.taps
+        if config.use_iou_net:
+            return box_refinement.refine(params, state, taps, region, location, config.region, config.refinement)
+        box = scale_filter.resize(state, taps, frame, region, location, config.region, config.scale_filter)
+        return state, box, {}
 
     def update(params, state, region, features, location, box):
         target = box_refinement.to_crop(box, region.center[0], region.scale[0], size, pixel_centers=True)

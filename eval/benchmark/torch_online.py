@@ -30,7 +30,7 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import first_frame
-from trackers.parts.localization import LocalizationConfig
+from trackers.parts.localization import LEAST_SCORE, LocalizationConfig
 from trackers.parts.online import OnlineConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
 from trackers.parts.search_region import INSIDE_RATIO, RegionConfig
@@ -299,7 +299,8 @@ def _dimp(config: dimp.Config, parts: dict[str, Any], tensors: dict[str, Any], l
         filter = optimize(optimizer, filter, samples, boxes, uniform, config.init_steps)
         memory = remember({"features": samples, "boxes": boxes}, config.online.memory_size)
         state = State(center, size, filter, memory)
-        state.modulation = modulation(tensors["iou_net"], found.taps, _to_crop(center, size, center, scale, side))
+        if config.use_iou_net:
+            state.modulation = modulation(tensors["iou_net"], found.taps, _to_crop(center, size, center, scale, side))
         state.scales = start_scales(found.taps, side / 2 - 0.5 + np.zeros(2), size / scale, side, config.scale_filter)
         return state
 
@@ -310,16 +311,18 @@ def _dimp(config: dimp.Config, parts: dict[str, Any], tensors: dict[str, Any], l
         scores = torch_operators.correlation(found.classification, state.filter)[0].numpy()
         cell = STRIDE * region.scale
         before = (state.center - region.center) / cell
-        moved, score, verdict = locate(scores, before, state.size / cell, config.localization)
+        seen = state.lost_frames == 0
+        moved, score, verdict = locate(scores, before, state.size / cell, config.localization, seen)
+        if not config.use_iou_net:
+            moved = between_cells(scores, moved)
         return Location(_in_frame(region.center + moved * cell, state.size, image), score, verdict)
 
     def refine(state, image, region, found, location):
-        center, size = refine_box(tensors["iou_net"], state, found.taps, region, location, config.refinement)
+        if config.use_iou_net:
+            return refine_box(tensors["iou_net"], state, found.taps, region, location, config.refinement)
         if config.scale_filter is None:
-            return center, size
-        grown = followed(state, image, region, found, location, config)
-        change = math.sqrt(grown.prod() / size.prod()) ** config.scale_filter_share
-        return _kept(state, location, (center, size * change))
+            return _kept(state, location, (location.center, state.size))
+        return _kept(state, location, (location.center, followed(state, image, region, found, location, config)))
 
     def update(state, region, found, location, box):
         target = _centered_box(*box, region.center, region.scale, side)
@@ -392,6 +395,21 @@ def locate(
     return first.astype(float), score, HARD_NEGATIVE if hard else FOUND
 
 
+def between_cells(scores: np.ndarray, place: Pair) -> Pair:
+    """`trackers.parts.localization.between_cells`."""
+    size = len(scores)
+    row, column = (int(one) for one in place + size // 2)
+    if not (0 < row < size - 1 and 0 < column < size - 1):
+        return place
+    around = np.log(np.maximum(scores[row - 1 : row + 2, column - 1 : column + 2], LEAST_SCORE))
+
+    def peak(before, at, after):
+        curvature = before - 2 * at + after
+        return float(np.clip((before - after) / (2 * curvature), -0.5, 0.5)) if curvature < -1e-3 else 0.0
+
+    return place + np.array([peak(*around[:, 1]), peak(*around[1])])
+
+
 def _kept(state: State, location: Location, box: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
     return (state.center, state.size) if location.verdict == LOST else box
 
@@ -442,9 +460,7 @@ def refine_box(
     x, y, width, height = best.double().tolist()
     size = np.array([height, width]) * region.scale
     center = (np.array([y + height / 2, x + width / 2]) - (side - 1) / 2) * region.scale + region.center
-    if config.min_score is not None and not location.score > config.min_score:
-        return center, state.size
-    return center, state.size * (size / state.size) ** config.size_rate
+    return center, size
 
 
 def proposals(box: Tensor, config: Any) -> Tensor:

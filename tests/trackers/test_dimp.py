@@ -1,4 +1,4 @@
-"""DiMP with a scale filter beside the IoU-Net: who decides about place, shape and area, with the released networks."""
+"""DiMP with a scale filter in place of the IoU-Net, with the released networks: place and size of the box."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -14,7 +14,6 @@ import trackers
 from ops.crop import Crop
 from trackers import base, dimp
 from trackers.images import xywh_to_box
-from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import AugmentationConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
 from trackers.parts.search_region import RegionConfig
@@ -28,7 +27,7 @@ CONFIG = dimp.Config(
     augmentation=AugmentationConfig(expanded_size=448, blurs=(), rotations=(), dropout_copies=0),
     online=replace(dimp.Config.online, memory_size=8),
     init_steps=3,
-    refinement=RefinementConfig(steps=2, size_rate=0.25),
+    use_iou_net=False,
     scale_filter=ScaleFilterConfig(memory_size=6),
 )
 
@@ -65,11 +64,10 @@ def aspect(size):
 
 @lru_cache
 def runner():
-    """The filter's share, gain and least score are arguments: one compilation for all of its tests."""
+    """The filter's gain and least score are arguments: one compilation for all of its tests."""
 
-    def run(params, share, gain, min_score, frames, box):
-        changed = replace(CONFIG.scale_filter, gain=gain, min_score=min_score)
-        config = replace(CONFIG, scale_filter=changed, scale_filter_share=share)
+    def run(params, gain, min_score, frames, box):
+        config = replace(CONFIG, scale_filter=replace(CONFIG.scale_filter, gain=gain, min_score=min_score))
         return base.run(dimp.make(config))(params, jax.random.key(0), frames, box)
 
     return jax.jit(run)
@@ -78,11 +76,13 @@ def runner():
 @pytest.mark.parametrize("growth", [GROWTH, pytest.param(1 / GROWTH, marks=pytest.mark.full)])
 def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     frames, box = clip(growth)
-    estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)
+    estimates = runner()(params(), 0.6, 0.4, frames, box)
     truth = side(box.size) * growth ** np.arange(FRAMES)
     found = side(estimates.box.size)
     assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
-    assert (estimates.verdict == base.FOUND).all()
+    assert (estimates.verdict == base.FOUND).all() and "proposals" not in estimates.extras
+    assert np.abs(estimates.box.center - box.center[None]).max() < 0.1 * side(box.size)  # a cell is 0.28 of the target's side
+    np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=1e-5)
 
 
 def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_located():
@@ -93,7 +93,7 @@ def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_lo
     region = Crop(jnp.zeros((1, size, size, 3)), box.center[None] + 0.3, jnp.array([1.25]))
     frame = base.Frame(jnp.zeros((240, 300, 3), jnp.uint8), jnp.array([240, 300], jnp.int32))
     features = dimp.Features(jnp.zeros((1, cells, cells, 1)).at[0, 5, 8, 0].set(1.0), {})
-    state = SimpleNamespace(box=box, filter=jnp.zeros((4, 4, 1)).at[1, 2, 0].set(1.0))
+    state = SimpleNamespace(box=box, lost_frames=jnp.int32(0), filter=jnp.zeros((4, 4, 1)).at[1, 2, 0].set(1.0))
     location = stages.localize(state, frame, region, features)
     peak = np.unravel_index(np.argmax(location.score_map), (15, 15))
     assert peak == (6, 8)
@@ -103,40 +103,11 @@ def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_lo
     np.testing.assert_array_equal(location.map.center, region.center[0])
 
 
-def test_the_best_proposals_give_the_place():
-    """Their shape is steadied, and their area shared with the filter."""
-    frames, box = clip(GROWTH)
-    estimates = runner()(params(), 1.0, 0.6, 0.4, frames, box)
-    boxes, ious = estimates.extras["proposals"], estimates.extras["proposal_ious"]
-    assert boxes.center.shape == (FRAMES - 1, 10, 2) and ious.shape == (FRAMES - 1, 10)
-    for index in range(FRAMES - 1):
-        best = np.argsort(ious[index])[-3:]
-        np.testing.assert_allclose(boxes.center[index][best].mean(0), estimates.box.center[index], atol=1e-3)
-
-
-@pytest.mark.full
-def test_the_filter_has_its_share_of_the_area_and_no_say_in_place_and_shape():
-    """On the first frame, where all see the same: without a share it is the tracker without a filter."""
-    frames, box = clip(GROWTH)
-    first_two = jax.tree.map(lambda leaf: leaf[:2], frames)
-    without = base.run(dimp.make(replace(CONFIG, scale_filter=None)))
-    plain = jax.jit(without)(params(), jax.random.key(0), first_two, box)
-    found = {share: runner()(params(), share, 0.6, 0.4, frames, box).box for share in (0.0, 0.5, 1.0)}
-    for seen in found.values():
-        np.testing.assert_allclose(seen.center[0], plain.box.center[0], atol=1e-3)
-        np.testing.assert_allclose(aspect(seen.size[0]), aspect(plain.box.size[0]), rtol=1e-4)
-    none, half, all_of_it = (float(side(seen.size[0])) for seen in found.values())
-    np.testing.assert_allclose(none, side(plain.box.size[0]), rtol=1e-4)
-    np.testing.assert_allclose(half, np.sqrt(none * all_of_it), rtol=1e-5)
-    assert abs(all_of_it / none - 1) > 1e-3
-
-
 @pytest.mark.parametrize(("gain", "min_score"), [(0.0, 0.4), (0.6, np.inf)])
-def test_a_filter_that_sees_no_change_keeps_the_area_and_not_the_shape(gain, min_score):
+def test_a_filter_that_sees_no_change_keeps_the_size(gain, min_score):
     frames, box = clip(GROWTH)
-    sizes = runner()(params(), 1.0, gain, min_score, frames, box).box.size
-    np.testing.assert_allclose(side(sizes), side(box.size), rtol=1e-5)
-    assert len(np.unique(aspect(sizes))) == len(sizes)
+    sizes = runner()(params(), gain, min_score, frames, box).box.size
+    np.testing.assert_allclose(sizes, np.broadcast_to(box.size, sizes.shape), rtol=1e-5)
 
 
 def test_a_lost_target_keeps_its_box_and_teaches_nothing():

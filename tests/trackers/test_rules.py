@@ -31,7 +31,7 @@ from trackers.rules import (
 NUMBERS = Path(__file__).parent / "numbers.json"  # of every tracker: {name of a field: its values}
 ATOM, BANK, DIMP = (trackers.get(name).config for name in ("atom", "atom_filterbank", "dimp18"))
 UNUSUAL = {"border": "inside_major", "rounding": "pytracking_torch14", "redetection_rings": 1}
-SCALED = dataclasses.replace(DIMP, scale_filter=BANK.scale_filter)
+SCALED = dataclasses.replace(DIMP, use_iou_net=False, scale_filter=BANK.scale_filter)
 
 
 def changed(config, path, value):
@@ -129,7 +129,7 @@ def test_numbers_are_those_of_before(name):
         (DIMP, "model", "dimp34", "model=dimp34: must be a model with a DimpClassifier"),
         (DIMP, "online.train_skipping", 0, "online.train_skipping=0: must be >= 1"),
         (DIMP, "update_steps", -1, "update_steps=-1: must be >= 0"),
-        (SCALED, "scale_filter_share", 1.1, "scale_filter_share=1.1: must be in [0, 1]"),
+        (DIMP, "scale_filter", BANK.scale_filter, "scale_filter: must be None where use_iou_net"),
         (DIMP, "region.min_side", 0.0, "region.min_side=0.0: must be > 0"),
         (SCALED, "scale_filter.taps", ("stem",), "scale_filter.taps=('stem',): must be one of layer1, layer2, layer3"),
         (SCALED, "scale_filter.taps", (), "scale_filter.taps=(): must be one name or more"),
@@ -320,8 +320,8 @@ def test_a_field_within_is_found_by_its_name():
         with pytest.raises(SettingError) as caught:
             override(Config(), [f"{path}=1"])
         assert str(caught.value) == message
-    with pytest.raises(SettingError, match=r"did you mean refinement\.min_score or scale_filter\.min_score"):
-        override(trackers.get("dimp_tiny").config, ["min_score=0.1"])
+    with pytest.raises(SettingError, match=r"did you mean region\.min_side or refinement\.min_side"):
+        override(trackers.get("dimp_tiny").config, ["min_side=0.1"])
 
 
 def test_searches_are_those_at_the_fields():

@@ -18,7 +18,7 @@ from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
 from trackers.parts.online import Location
 from trackers.parts.search_region import RegionConfig
-from trackers.rules import ABOVE_ONE, ANY, COUNT, FACTOR, NOT_NEGATIVE, POSITIVE, Search
+from trackers.rules import ABOVE_ONE, COUNT, NOT_NEGATIVE, POSITIVE
 
 Array = jax.Array
 
@@ -36,10 +36,6 @@ class RefinementConfig:
     min_side: Annotated[float, POSITIVE] = 1.0  # crop pixels
     max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0
     top_k: Annotated[int, COUNT] = 3  # boxes averaged
-    # Share of the change of the size (its logarithm) that is taken; 1 in pytracking
-    size_rate: Annotated[float, FACTOR, Search(0.1, 1.0)] = 1.0
-    # Classifier's score up to which the size stays as it is; None in pytracking
-    min_score: Annotated[float | None, ANY] = None
 
 
 def proposals(key: Array, box: Array, config: RefinementConfig) -> Array:
@@ -191,7 +187,7 @@ def refine(
     """The box of highest predicted IoU around `location`; the last box if the target is LOST or no box is admissible.
 
     Besides, for `Estimate.extras`, the boxes after the ascent with the IoUs that `ascend` returns: before their sides
-    are kept above `min_side`, the best are averaged and the size is steadied.
+    are kept above `min_side` and the best are averaged.
 
     state: has `key`, `box` and `modulation`. taps: layer2 and layer3 `[1, ...]` of the search crop `region`, which
     was cut as `geometry` says.
@@ -205,22 +201,9 @@ def refine(
     boxes, iou = climb(params, state.modulation, taps["layer2"][0], taps["layer3"][0], boxes, config)
     best, admissible = average_best(boxes, iou, start, config)
     box = to_image(best, center, scale, geometry.image_size)
-    box = Box(box.center, steady_size(state.box.size, box.size, location.score, config))
     every = jax.vmap(lambda one: to_image(one, center, scale, geometry.image_size))(boxes)
     seen = {"proposals": every, "proposal_ious": iou}
     return state._replace(key=key), select(admissible & (location.verdict != LOST), box, state.box), seen
-
-
-def steady_size(old: Array, new: Array, score: Array, config: RefinementConfig) -> Array:
-    """The size `[2]` between `old` and `new` that `size_rate` and `min_score` allow; `new` itself by default.
-
-    An IoU-Net that has seen few videos takes a target that is half hidden for one that has shrunk: the classifier's
-    score tells.
-    """
-    new = jnp.where(config.size_rate == 1, new, old * (new / old) ** config.size_rate)  # 1: to the bit
-    if config.min_score is not None:
-        new = jnp.where(score > config.min_score, new, old)
-    return new
 
 
 def _net(params: Params) -> IoUNet:

@@ -36,6 +36,9 @@ class LocalizationConfig:
     window_output: bool = False  # the first peak is sought under a cosine window
 
 
+LEAST_SCORE = 0.02  # below it, scores around a peak are noise
+
+
 class Peak(NamedTuple):
     """What the score map says."""
 
@@ -79,6 +82,27 @@ def locate(
     lost = score < jnp.where(seen, near, 1) * config.not_found_threshold
     verdict = jnp.where(lost, LOST, verdict).astype(jnp.int32)
     return Peak(jnp.where(take_second & ~lost, second, first), score, verdict)
+
+
+def between_cells(scores: Array, place: Array) -> Array:
+    """The peak of `scores` `[n, n]` near the cell `place` `[2]` (as of `Peak.displacement`), to a fraction of a cell.
+
+    Scores fall off around a target as the Gaussians that they are trained on, whose logarithm is a parabola: the one
+    through a cell and its two neighbors, along each axis. At most half a cell away; the cell itself where it is no
+    maximum, or at the border of the map.
+    """
+    size = scores.shape[0]
+    cell = (place + size // 2).astype(jnp.int32)
+    index = jnp.clip(cell, 1, size - 2)
+    around = jnp.log(jnp.maximum(jax.lax.dynamic_slice(scores, index - 1, (3, 3)), LEAST_SCORE))
+
+    def peak(before, at, after):
+        curvature = before - 2 * at + after
+        curved = curvature < -1e-3
+        return jnp.where(curved, jnp.clip((before - after) / (2 * jnp.where(curved, curvature, -1)), -0.5, 0.5), 0)
+
+    offset = jnp.stack([peak(*around[:, 1]), peak(*around[1])])
+    return place + jnp.where(jnp.any(index != cell), 0, offset)
 
 
 def _argmax(scores: Array) -> tuple[Array, Array]:

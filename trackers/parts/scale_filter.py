@@ -20,10 +20,11 @@ from ops.crop import Crop
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.prroi_pool import prroi_pool
 from ops.sample_memory import SampleMemory
-from trackers.base import FOUND
+from trackers.base import FOUND, LOST, Frame, State, select
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import search_region
 from trackers.parts.online import Location
+from trackers.parts.search_region import RegionConfig
 from trackers.rules import ABOVE_ONE, ANY, COUNT, NOT_NEGATIVE, POSITIVE, SCALES, SHARE, one_of
 
 Array = jax.Array
@@ -82,6 +83,28 @@ def start(
         return ()
     inside = search_region.to_crop(box, center, scale, crop_size)
     return learn_first(key, jax.tree.map(lambda leaf: leaf[0], taps), inside, crop_size, config)
+
+
+def resize(
+    state: State,
+    taps: Taps,
+    frame: Frame,
+    region: Crop,
+    location: Location,
+    geometry: RegionConfig,
+    config: ScaleFilterConfig | None,
+) -> Box:
+    """The box (image pixels) at `location`, of the size that the filter and the location say; the last one if LOST.
+
+    state: has `box` and `scale_filter`. taps, region: as of `follow`; `geometry` cut the region. Without a config the
+    size changes by `location.scale_factor` alone.
+    """
+    factor = location.scale_factor
+    if config is not None:
+        here = Box(location.center, state.box.size)
+        factor = factor * follow(state.scale_filter, taps, region, location, here, config)
+    size = search_region.rescale(state.box.size, factor, frame.extent, geometry.min_side)
+    return select(location.verdict != LOST, Box(location.center, size), state.box)
 
 
 def follow(

@@ -352,7 +352,7 @@ def test_usual_ranges_are_within_the_rules(name):
 def test_usual_ranges_of_an_online_tracker_can_be_arguments():
     config = small("dimp_tiny")
     fields = tuple(each.field for each in tune.parse_ranges(config, []))
-    assert {"online.learning_rate", "refinement.size_rate"} <= set(fields)
+    assert {"online.learning_rate", "localization.not_found_threshold"} <= set(fields)
     tune_batch.check_arguments(trackers.get("dimp_tiny").make, config, fields, formula_params("dimp_tiny"))
 
 

@@ -193,13 +193,3 @@ def test_windows_of_several_targets_and_gradients(crop_of_a_network):
         of_all = jax.vmap(jax.value_and_grad(partial(value, partial(climb, config=CONFIG))), (None, 0))
         both.append(jax.jit(of_all)(crop_of_a_network[0], starts))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *both)
-
-
-def test_the_size_rests_in_doubt_and_follows_slowly():
-    old, new = jnp.array([20.0, 40.0]), jnp.array([80.0, 10.0])
-    steady = partial(box_refinement.steady_size, old, new)
-    np.testing.assert_array_equal(steady(0.1, CONFIG), new)
-    np.testing.assert_allclose(steady(0.1, replace(CONFIG, size_rate=0.5)), [40.0, 20.0], rtol=1e-6)
-    careful = replace(CONFIG, min_score=0.4)
-    np.testing.assert_array_equal(steady(0.3, careful), old)
-    np.testing.assert_array_equal(steady(0.5, careful), new)

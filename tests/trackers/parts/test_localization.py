@@ -104,3 +104,22 @@ def test_thresholds_may_be_traced():
     run = jax.jit(lambda t: localization.locate(scores, scores, jnp.zeros(2), jnp.ones(2), LocalizationConfig(t)))
     assert int(run(0.2).verdict) == FOUND
     assert int(run(0.4).verdict) == LOST
+
+
+@pytest.mark.parametrize("middle", [(2.3, -1.4), (-3.0, 0.0), (0.49, 4.2)])
+def test_the_peak_of_a_gaussian_is_found_between_cells(middle):
+    cells = np.arange(19) - 9
+    scores = 0.7 * np.exp(-((cells[:, None] - middle[0]) ** 2 + (cells[None] - middle[1]) ** 2) / (2 * 0.9**2))
+    place = jnp.round(jnp.array(middle))
+    found = jax.jit(localization.between_cells)(jnp.asarray(scores, jnp.float32), place)
+    np.testing.assert_allclose(found, middle, atol=1e-4)
+
+
+def test_a_peak_without_a_parabola_stays_at_its_cell():
+    place = jnp.array([-9.0, 2.0])  # at the border
+    scores = jnp.zeros((19, 19)).at[0, 11].set(1.0).at[0, 12].set(0.9)
+    np.testing.assert_array_equal(localization.between_cells(scores, place), place)
+    middle = jnp.zeros(2)
+    np.testing.assert_array_equal(localization.between_cells(jnp.ones((19, 19)), middle), middle)
+    steep = jnp.zeros((19, 19)).at[9, 9].set(0.5).at[9, 10].set(5.0)  # the cell that was chosen is no maximum
+    assert np.abs(localization.between_cells(steep, middle)).max() <= 0.5

@@ -95,19 +95,3 @@ def test_average_of_the_best_admissible_boxes():
     best, admissible = box_refinement.average_best(boxes[3:], iou[3:], jnp.arange(4.0), config)
     assert not bool(admissible)
     np.testing.assert_array_equal(best, jnp.arange(4.0))
-
-
-def test_the_size_follows_at_its_rate_and_rests_at_low_scores():
-    old, new = jnp.array([10.0, 40.0]), jnp.array([40.0, 10.0])
-
-    def size(score, **changes):
-        config = box_refinement.RefinementConfig(**changes)
-        return box_refinement.steady_size(old, new, jnp.asarray(score), config)
-
-    np.testing.assert_array_equal(size(0.0), new)
-    np.testing.assert_allclose(size(0.0, size_rate=0.5), [20.0, 20.0], rtol=1e-6)
-    traced = jax.jit(lambda rate: size(0.0, size_rate=rate))  # a float of a Config may be an argument of the program
-    np.testing.assert_array_equal(traced(1.0), new)
-    np.testing.assert_allclose(traced(0.5), [20.0, 20.0], rtol=1e-6)
-    np.testing.assert_array_equal(size(0.4, min_score=0.4), old)
-    np.testing.assert_array_equal(size(0.5, min_score=0.4), new)
