@@ -3,10 +3,10 @@
 # Mean over 18 real sequences
 AUC = {
     "atom_multiscale": 0.648,
-    "dimp18_heads": 0.628,
+    "dimp18_heads": 0.637,
     "dimp18": 0.592,
     "atom_multiscale_tiny": 0.585,
-    "dimp_tiny": 0.569,
+    "dimp_tiny": 0.575,
     "atom": 0.559,
     "siamfc_distilled": 0.552,
     "siamfc": 0.493,
