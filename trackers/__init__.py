@@ -104,6 +104,7 @@ _ENTRIES = {
             "siamrpn": siamrpn.Config(),
             "siamrpn_otb": siamrpn.SIAMRPN_OTB,
             "siamrpn_big": siamrpn.SIAMRPN_BIG,
+            "siamrpn_distilled": siamrpn.DISTILLED,
             "siamrpnpp_alexnet": siamrpn.ALEXNET,
             "siamrpnpp_mobilenetv2": siamrpn.MOBILENETV2,
             "siamrpnpp_mobilenetv2_1.0": siamrpn.MOBILENETV2_1_0,
@@ -118,6 +119,7 @@ _ENTRIES = {
             "dasiamrpn": dasiamrpn.Config(),
             "dasiamrpn_vot": dasiamrpn.VOT,
             "dasiamrpn_otb": dasiamrpn.OTB,
+            "dasiamrpn_distilled": dasiamrpn.DISTILLED,
         }.items()
     },
     **{
@@ -128,6 +130,7 @@ _ENTRIES = {
             "thor_siamrpn": thor.SIAMRPN,
             "thor_siamrpn_ensemble": thor.SIAMRPN_ENSEMBLE,
             "thor_siamrpn_big": thor.SIAMRPN_OTB_DYNAMIC,
+            "thor_siamrpn_distilled": thor.DISTILLED,
             "thor_siamrpnpp_mobilenetv2": thor.MOBILENETV2,
             "thor_siamrpnpp_mobilenetv2_1.0": thor.MOBILENETV2_1_0,
         }.items()

@@ -50,6 +50,8 @@ class Config:
 
 VOT = Config(replace(siamrpn.Config(), lost=LOCAL_TO_GLOBAL))
 OTB = Config(replace(siamrpn.SIAMRPN_OTB, lost=LOCAL_TO_GLOBAL))
+# of our head, whose scores are too low for the growing search
+DISTILLED = Config(siamrpn.DISTILLED)
 
 
 class Sums(NamedTuple):

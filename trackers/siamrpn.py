@@ -75,6 +75,8 @@ MOBILENETV2 = Config("siamrpnpp_mobilenetv2", 255, 8, penalty_k=0.04, window_inf
 MOBILENETV2_1_0 = replace(
     MOBILENETV2, model="siamrpnpp_mobilenetv2_1.0", penalty_k=0.12, window_influence=0.2, size_rate=0.133
 )
+# of our head, on the features of `siamfc_distilled`
+DISTILLED = replace(SIAMRPN_OTB, model="siamrpn_distilled")
 
 
 def make(config: Config, memory: Memory | None = None) -> Tracker:

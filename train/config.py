@@ -15,6 +15,7 @@ from trackers.rules import ANY, NOT_NEGATIVE, SettingError, override
 from train import loop, whitening
 from train.datasets import SyntheticConfig
 from train.held_out import ValidationConfig
+from train.replay import ReplayConfig
 from train.samples import clips, crops, frames, pairs
 from train.samples.augment import PrepareConfig
 from train.samples.loader import Load, LoaderConfig
@@ -43,6 +44,7 @@ class Config:
     prepare: PrepareConfig = frames.PREPARE_DIMP  # of that type, too
     identity_classifier: bool = False  # DiMP's classifier starts as `dimp_classifier.identity_start`
     whitening: WhiteningConfig | None = None  # SiamFC's backbone starts as `train.whitening` makes it
+    replay: ReplayConfig | None = None  # of a frozen backbone's features, see `train.replay`
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def misfits(self) -> Iterator[tuple[str, str]]:
@@ -52,6 +54,13 @@ class Config:
             if not isinstance(getattr(self, name), kind):
                 yield name, f"a {kind.__name__} for {self.loss.model}"
                 return
+        if self.replay is not None:
+            if samples is not PAIRS:
+                yield "replay", f"None for {self.loss.model}, which does not learn from pairs"
+            elif self.loss.backbone_statistics != "stored":
+                yield "loss.backbone_statistics", '"stored" with replay'
+            if self.whitening is not None:
+                yield "whitening", "None with replay, which needs a backbone that does not change"
         if self.whitening is not None and not whitening.fits(self.loss.model):
             yield "whitening", f"None for {self.loss.model}, which is not SiamFC on an AlexNet"
         yield from samples.misfits(self)

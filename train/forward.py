@@ -1,6 +1,6 @@
 """Running the networks of a model in training: batch statistics, leading axes, and what several losses share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -62,17 +62,19 @@ def predicted_overlaps(
     return apply("iou_net", modulation, maps, proposals, method="predict")
 
 
-def paired_output(
-    apply: Callable[..., Any], has_neck: bool, templates: Array, searches: Array, backbone_train: bool
-) -> Any:
+def paired_output(apply: Callable[..., Any], has_neck: bool, batch: Mapping[str, Any], backbone_train: bool) -> Any:
     """What the head of a Siamese model says of B pairs, see `trackers.nets.rpn`; the leading axis of each leaf is B.
 
-    templates: `[B, 127, 127, 3]`, searches: `[B, H, W, 3]`, RGB 0..255. Both run through the networks apart, each with
-    the statistics of its own batch, as in pysot and siamfc-pytorch, so that the running ones move twice. Neck and head
-    always use those of the batch, the backbone with `backbone_train`.
+    batch: `template_images` `[B, 127, 127, 3]` and `search_images` `[B, H, W, 3]`, RGB 0..255, or, of a backbone that
+    does not learn, its `template_taps` and `search_taps` (`train.replay`). Templates and searches run through the
+    networks apart, each with the statistics of its own batch, as in pysot and siamfc-pytorch, so that the running ones
+    move twice. Neck and head always use those of the batch, the backbone with `backbone_train`.
     """
-    z_taps = apply("backbone", templates, train=backbone_train)
-    x_taps = apply("backbone", searches, train=backbone_train)
+    if "template_taps" in batch:
+        z_taps, x_taps = batch["template_taps"], batch["search_taps"]
+    else:
+        z_taps = apply("backbone", batch["template_images"], train=backbone_train)
+        x_taps = apply("backbone", batch["search_images"], train=backbone_train)
     if has_neck:
         z_taps, x_taps = apply("neck", z_taps, method="template"), apply("neck", x_taps)
     return apply("head", z_taps, x_taps)

@@ -17,7 +17,7 @@ from trackers.nets import models
 from trackers.nets.dimp_classifier import identity_start
 from trackers.rules import SettingError
 from trackers.weights import WeightsError, files, sources
-from train import checkpoint, datasets, held_out, loop, tensorboard, whitening
+from train import checkpoint, datasets, held_out, loop, replay, tensorboard, whitening
 from train.config import Config, DatasetConfig, samples_of
 from train.datasets import SYNTHETIC, TrackingDataset
 from train.held_out import ValidationConfig
@@ -25,7 +25,8 @@ from train.samples import loader
 
 Params = Any
 
-WEIGHTS, BEST, SETTINGS = "weights.safetensors", "best.safetensors", "config.json"  # in the folder of a run
+# In the folder of a run
+WEIGHTS, BEST, SETTINGS, FEATURES = "weights.safetensors", "best.safetensors", "config.json", "features"
 
 # Fields that a resumed run may change, or all fields of a part: the course of training does not depend on them.
 FREE = (
@@ -50,12 +51,16 @@ def train(loss: loop.Loss, config: Config, out: Path, data_dir: Path, weights: P
     made_of = {**settings.plain(config), "weights_sha256": weights and _sha256(weights)}
     refuse_other_run(out, made_of)
     keep_apart([out / WEIGHTS, out / BEST], [weights])
-    batches = open_batches(config, data_dir)
+    batches = open_batches(_with_steps(config, config.replay.batches) if config.replay else config, data_dir)
     prepare = partial(samples_of(config.loss.model).augment, config=config.prepare)
     start = initial_params(config.loss.model, config.loop.seed, weights, config.identity_classifier)
     if config.whitening and not checkpoint.any_in(out / loop.CHECKPOINTS):
         some = first_batches(config, data_dir, prepare)
         start = whitening.whitened(config.loss.model, start, some, config.whitening.share)
+    if config.replay:
+        with contextlib.closing(batches):
+            batches = stored_pairs(config, start, batches, out, made_of)
+        prepare = partial(replay.prepare, config=config.prepare)
     track = held_out.make(config.loss.model, config.validation) if config.validation.data_dir else None
     info = {"config": settings.plain(config), "versions": settings.versions()}
     best, writer = None, None
@@ -173,10 +178,39 @@ def best_score(out: Path, config: ValidationConfig, step: int) -> float | None:
 def first_batches(config: Config, data_dir: Path, prepare: Callable) -> Iterator[dict[str, jax.Array]]:
     """What `config.whitening` looks at: the same whatever the processes and the steps of the run."""
     prepare = jax.jit(prepare)
-    some = replace(config, loop=replace(config.loop, steps=config.whitening.batches))
-    with contextlib.closing(open_batches(some, data_dir, process=(0, 1))) as batches:
+    some = open_batches(_with_steps(config, config.whitening.batches), data_dir, process=(0, 1))
+    with contextlib.closing(some) as batches:
         for number, batch in enumerate(batches):
             yield prepare(jax.random.fold_in(jax.random.key(config.loop.seed), number), batch)
+
+
+def stored_pairs(
+    config: Config, params: Params, batches: loader.BatchIterator, out: Path, made_of: dict[str, Any]
+) -> replay.Replay:
+    """The batches of `config.replay`, whose features are in `out/features`. SettingError; TrainingError."""
+    if "backbone" in loop.trained(params, config.optimizer):
+        raise SettingError("optimizer.groups: none may match the backbone with replay, which keeps its features")
+    if jax.process_count() > 1:
+        raise SettingError("replay: None with --distributed; it is for one process")
+    images = replace(config.prepare, targets=None)
+    stored = replay.store(
+        config.loss.model,
+        params,
+        batches,
+        partial(samples_of(config.loss.model).augment, config=images),
+        config.replay.batches,
+        out / FEATURES,
+        {
+            **{name: made_of[name] for name in ("datasets", "loader", "weights_sha256")},
+            "prepare": settings.plain(images),
+        },
+        config.loop.seed,
+    )
+    return replay.Replay(stored, config.loader.batch_size, config.loop.seed)
+
+
+def _with_steps(config: Config, steps: int) -> Config:
+    return replace(config, loop=replace(config.loop, steps=steps))
 
 
 def open_batches(config: Config, data_dir: Path, process: tuple[int, int] | None = None) -> loader.BatchIterator:

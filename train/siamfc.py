@@ -46,7 +46,7 @@ def loss(
     """
     apply, params = applying(config.model, params)
     backbone_train = config.backbone_statistics == "batch"
-    responses = paired_output(apply, False, batch["template_images"], batch["search_images"], backbone_train)
+    responses = paired_output(apply, False, batch, backbone_train)
     disk = disk_label(responses.shape[-1], config.radius).astype(responses.dtype)
     labels = jnp.where(batch["negative"][:, None, None], 0, disk[None])
     total = balanced_logistic(responses, labels)

@@ -45,9 +45,7 @@ def loss(
     """
     apply, params = applying(config.model, params)
     backbone_train = config.backbone_statistics == "batch"
-    logits, deltas = paired_output(
-        apply, "neck" in params, batch["template_images"], batch["search_images"], backbone_train
-    )
+    logits, deltas = paired_output(apply, "neck" in params, batch, backbone_train)
     classification = anchor_classification(logits, batch["labels"])
     localization = delta_regression(deltas, batch["deltas"], batch["weights"], smoothing=config.smoothing)
     total = config.cls_weight * classification + config.loc_weight * localization

@@ -74,6 +74,7 @@ MODELS = {
     "siamfc": Model({"backbone": AlexNet(), "head": SiamFCHead()}, "raw", "pairs"),
     "siamfc_distilled": Model({"backbone": AlexNet(), "head": SiamFCHead()}, "raw", "pairs"),
     "siamrpn": Model({"backbone": AlexNet(), "head": UpChannelRPN(8)}, "raw", "pairs"),
+    "siamrpn_distilled": Model({"backbone": AlexNet(), "head": DepthwiseRPN((8,))}, "raw", "pairs"),
     "siamrpnpp_alexnet": Model({"backbone": AlexNet(), "head": DepthwiseRPN((8,))}, "raw", "pairs"),
     "siamrpnpp_mobilenetv2": Model(
         {"backbone": ThreeLevels(), "neck": Neck((8,) * 3), "head": DepthwiseRPN((8,) * 3, weighted=True)},

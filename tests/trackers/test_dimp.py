@@ -81,7 +81,8 @@ def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     found = side(estimates.box.size)
     assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
     assert (estimates.verdict == base.FOUND).all() and "proposals" not in estimates.extras
-    assert np.abs(estimates.box.center - box.center[None]).max() < 0.1 * side(box.size)  # a cell is 0.28 of the target's side
+    # a cell is 0.28 of the side of the target
+    assert np.abs(estimates.box.center - box.center[None]).max() < 0.1 * side(box.size)
     np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=1e-5)
 
 

@@ -72,6 +72,8 @@ _MODELS = {
     # of our own: SiamRPN's AlexNet, which has learned from a ResNet-18
     "siamfc_distilled": _siamese(alexnet.siamrpn(), None, head=SiamFCHead()),
     "siamrpn": _siamese(alexnet.siamrpn(), "dasiamrpn", head=UpChannelRPN(256)),  # DaSiamRPN's for VOT and OTB
+    # of our own: a narrow head of SiamRPN++'s kind on the backbone of `siamfc_distilled`
+    "siamrpn_distilled": _siamese(alexnet.siamrpn(), None, head=DepthwiseRPN((192,))),
     "siamrpn_big": _siamese(alexnet.siamrpn(2), "dasiamrpn", head=UpChannelRPN(512)),
     "siamrpnpp_alexnet": _siamese(alexnet.siamrpn(), "pysot", head=DepthwiseRPN((256,))),
     "siamrpnpp_mobilenetv2": _siamese(MobileNetV2(1.4), "pysot", **_levels((256,) * 3, weighted=False)),

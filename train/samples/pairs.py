@@ -210,10 +210,15 @@ def prepare(key: Array, batch: dict[str, Array], config: PairPrepareConfig) -> d
         out["search_images"] = occlude(
             occlusion_keys, images[:, None], out["search_boxes"][:, None], others[:, None]
         )[:, 0]  # fmt: skip
-    if config.targets is not None:
-        choose = jax.vmap(partial(anchor_targets, config=config.targets))
-        out |= choose(target_keys, out["search_boxes"], out["negative"])._asdict()
-    return out
+    return with_targets(target_keys, out, config)
+
+
+def with_targets(keys: Array, batch: dict[str, Any], config: PairPrepareConfig) -> dict[str, Any]:
+    """`batch` and what its anchors are trained on, see `prepare`; keys: `[B]`, one for each pair."""
+    if config.targets is None:
+        return batch
+    choose = jax.vmap(partial(anchor_targets, config=config.targets))
+    return batch | choose(keys, batch["search_boxes"], batch["negative"])._asdict()
 
 
 def augment_pair(
