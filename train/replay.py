@@ -98,18 +98,25 @@ def store(
     _refuse_others(folder, made_of)
     paths = [folder / f"{number:05d}.npz" for number in range(count)]
     done = next((number for number, path in enumerate(paths) if not path.is_file()), count)
-    found = [_read(path) for path in paths[:done]]
     first.set_state({"next_batch": done})
-    for number in tqdm(range(done, count), "features of the backbone", count, initial=done, unit="batch"):
-        batch = next(first)
-        ids = batch.pop("sample_ids")
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        made = jax.tree.map(np.asarray, features(params["backbone"], key, batch))
-        if not all(np.isfinite(leaf).all() for leaf in made.values()):
-            raise TrainingError(f"features are not finite in half precision; look at the samples {ids.tolist()}")
-        found.append({"sample_ids": ids, **made})
-        _write(paths[number], found[-1])
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    stored: Stored = {}
+    for number in tqdm(range(count), "features of the backbone", unit="batch"):
+        if number < done:
+            made = _read(paths[number])
+        else:
+            batch = next(first)
+            ids = batch.pop("sample_ids")
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            made = jax.tree.map(np.asarray, features(params["backbone"], key, batch))
+            if not all(np.isfinite(leaf).all() for leaf in made.values()):
+                raise TrainingError(f"features are not finite in half precision; look at the samples {ids.tolist()}")
+            made["sample_ids"] = ids
+            _write(paths[number], made)
+        if not stored:  # all of it at once: a list of batches to be joined would need twice the memory
+            stored = {name: np.empty((count, *leaf.shape), leaf.dtype) for name, leaf in made.items()}
+        for name, leaf in made.items():
+            stored[name][number] = leaf
+    return {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in stored.items()}
 
 
 def prepare(key: Array, batch: dict[str, Array], config: pairs.PairPrepareConfig) -> dict[str, Any]:
@@ -130,7 +137,12 @@ def _refuse_others(folder: Path, made_of: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         files.write_atomically(path, now.encode() + b"\n")
-    elif json.loads(path.read_text()) != json.loads(now):
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise SettingError(f"{path}: damaged ({error!s:.100}); delete {folder}, or give another --out") from error
+    if before != json.loads(now):
         raise SettingError(
             f"{folder}: has features of other pairs or of another backbone; delete it, or give another --out"
         )

@@ -202,7 +202,7 @@ def stored_pairs(
         out / FEATURES,
         {
             **{name: made_of[name] for name in ("datasets", "loader", "weights_sha256")},
-            "prepare": settings.plain(images),
+            **{"prepare": settings.plain(images), "model": config.loss.model, "seed": config.loop.seed},
         },
         config.loop.seed,
     )

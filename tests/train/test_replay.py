@@ -132,13 +132,20 @@ def test_features_of_other_pairs_and_damaged_ones_are_refused(tmp_path):
     config = small(loop=replace(small().loop, steps=1))
     train(config, tmp_path)
     folder = tmp_path / "run"
-    other = replace(config, loader=replace(config.loader, negative=0.5))
+    others = (
+        replace(config, loader=replace(config.loader, negative=0.5)),
+        replace(config, loop=replace(config.loop, seed=1)),
+    )
     for path in (folder / loop.CHECKPOINTS).iterdir():
         path.rename(tmp_path / path.name)  # a run that was stopped before its first checkpoint
-    with pytest.raises(SettingError, match=r"run.features: has features of other pairs"):
-        train(other, tmp_path)
+    for other in others:
+        with pytest.raises(SettingError, match=r"run.features: has features of other pairs"):
+            train(other, tmp_path)
     (folder / run.FEATURES / "00001.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(SettingError, match=r"00001\.npz: damaged .*delete it"):
+        train(config, tmp_path)
+    (folder / run.FEATURES / replay.MADE_OF).write_text("{")
+    with pytest.raises(SettingError, match=r"made_of\.json: damaged .*delete"):
         train(config, tmp_path)
 
 
