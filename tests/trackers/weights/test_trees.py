@@ -17,6 +17,10 @@ def test_digest_is_that_of_the_networks(model):
     assert trees.DIGESTS[model] == files.digest_of(models.expected_variables(model)), f"put it into {trees.__file__}"
 
 
+def test_every_file_that_comes_with_the_package_is_known():
+    assert {name for name in models.names() if released.path(name) or released.heads(name)} <= set(trees.DIGESTS)
+
+
 def test_a_known_file_is_read_without_a_trace_and_another_is_refused(tmp_path, monkeypatch):
     model, path = "atom_multiscale_tiny", tmp_path / "params.safetensors"
     expected = models.expected_variables(model)
