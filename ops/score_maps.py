@@ -114,6 +114,16 @@ def bicubic_resize(scores: Array, out_size: int) -> Array:
     return _separable(matrix, scores)
 
 
+def vertex(before: Array, at: Array, after: Array) -> Array:
+    """Where the parabola through three neighbors has its maximum, in -0.5..0.5 of their distance from the middle one.
+
+    before, at, after: `[...]`. 0 where the parabola has none.
+    """
+    curvature = before - 2 * at + after
+    curved = curvature < 0
+    return jnp.where(curved, jnp.clip(0.5 * (before - after) / jnp.where(curved, curvature, 1), -0.5, 0.5), 0)
+
+
 def _separable(matrix: np.ndarray, scores: Array) -> Array:
     """`matrix scores matrix^T` in full precision."""
     exact = jax.lax.Precision.HIGHEST

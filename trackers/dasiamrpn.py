@@ -50,7 +50,7 @@ class Config:
 
 VOT = Config(replace(siamrpn.Config(), lost=LOCAL_TO_GLOBAL))
 OTB = Config(replace(siamrpn.SIAMRPN_OTB, lost=LOCAL_TO_GLOBAL))
-# of our head, whose scores are too low for the growing search
+# of our head, with which the growing search gained nothing on training videos
 DISTILLED = Config(siamrpn.DISTILLED)
 
 

@@ -76,6 +76,7 @@ SIAMRPN_ENSEMBLE = replace(SIAMRPN_OTB_ENSEMBLE, host=replace(SIAMRPN_OTB_ENSEMB
 # Ours, not tuned: the host's own numbers, and a small memory, since each template goes through all of a head's levels
 MOBILENETV2 = replace(SIAMRPN_VOT_DYNAMIC, short_slots=2, long_slots=3, host=siamrpn.MOBILENETV2)
 MOBILENETV2_1_0 = replace(MOBILENETV2, host=siamrpn.MOBILENETV2_1_0)
+# The same with the memory of the released SiamRPN: this head has one level
 DISTILLED = replace(SIAMRPN_OTB_DYNAMIC, host=siamrpn.DISTILLED)
 
 

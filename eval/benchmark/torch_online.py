@@ -402,12 +402,13 @@ def between_cells(scores: np.ndarray, place: Pair) -> Pair:
     if not (0 < row < size - 1 and 0 < column < size - 1):
         return place
     around = np.log(np.maximum(scores[row - 1 : row + 2, column - 1 : column + 2], LEAST_SCORE))
+    return place + np.array([_vertex(*around[:, 1]), _vertex(*around[1])])
 
-    def peak(before, at, after):
-        curvature = before - 2 * at + after
-        return float(np.clip((before - after) / (2 * curvature), -0.5, 0.5)) if curvature < -1e-3 else 0.0
 
-    return place + np.array([peak(*around[:, 1]), peak(*around[1])])
+def _vertex(before: float, at: float, after: float) -> float:
+    """`ops.score_maps.vertex`."""
+    curvature = before - 2 * at + after
+    return float(np.clip(0.5 * (before - after) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
 
 
 def _kept(state: State, location: Location, box: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
@@ -639,10 +640,8 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     inside = (location.center - region.center) / region.scale + (side - 1) / 2
     response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
     best = int(np.clip(response.argmax(), 1, scales.scales - 2))
-    before, here, after = response[best - 1 : best + 2].astype(float)
-    curvature = before - 2 * here + after
-    peak = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5) if curvature < 0 else 0.0
-    log_factor = (best - (scales.scales - 1) / 2 + peak) * math.log(scales.scale_step)
+    peak = best + _vertex(*response[best - 1 : best + 2].astype(float))
+    log_factor = (peak - (scales.scales - 1) / 2) * math.log(scales.scale_step)
     factor = math.exp(scales.gain * float(np.clip(log_factor, -scales.max_step, scales.max_step)))
     if not location.score > scales.min_score:
         return state.size

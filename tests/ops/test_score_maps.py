@@ -54,3 +54,12 @@ def test_mlu_and_its_derivatives(x64):
     assert values[0] == pytest.approx(-0.05) and jnp.isfinite(score_maps.mlu(jnp.array(-1e6), 0.05))
     check_grads(jax.jit(lambda x: score_maps.mlu(x, 0.05)), (x,), order=2, modes=("fwd", "rev"), rtol=1e-4)
     assert jnp.isfinite(jax.grad(score_maps.mlu)(1e6, 0.05))
+
+
+def test_the_vertex_of_a_parabola_lies_at_most_half_a_step_away():
+    place = np.array([-0.4, 0.0, 0.3, 0.9], np.float32)  # of the maximum; the last is nearer to a neighbor
+    before, at, after = (2 - 3 * (step - place) ** 2 for step in (-1, 0, 1))
+    np.testing.assert_allclose(score_maps.vertex(before, at, after), [-0.4, 0.0, 0.3, 0.5], atol=1e-6)
+    flat, valley = score_maps.vertex(*jnp.ones((3, 2))), score_maps.vertex(*jnp.array([1.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(flat, 0)
+    np.testing.assert_array_equal(valley, 0)

@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ops.score_maps import vertex
 from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 from trackers.rules import ANY, FACTOR, NOT_NEGATIVE, POSITIVE, Search
 
@@ -95,13 +96,7 @@ def between_cells(scores: Array, place: Array) -> Array:
     cell = (place + size // 2).astype(jnp.int32)
     index = jnp.clip(cell, 1, size - 2)
     around = jnp.log(jnp.maximum(jax.lax.dynamic_slice(scores, index - 1, (3, 3)), LEAST_SCORE))
-
-    def peak(before, at, after):
-        curvature = before - 2 * at + after
-        curved = curvature < -1e-3
-        return jnp.where(curved, jnp.clip((before - after) / (2 * jnp.where(curved, curvature, -1)), -0.5, 0.5), 0)
-
-    offset = jnp.stack([peak(*around[:, 1]), peak(*around[1])])
+    offset = vertex(around[[0, 1], [1, 0]], around[1, 1], around[[2, 1], [1, 2]])  # along y, along x
     return place + jnp.where(jnp.any(index != cell), 0, offset)
 
 

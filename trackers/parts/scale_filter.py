@@ -20,6 +20,7 @@ from ops.crop import Crop
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.prroi_pool import prroi_pool
 from ops.sample_memory import SampleMemory
+from ops.score_maps import vertex
 from trackers.base import FOUND, LOST, Frame, State, select
 from trackers.nets.resnet import TAP_STRIDES
 from trackers.parts import search_region
@@ -159,9 +160,7 @@ def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: S
     response = describe(taps, box, crop_size, config) @ state.filter
     best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
     before, at, after = response[best - 1], response[best], response[best + 1]
-    curvature = before - 2 * at + after
-    peak = jnp.where(curvature < 0, 0.5 * (before - after) / jnp.where(curvature < 0, curvature, 1), 0)
-    log_factor = (best - (config.scales - 1) / 2 + jnp.clip(peak, -0.5, 0.5)) * np.log(config.scale_step)
+    log_factor = (best - (config.scales - 1) / 2 + vertex(before, at, after)) * np.log(config.scale_step)
     return jnp.exp(config.gain * jnp.clip(log_factor, -config.max_step, config.max_step))
 
 

@@ -35,7 +35,7 @@ MODELS = {
     "atom": {"backbone": ResNet(10, 8), "iou_net": IoUNet(16)},
     "atom_multiscale": {"backbone": ResNet(10, 8)},
 }
-TRACKERS = ("dimp18_heads", pytest.param("dimp50", marks=pytest.mark.full), "atom", "atom_multiscale")
+TRACKERS = ("dimp18", "dimp18_heads", pytest.param("dimp50", marks=pytest.mark.full), "atom", "atom_multiscale")
 
 
 @pytest.fixture(scope="module", params=TRACKERS)
@@ -194,7 +194,7 @@ def test_crop_features_and_place(ours, layout):
 def test_overlaps_and_boxes(ours, layout, monkeypatch):
     """From the same proposals: the boxes after the ascent, and the one that is made of them and of the scale."""
     key = jax.random.split(ours.state.key)[1]
-    if "iou_net" in ours.params:
+    if ours.config.use_iou_net:
         side, config = ours.config.region.image_size, ours.config.refinement
         located = ours.location.center, ours.state.box.size
         start = box_refinement.to_crop(
@@ -211,7 +211,7 @@ def test_overlaps_and_boxes(ours, layout, monkeypatch):
     assert_close(box.center, center)
     assert_close(box.size, size)
     assert not np.allclose(size, ours.state.box.size, rtol=1e-4)
-    if "iou_net" in ours.params:
+    if ours.config.use_iou_net:
         variables = torch_online.torch_layers.tensors(ours.params["iou_net"], layout)
         with torch.no_grad():
             features = torch_online.iou_features(variables, features_of(ours, layout).taps)
