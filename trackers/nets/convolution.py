@@ -133,7 +133,7 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
 
 def _winograd_pays(images: Array, kernel: Array, strides, dilation) -> bool:
     size = kernel.shape[0]
-    if kernel.shape[1] != size or size not in winograd.POINTS or strides != (1, 1) or dilation[0] != dilation[1]:
+    if kernel.shape[1] != size or size not in winograd.OUTPUTS or strides != (1, 1) or dilation[0] != dilation[1]:
         return False
     places = len(images) * np.prod(np.array(images.shape[1:3]) - (size - 1) * np.array(dilation))
     precise = images.dtype in (jnp.float32, jnp.float64)  # its sums of large numbers are not for fewer bits

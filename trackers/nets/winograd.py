@@ -2,7 +2,7 @@
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: kernel and image are transformed so
 that a tile of 4 x 4 outputs is 36 products instead of 144 (3x3) or 64 instead of 400 (5x5). These are matrix products
-over the channels, and so are the transforms, by constant matrices.
+over the channels, and so are the transforms, by constant matrices. Smaller tiles have smaller transforms.
 """
 
 from functools import partial
@@ -14,13 +14,17 @@ from jax import lax
 
 Array = jax.Array
 
-OUTPUTS = 4  # of a side of a tile
-# By the kernel's size: of the interpolation, before infinity. These lose the fewest digits of small ones.
-POINTS = {3: (0.0, 1.0, -1.0, 0.5, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
+OUTPUTS = {3: (3, 4), 5: (4,)}  # of a side of a tile, by the kernel's size
+# By how many there are: of the interpolation, before infinity. These lose the fewest digits of small ones.
+POINTS = {
+    4: (0.0, 1.0, -1.0, 0.5),
+    5: (0.0, 1.0, -1.0, 0.5, -2.0),
+    7: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5),
+}
 
 
 def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Array:
-    """Convolution without padding at stride 1: `[N, H, W, C]`, `[r, r, C, D]` -> `[N, h, w, D]`, r in `POINTS`.
+    """Convolution without padding at stride 1: `[N, H, W, C]`, `[r, r, C, D]` -> `[N, h, w, D]`, r in `OUTPUTS`.
 
     The plain sum but for rounding: a relative L2 error of about 2e-6 (r = 3) or 4e-6 (r = 5) in float32.
     """
@@ -29,14 +33,14 @@ def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Arr
     return _interleave(found, len(images), dilation)[:, :height, :width]
 
 
-def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def transforms(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Toom's and Cook's matrices in one dimension: (`[n, n]` of an image, `[n, r]` of a kernel, `[m, n]` to outputs).
 
     The m outputs y_k = sum_j kernel_j image_(k + j) are back @ ((of_kernel @ kernel) * (of_image @ image)), and
     n = m + r - 1.
     """
-    points, outputs = np.array(POINTS[size]), OUTPUTS
     side = outputs + size - 1
+    points = np.array(POINTS[side - 1])
     of_image, of_kernel, back = np.zeros((side, side)), np.zeros((side, size)), np.zeros((outputs, side))
     for row, point in enumerate(points):
         others = np.delete(points, row)
@@ -50,28 +54,31 @@ def transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> Array:
     """`[N, H, W, C]` -> `[N, height, width, D]`; where the images end too early they are continued with zeros."""
+    size = kernel.shape[0]
+    # The tile with the fewest products; of those with as many the smallest, which has the smallest transforms.
+    outputs = min(OUTPUTS[size], key=lambda m: (m + size - 1) ** 2 * -(-height // m) * -(-width // m))
     # In both dimensions at once each transform is one product with a matrix, which costs nothing to compile.
-    of_image, of_kernel, back = (np.kron(one, one).astype(kernel.dtype) for one in transforms(kernel.shape[0]))
+    of_image, of_kernel, back = (np.kron(one, one).astype(kernel.dtype) for one in transforms(size, outputs))
     product = partial(lax.dot, precision=precision)
-    rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)
-    tiles = _tiles(images, kernel.shape[0] - 1, rows, columns)  # [n^2, N, rows, columns, C]
+    rows, columns = -(-height // outputs), -(-width // outputs)
+    tiles = _tiles(images, outputs, size - 1, rows, columns)  # [n^2, N, rows, columns, C]
     places = product(of_image, tiles.reshape(len(tiles), -1)).reshape(len(tiles), -1, kernel.shape[2])
     weights = product(of_kernel, kernel.reshape(of_kernel.shape[1], -1)).reshape(len(tiles), *kernel.shape[2:])
     sums = lax.dot_general(places, weights, (((2,), (1,)), ((0,), (0,))), precision=precision)  # [n^2, T, D]
     found = product(back, sums.reshape(len(tiles), -1))
-    found = found.reshape(OUTPUTS, OUTPUTS, len(images), rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
-    return found.reshape(len(images), rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width]
+    found = found.reshape(outputs, outputs, len(images), rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+    return found.reshape(len(images), rows * outputs, columns * outputs, -1)[:, :height, :width]
 
 
-def _tiles(images: Array, overlap: int, rows: int, columns: int) -> Array:
-    """`[N, H, W, C]` -> `[n^2, N, rows, columns, C]`, each cell of the tiles of n = OUTPUTS + overlap cells a side.
+def _tiles(images: Array, outputs: int, overlap: int, rows: int, columns: int) -> Array:
+    """`[N, H, W, C]` -> `[n^2, N, rows, columns, C]`, each cell of the tiles of n = outputs + overlap cells a side.
 
     Put together of two halves in each dimension: with a slice for each of its cells XLA compiles ten times as long.
     """
-    needed = OUTPUTS * (rows + 1), OUTPUTS * (columns + 1)
+    needed = outputs * (rows + 1), outputs * (columns + 1)
     missing = [(0, most - size) for most, size in zip(needed, images.shape[1:3])]
     split = jnp.pad(images, ((0, 0), *missing, (0, 0)))
-    split = split.reshape(len(images), rows + 1, OUTPUTS, columns + 1, OUTPUTS, -1)
+    split = split.reshape(len(images), rows + 1, outputs, columns + 1, outputs, -1)
     split = jnp.concatenate([split[:, :-1], split[:, 1:, :overlap]], 2)
     split = jnp.concatenate([split[:, :, :, :-1], split[:, :, :, 1:, :overlap]], 4)
     return split.transpose(2, 4, 0, 1, 3, 5).reshape(-1, len(images), rows, columns, images.shape[-1])

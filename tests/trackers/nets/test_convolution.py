@@ -17,6 +17,7 @@ from trackers.nets.convolution import convolve
 # images, strides, padding, kernel dilation, groups, and the kernel's side where it is not 3
 CASES = {
     "one image": (1, (1, 1), "VALID", (1, 1), 1),
+    "padded": (1, (1, 1), "SAME", (1, 1), 1),
     "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
     "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
     "strided": (3, (2, 2), "VALID", (1, 1), 1),
@@ -28,7 +29,8 @@ CASES = {
     "pointwise": (2, (1, 1), "VALID", (1, 1), 1, 1),
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
-WINOGRAD = ("one image", "large kernel", "groups, dilated", "dilated, one image")  # also in tiles, small as they are
+# Also in tiles, small as they are: of 4 x 4 outputs where padded or of a large kernel, else of 3 x 3
+WINOGRAD = ("one image", "padded", "large kernel", "groups, dilated", "dilated, one image")
 FOLDED = ("strided", "groups, strided, padded", "uneven steps")  # also with places as channels
 TOLERANCE = 5e-6  # relative L2: float32 sums of up to 300 products, in another order
 
