@@ -7,9 +7,14 @@ from typing import Any
 import jax
 
 # In jaxlib 0.10 the new emitters of fused loops compile longer than those before them, and what they emit is no faster;
-# with the old ones LLVM's third level finds nothing more to do. jaxlib 0.12 has the new ones alone. Training is
-# compiled without: what the options do there is not measured.
-CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 2}
+# with the old ones LLVM's third level finds nothing more to do. jaxlib 0.12 has the new ones alone. YNNPACK, asked for
+# products only, is left out of convolutions, which it computes on one core: Eigen takes all. Training is compiled
+# without: what the options do there is not measured.
+CPU_OPTIONS = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": 2,
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+}
 
 
 @functools.cache
