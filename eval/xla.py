@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 # In jaxlib 0.10 the new emitters of fused loops compile longer than those before them, and what they emit is no faster;
-# with the old ones LLVM's third level finds nothing more to do. jaxlib 0.12 has the new ones alone. YNNPACK, asked for
-# products only, is left out of convolutions, which it computes on one core: Eigen takes all. Training is compiled
-# without: what the options do there is not measured.
+# with the old ones LLVM's third level finds nothing more to do. Its YNNPACK keeps convolutions of up to 64 channels on
+# one core: asked for products alone, it leaves them to Eigen. jaxlib 0.12 has the new emitters alone, and spreads such
+# convolutions. Training is compiled without: what the options do there is not measured.
 CPU_OPTIONS = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_backend_optimization_level": 2,
