@@ -40,11 +40,12 @@ class ProgressBar:
         """Pieces done since it began."""
         return 0 if self._bar is None else self._bar.n - self._options["initial"]
 
-    def leave_out(self) -> None:
-        """Nothing was done since the last piece but to wait: the clock goes on from now."""
+    def leave_out(self, seconds: float) -> None:
+        """So long nothing was done but to wait: that does not count, work since the last piece does."""
         with self._lock:
             if self._bar is not None and not self._bar.disable:
-                self._bar.unpause()
+                self._bar.start_t += seconds
+                self._bar.last_print_t += seconds
 
     def __enter__(self) -> "ProgressBar":
         _bars.append(self)
@@ -108,7 +109,7 @@ def compiling(canvas: tuple[int, ...]) -> Iterator[None]:
         _here.compilation = None
         for bar, done in before:
             if bar.done() == done:
-                bar.leave_out()
+                bar.leave_out(compilation.seconds())
 
 
 @contextlib.contextmanager

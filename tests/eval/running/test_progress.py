@@ -88,6 +88,20 @@ def test_the_clock_of_a_bar_leaves_compilation_out(capsys):
         assert bar._bar.format_dict["elapsed"] > 0.4
 
 
+def test_a_log_has_a_line_however_often_programs_are_asked_for(monkeypatch, capsys):
+    """One of a new size for each piece, say, which takes no time where it was compiled before."""
+    monkeypatch.setattr(progress, "_redraws", lambda: False)
+    with ProgressBar(9, "clip") as bar:
+        bar.update()
+        bar._bar.mininterval, bar._bar.miniters = 0.2, 0
+        for _ in range(4):
+            with compiling(CANVAS):
+                time.sleep(0.001)
+            time.sleep(0.1)
+            bar.update()
+        assert "3/9" in capsys.readouterr().err
+
+
 def test_several_pieces_at_once(capsys):
     with ProgressBar(5, "run") as bar:
         bar.update(3)
