@@ -50,7 +50,7 @@ class Config:
 
 VOT = Config(replace(siamrpn.Config(), lost=LOCAL_TO_GLOBAL))
 OTB = Config(replace(siamrpn.SIAMRPN_OTB, lost=LOCAL_TO_GLOBAL))
-# of our head, with which the growing search gained nothing on training videos
+# of our head; with the one before it the growing search gained nothing on training videos
 DISTILLED = Config(siamrpn.DISTILLED)
 
 

@@ -69,22 +69,20 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def store(
-    model: str,
     params: Params,
     first: Iterator[dict[str, np.ndarray]],
     prepare: Callable[[Array, dict[str, Any]], dict[str, Array]],
     count: int,
     folder: Path,
     made_of: dict[str, Any],
-    seed: int,
 ) -> Stored:
     """The first `count` batches with the backbone's features in place of images; kept in `folder`, one file each.
 
     first: batches of `train.samples.pairs.load_pair` from number 0 on, with `set_state`. prepare: see
-    `train.samples.pairs.prepare`, without targets. made_of: what the features depend on; SettingError if `folder` has
-    those of something else. What an earlier call has finished is read back.
+    `train.samples.pairs.prepare`, without targets. made_of: what the features depend on, its "model" and "seed" among
+    it; SettingError if `folder` has those of something else. What an earlier call has finished is read back.
     """
-    network = models.networks(model)["backbone"]
+    network = models.networks(made_of["model"])["backbone"]
 
     @jax.jit
     def features(variables: Params, key: Array, batch: dict[str, Array]) -> dict[str, Array]:
@@ -106,7 +104,7 @@ def store(
         else:
             batch = next(first)
             ids = batch.pop("sample_ids")
-            key = jax.random.fold_in(jax.random.key(seed), number)
+            key = jax.random.fold_in(jax.random.key(made_of["seed"]), number)
             made = jax.tree.map(np.asarray, features(params["backbone"], key, batch))
             if not all(np.isfinite(leaf).all() for leaf in made.values()):
                 raise TrainingError(f"features are not finite in half precision; look at the samples {ids.tolist()}")

@@ -194,7 +194,6 @@ def stored_pairs(
         raise SettingError("replay: None with --distributed; it is for one process")
     images = replace(config.prepare, targets=None)
     stored = replay.store(
-        config.loss.model,
         params,
         batches,
         partial(samples_of(config.loss.model).augment, config=images),
@@ -204,7 +203,6 @@ def stored_pairs(
             **{name: made_of[name] for name in ("datasets", "loader", "weights_sha256")},
             **{"prepare": settings.plain(images), "model": config.loss.model, "seed": config.loop.seed},
         },
-        config.loop.seed,
     )
     return replay.Replay(stored, config.loader.batch_size, config.loop.seed)
 

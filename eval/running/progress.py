@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ class ProgressBar:
         self._options = dict(total=total, unit=unit, initial=initial, disable=total == 0)
         self._bar: std.tqdm | None = None
         self._lock = threading.Lock()
+        self._left_out = -math.inf  # until then
 
     def update(self, count: int = 1) -> None:
         """So many pieces are done; from any thread."""
@@ -40,12 +42,15 @@ class ProgressBar:
         """Pieces done since it began."""
         return 0 if self._bar is None else self._bar.n - self._options["initial"]
 
-    def leave_out(self, seconds: float) -> None:
-        """So long nothing was done but to wait: that does not count, work since the last piece does."""
+    def leave_out(self, since: float) -> None:
+        """Nothing was done but to wait since then (`time.perf_counter`), which does not count; work before it does."""
         with self._lock:
+            now = time.perf_counter()
+            waited = now - max(since, self._left_out)  # what two threads wait for at once is left out once
+            self._left_out = now
             if self._bar is not None and not self._bar.disable:
-                self._bar.start_t += seconds
-                self._bar.last_print_t += seconds
+                self._bar.start_t += waited
+                self._bar.last_print_t += waited
 
     def __enter__(self) -> "ProgressBar":
         _bars.append(self)
@@ -109,7 +114,7 @@ def compiling(canvas: tuple[int, ...]) -> Iterator[None]:
         _here.compilation = None
         for bar, done in before:
             if bar.done() == done:
-                bar.leave_out(compilation.seconds())
+                bar.leave_out(compilation.start)
 
 
 @contextlib.contextmanager
