@@ -70,7 +70,7 @@ class IoUNet(nn.Module):
         return fine, coarse
 
     def windows(self, layer2: Array, layer3: Array, corners: tuple[Array, Array]) -> tuple[Array, Array]:
-        """`features` of one crop within a window of each map and 0 elsewhere, for a part of the work.
+        """`features` of one crop in a window of each map, for a part of the work.
 
         corners: (y, x) `[2]` int32 of the first cell of the two windows, which lie inside the maps.
         """
@@ -83,15 +83,18 @@ class IoUNet(nn.Module):
         features: tuple[Array, Array],
         boxes: Array,
         train: bool = False,
+        corners: tuple[Array, Array] | None = None,
     ) -> Array:
         """The target's modulation, features of a search crop, boxes `[.., P, 4]` in it -> overlaps `[.., P]`.
 
-        The value is the network's raw output; it is trained on 2 IoU - 1. Differentiable in the boxes.
+        The value is the network's raw output; it is trained on 2 IoU - 1. Differentiable in the boxes. corners: the
+        features are those of `windows` there.
         """
         hidden = []
-        layers = (self.fc3_rt, self.fc4_rt)
-        for layer, vector, maps, bins, scale in zip(layers, modulation, features, PREDICTION_BINS, (FINE, COARSE)):
-            pooled = _pool(maps[..., None, :, :, :], boxes, bins, scale) * vector[..., None, None, None, :]
+        levels = zip((self.fc3_rt, self.fc4_rt), modulation, features, PREDICTION_BINS, (FINE, COARSE))
+        for level, (layer, vector, maps, bins, scale) in enumerate(levels):
+            inside = boxes if corners is None else _within(boxes, corners[level] / scale)
+            pooled = _pool(maps[..., None, :, :, :], inside, bins, scale) * vector[..., None, None, None, :]
             hidden.append(layer(pooled.reshape(*pooled.shape[:-3], -1), train))
         return self.iou_predictor(jnp.concatenate(hidden, -1))[..., 0]
 
@@ -163,15 +166,19 @@ def _reach(boxes: Array, shapes: tuple[tuple[int, int], ...]) -> list[tuple[Arra
 
 
 def _window(first: nn.Module, second: nn.Module, tap: Array, corner: Array, cells: int) -> Array:
-    """`second(first(tap))` of `[h, w, C]` in the `cells` a side from `corner` on, 0 elsewhere."""
+    """`second(first(tap))` of `[h, w, C]` in the `cells` a side from `corner` on."""
     place = corner[0], corner[1], jnp.zeros_like(corner[0])
     part = jax.lax.dynamic_slice(jnp.pad(tap, ((2, 2), (2, 2), (0, 0))), place, (cells + 4, cells + 4, tap.shape[-1]))
     between = first(part, False, padded=False)  # from a cell before the corner on
     ys, xs = (corner[axis] - 1 + jnp.arange(cells + 2) for axis in (0, 1))
     inside = ((ys >= 0) & (ys < tap.shape[0]))[:, None] & ((xs >= 0) & (xs < tap.shape[1]))[None]
     between = jnp.where(inside[..., None], between, jnp.zeros_like(between))  # the border of the second convolution
-    found = second(between, False, padded=False)
-    return jax.lax.dynamic_update_slice(jnp.zeros((*tap.shape[:2], found.shape[-1]), found.dtype), found, place)
+    return second(between, False, padded=False)
+
+
+def _within(boxes: Array, start: Array) -> Array:
+    """Boxes `[.., 4]` x, y, w, h seen from `start` `[2]` (y, x)."""
+    return boxes - jnp.broadcast_to(jnp.concatenate([start[::-1], jnp.zeros_like(start)]), boxes.shape)
 
 
 def _pool(features: Array, boxes: Array, bins: int, spatial_scale: float) -> Array:

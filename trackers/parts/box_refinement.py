@@ -5,6 +5,7 @@ Boxes here are x, y, w, h in crop pixels, `[P, 4]`; `predict_iou` maps them to p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
-from ops.loops import while_loop
 from trackers.base import LOST, Params, State, select
 from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
@@ -78,38 +78,28 @@ def climb(
 ) -> tuple[Array, Array]:
     """`ascend` of boxes `[P, 4]` in a crop with taps `[h, w, C]`: the boxes and the IoUs.
 
-    The IoU-Net's features are computed in windows around the boxes. Where a box reaches beyond them, at first or on its
-    way, the ascent is made once more with the features of the whole crop.
+    The IoU-Net's features are computed in windows around the boxes, and pooled from them. Where a box reaches beyond
+    them, at first or on its way, the ascent is made once more with the features of the whole crop.
     """
     net, shapes = _net(params), (layer2.shape[:2], layer3.shape[:2])
     given = params["iou_net"], modulation, layer2, layer3, boxes
 
-    def ascent(given, features):
+    def ascent(given, features, corners=None):
         variables, modulation, *_, boxes = given
-        return ascend(lambda boxes: net.apply(variables, modulation, features, boxes, method="predict"), boxes, config)
+        predict = partial(net.apply, variables, modulation, features, corners=corners, method="predict")
+        return ascend(predict, boxes, config)
 
-    def whole(given):
-        return net.apply(given[0], *given[2:4], method="features")
+    def in_whole_maps(given):
+        return ascent(given, net.apply(given[0], *given[2:4], method="features"))[:2]
 
     if any(min(shape) <= cells for shape, cells in zip(shapes, iou_net.WINDOWS)):
-        return ascent(given, whole(given))[:2]
-
-    def attempt(state, given):
-        *_, everywhere, _ = state
-        corners = iou_net.window_corners(given[-1], shapes)
-
-        def windows(given):
-            return net.apply(given[0], *given[2:4], corners, method="windows")
-
-        features = jax.lax.cond(_any_target(everywhere), whole, windows, given)
-        found, iou, (seen, _) = ascent(given, features)
-        done = everywhere | iou_net.covered(seen.reshape(-1, 4), corners, shapes)
-        return found, iou, ~done, done
-
-    fits = iou_net.covered(boxes, iou_net.window_corners(boxes, shapes), shapes)
-    start = boxes, jnp.zeros(len(boxes), boxes.dtype), ~fits, jnp.zeros_like(fits)
-    found, iou, *_ = while_loop(lambda state, _: ~state[-1], attempt, start, given, max_steps=2)
-    return found, iou
+        return in_whole_maps(given)
+    corners = iou_net.window_corners(boxes, shapes)
+    features = net.apply(*given[:1], layer2, layer3, corners, method="windows")
+    found, iou, (seen, _) = ascent(given, features, corners)
+    exact = iou_net.covered(seen.reshape(-1, 4), corners, shapes)
+    again = jax.lax.cond(_any_target(~exact), in_whole_maps, lambda _: (found, iou), given)
+    return select(exact, (found, iou), again)
 
 
 @jax.custom_batching.custom_vmap
