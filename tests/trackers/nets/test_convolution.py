@@ -11,7 +11,7 @@ from jax import lax
 
 from eval.benchmark import convolution as benchmark_convolution
 from tests.helpers.compilation import jit_as_for_users
-from trackers.nets import convolution
+from trackers.nets import convolution, winograd
 from trackers.nets.convolution import convolve
 
 # images, strides, padding, kernel dilation, groups, and the kernel's side where it is not 3
@@ -126,6 +126,25 @@ def test_where_tiles_pay(dtype, pays):
 
     assert asked(18, 64) == pays and asked(24, 64, dilation=(4, 4)) == pays and asked(20, 32, side=5) == pays
     assert not (asked(17, 64) or asked(18, 63) or asked(18, 64, (2, 2)) or asked(18, 64, dilation=(1, 2)))
+
+
+@pytest.mark.parametrize(("side", "outputs"), [(side, m) for side, every in winograd.OUTPUTS.items() for m in every])
+def test_tiles_of_every_size(side, outputs, monkeypatch):
+    monkeypatch.setitem(winograd.OUTPUTS, side, (outputs,))
+    rng = np.random.default_rng(outputs)
+    images = jnp.asarray(rng.normal(size=(2, 15, 16, 8)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(side, side, 8, 6)), jnp.float32)
+    exact = reference(images, kernel, (1, 1), "VALID", (1, 1), 1)
+    found = winograd.convolve(images, kernel, 1, lax.Precision.HIGHEST)
+    assert np.linalg.norm(found - exact) < 5e-6 * np.linalg.norm(exact)  # float32 has 2e-6; a wrong tile is off by 1
+
+
+def test_tiles_large_enough_for_two_threads():
+    """As measured on two cores: 18 to 24 cells of 256 channels."""
+    assert [winograd.best_outputs((3, 3, 256, 256), 1, n, n) for n in (18, 20, 22, 24, 31)] == [2, 2, 2, 2, 3]
+    assert winograd.best_outputs((3, 3, 128, 128), 1, 18, 18) == 3  # nothing to share: the fewest multiplications
+    assert winograd.best_outputs((3, 3, 128, 128), 1, 36, 36) == 4  # shared, but with larger transforms
+    assert winograd.best_outputs((3, 3, 64, 64), 1, 72, 72) == 4
 
 
 def test_in_a_layer():
