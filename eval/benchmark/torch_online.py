@@ -29,7 +29,7 @@ from trackers.base import FOUND, HARD_NEGATIVE, LOST, UNCERTAIN
 from trackers.nets import models
 from trackers.nets.dimp_classifier import FILTER_SIZE, STRIDE
 from trackers.nets.resnet import TAP_STRIDES
-from trackers.parts import first_frame
+from trackers.parts import first_frame, scale_filter
 from trackers.parts.localization import LEAST_SCORE, LocalizationConfig
 from trackers.parts.online import OnlineConfig
 from trackers.parts.scale_filter import ScaleFilterConfig
@@ -586,10 +586,10 @@ def learn(
 
 
 def describe(taps: Taps, center: Pair, size: Pair, side: int, config: ScaleFilterConfig) -> Tensor:
-    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[scales, D]`, channels first."""
+    """`trackers.parts.scale_filter.describe` of a box in crop pixels: rows `[boxes, D]`, channels first."""
     import torch
 
-    half = size * config.context * np.exp(_log_scales(config))[:, None] / 2
+    half = size * config.context * np.exp(scale_filter.boxes(config)[0]) / 2
     corners = np.concatenate([(center - half)[:, ::-1], (center + half)[:, ::-1]], 1)
     corners = torch.from_numpy(corners.astype(np.float32))
     parts = []
@@ -599,10 +599,6 @@ def describe(taps: Taps, center: Pair, size: Pair, side: int, config: ScaleFilte
         pooled = pooled - pooled.mean(1, keepdim=True)
         parts.append(pooled / (len(config.taps) * (pooled**2).sum(1, keepdim=True) + 1e-10).sqrt())
     return torch.cat(parts, 1)
-
-
-def _log_scales(config: ScaleFilterConfig) -> np.ndarray:
-    return (np.arange(config.scales) - (config.scales - 1) / 2) * math.log(config.scale_step)
 
 
 def start_scales(taps: Taps, center: Pair, size: Pair, side: int, config: ScaleFilterConfig | None) -> Scales | None:
@@ -622,8 +618,8 @@ def _solve_scales(scales: Scales, steps: int, config: ScaleFilterConfig) -> None
     """Ridge regression of the label, `steps` further."""
     import torch
 
-    label = torch.from_numpy(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)).astype(np.float32))
-    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / config.scales
+    label = torch.from_numpy(scale_filter.boxes(config)[1])
+    rows, weights = scales.memory.filled("rows"), scales.memory.weights[: scales.memory.count, None] / len(label)
     flat, filter = rows.flatten(0, 1), scales.filter
 
     def normal(direction):
@@ -638,16 +634,25 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     """The size `[2]` (image pixels) that the scale filter sees."""
     side, scales = region.image.shape[2], config.scale_filter
     inside = (location.center - region.center) / region.scale + (side - 1) / 2
-    response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
-    best = int(np.clip(response.argmax(), 1, scales.scales - 2))
-    peak = best + _vertex(*response[best - 1 : best + 2].astype(float))
-    log_factor = (peak - (scales.scales - 1) / 2) * math.log(scales.scale_step)
-    factor = math.exp(scales.gain * float(np.clip(log_factor, -scales.max_step, scales.max_step)))
     if not location.score > scales.min_score:
         return state.size
-    least = min(float((config.region.min_side / state.size).max()), 1.0)
-    most = max(float((np.array(image.shape[:2]) / state.size).min()), 1.0)
-    return state.size * np.clip(factor, least, most)
+    response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
+    growth = math.exp(scales.gain * _toward(response[: scales.scales], scales.scale_step, scales.max_step))
+    wanted = state.size * growth
+    if scales.aspect_gain:
+        change = _toward(response[scales.scales :], scales.aspect_step, scales.aspect_max_step)
+        now, most = math.log(state.size[1] / state.size[0]), math.log(scales.max_aspect_ratio)
+        change = float(np.clip(scales.aspect_gain * change, min(-most - now, 0), max(most - now, 0)))
+        wanted = wanted * np.exp([-change / 2, change / 2])
+    least = float((np.minimum(config.region.min_side, state.size) / wanted).max())
+    most = float((np.maximum(image.shape[:2], state.size) / wanted).min())
+    return wanted * np.clip(1, least, most)
+
+
+def _toward(response: np.ndarray, step: float, limit: float) -> float:
+    best = int(np.clip(response.argmax(), 1, len(response) - 2))
+    peak = best + _vertex(*response[best - 1 : best + 2].astype(float))
+    return float(np.clip((peak - (len(response) - 1) / 2) * math.log(step), -limit, limit))
 
 
 def learn_scales(

@@ -1,9 +1,10 @@
-"""The target's change of size, from one crop and without trained weights: a filter over scales, learned online.
+"""The target's change of size and shape, from one crop and without trained weights: a filter learned online.
 
 Danelljan et al., "Discriminative Scale Space Tracking", PAMI 2017, carried over to a network's features: instead of
 resampling the image once for every scale, boxes of many scales are pooled out of the feature maps of the one search
 crop. A linear filter answers 1 for the box of the right size and falls off as a Gaussian in the logarithm of the
-scale; it is ridge regression over the samples of frame 1 and of later frames, solved by conjugate gradient.
+scale; it is ridge regression over the samples of frame 1 and of later frames, solved by conjugate gradient. Boxes of
+the same area and many aspect ratios are among the samples, too; of their change a smaller share is followed.
 """
 
 from collections.abc import Iterator
@@ -34,12 +35,12 @@ Taps = dict[str, Array]  # name -> [h, w, C] of one crop
 
 @dataclass(frozen=True)
 class ScaleFilterConfig:
-    """Chosen on procedural clips, clips made of photographs and a few videos, none of them test sequences."""
+    """Chosen on procedural clips, clips made of photographs and 77 videos, none of them test sequences."""
 
     taps: Annotated[tuple[str, ...], one_of(*TAP_STRIDES)] = ("layer1", "layer2")
     bins: Annotated[int, COUNT] = 5  # pooled cells per side
     context: Annotated[float, POSITIVE] = 1.4  # side of the pooled region over the box's
-    scales: Annotated[int, SCALES] = 17
+    scales: Annotated[int, SCALES] = 17  # sizes that are compared, and as many shapes
     scale_step: Annotated[float, ABOVE_ONE] = 1.03  # from one scale to the next
     label_sigma: Annotated[float, POSITIVE] = 0.06  # sigma of the label, logarithm of the scale
     # Weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
@@ -57,6 +58,12 @@ class ScaleFilterConfig:
     min_score: Annotated[float, ANY] = 0.4
     gain: Annotated[float, NOT_NEGATIVE] = 0.6  # share of the measured change (its logarithm) that is followed
     max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # greatest change per frame (its logarithm), before the gain
+    # The same of the aspect ratio, width over height; with a gain of 0 the box keeps its shape
+    aspect_gain: Annotated[float, NOT_NEGATIVE] = 0.15
+    aspect_step: Annotated[float, ABOVE_ONE] = 1.06
+    aspect_sigma: Annotated[float, POSITIVE] = 0.12
+    aspect_max_step: Annotated[float, NOT_NEGATIVE] = 0.2
+    max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0  # of the longer side to the other, unless frame 1 has more
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         if not self.taps:
@@ -69,7 +76,7 @@ class ScaleFilter(NamedTuple):
     """What is learned."""
 
     filter: Array  # [D]
-    memory: SampleMemory  # of [M, scales, D]
+    memory: SampleMemory  # of [M, boxes, D], see `describe`
 
 
 def start(
@@ -95,7 +102,7 @@ def resize(
     geometry: RegionConfig,
     config: ScaleFilterConfig | None,
 ) -> Box:
-    """The box (image pixels) at `location`, of the size that the filter and the location say; the last one if LOST.
+    """The box (image pixels) at `location`, as the filters and the location change it; the last one if LOST.
 
     state: has `box` and `scale_filter`. taps, region: as of `follow`; `geometry` cut the region. Without a config the
     size changes by `location.scale_factor` alone.
@@ -111,7 +118,7 @@ def resize(
 def follow(
     state: ScaleFilter, taps: Taps, region: Crop, location: Location, box: Box, config: ScaleFilterConfig
 ) -> Array:
-    """The factor `[]` by which `box` (image pixels) changes its size; 1 unless the localization's score is good.
+    """The factors `[2]` of height and width of `box` (image pixels); 1 unless the localization's score is good.
 
     taps: `[S, h, w, C]` of the search crops `region`, of which the target is seen in `location.crop_index`.
     """
@@ -156,12 +163,24 @@ def learn_first(key: Array, taps: Taps, box: Box, crop_size: int, config: ScaleF
 
 
 def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
-    """By which factor `[]` the box (crop pixels) should grow: the best scale, a parabola through its neighbors."""
+    """The factors `[2]` by which height and width of the box (crop pixels) should change, see `_toward`."""
     response = describe(taps, box, crop_size, config) @ state.filter
-    best = jnp.clip(jnp.argmax(response), 1, config.scales - 2)
+    growth = _toward(response[: config.scales], config.scale_step, config.max_step)
+    sides = jnp.exp(config.gain * growth) * jnp.ones(2, box.size.dtype)
+    if not config.aspect_gain:
+        return sides
+    change = config.aspect_gain * _toward(response[config.scales :], config.aspect_step, config.aspect_max_step)
+    now, most = jnp.log(box.size[1] / box.size[0]), np.log(config.max_aspect_ratio)
+    change = jnp.clip(change, jnp.minimum(-most - now, 0), jnp.maximum(most - now, 0))
+    return sides * jnp.exp(jnp.stack([-change, change]) / 2)
+
+
+def _toward(response: Array, step: float, limit: float) -> Array:
+    """The logarithm `[]` of the best of factors `step` apart around 1: a parabola through the highest response."""
+    best = jnp.clip(jnp.argmax(response), 1, len(response) - 2)
     before, at, after = response[best - 1], response[best], response[best + 1]
-    log_factor = (best - (config.scales - 1) / 2 + vertex(before, at, after)) * np.log(config.scale_step)
-    return jnp.exp(config.gain * jnp.clip(log_factor, -config.max_step, config.max_step))
+    log_factor = (best - (len(response) - 1) / 2 + vertex(before, at, after)) * np.log(step)
+    return jnp.clip(log_factor, -limit, limit)
 
 
 def update(
@@ -181,10 +200,13 @@ def update(
 
 
 def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
-    """What the box (crop pixels) shows at every scale: `[scales, D]`, pooled features, rows of norm 1."""
+    """What the box (crop pixels) shows at every scale, then in every shape: `[boxes, D]`, rows of norm 1.
 
-    def one(log_scale):
-        half = box.size * config.context * jnp.exp(log_scale) / 2
+    boxes: `config.scales`, and where the shape may change as many again. D: pooled features.
+    """
+
+    def one(log_sides):
+        half = box.size * config.context * jnp.exp(log_sides) / 2
         corners = jnp.concatenate([(box.center - half)[::-1], (box.center + half)[::-1]])
         parts = []
         for name in config.taps:
@@ -194,19 +216,29 @@ def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) ->
             parts.append(pooled / jnp.sqrt(len(config.taps) * jnp.sum(pooled**2) + 1e-10))
         return jnp.concatenate(parts)
 
-    return jax.vmap(one)(jnp.asarray(_log_scales(config)))
+    return jax.vmap(one)(jnp.asarray(boxes(config)[0]))
 
 
-def _log_scales(config: ScaleFilterConfig) -> np.ndarray:
-    steps = np.arange(config.scales) - (config.scales - 1) / 2
-    return (steps * np.log(config.scale_step)).astype(np.float32)
+def boxes(config: ScaleFilterConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the sides (height, width) of the boxes that are compared, `[boxes, 2]`, and their labels `[boxes]`.
+
+    Both float32.
+    """
+    steps = (np.arange(config.scales) - (config.scales - 1) / 2)[:, None]
+    logs = steps * np.log(config.scale_step)
+    log_sides, labels = logs * [1, 1], np.exp(-(logs**2) / (2 * config.label_sigma**2))
+    if config.aspect_gain:
+        logs = steps * np.log(config.aspect_step)
+        log_sides = np.concatenate([log_sides, logs * [-0.5, 0.5]])
+        labels = np.concatenate([labels, np.exp(-(logs**2) / (2 * config.aspect_sigma**2))])
+    return log_sides.astype(np.float32), labels[:, 0].astype(np.float32)
 
 
 def _solve(filter: Array, memory: SampleMemory, steps, max_steps: int, config: ScaleFilterConfig) -> Array:
-    label = jnp.asarray(np.exp(-(_log_scales(config) ** 2) / (2 * config.label_sigma**2)))
+    label = jnp.asarray(boxes(config)[1])
 
     def residuals(filter, samples, weights, ridge):
-        errors = safe_sqrt(weights / config.scales)[:, None] * (samples @ filter - label[None])
+        errors = safe_sqrt(weights / len(label))[:, None] * (samples @ filter - label[None])
         return errors, jnp.sqrt(ridge) * filter
 
     return gauss_newton(

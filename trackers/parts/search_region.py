@@ -66,13 +66,14 @@ def keep_in_frame(center: Array, size: Array, extent: Array) -> Array:
 
 
 def rescale(size: Array, factor: Array, extent: Array, min_side: float | Array) -> Array:
-    """`size` [2] times `factor` [], neither shrunk below `min_side` pixels nor grown beyond the frame.
+    """`size` [2] times `factor` [] or [2], neither shrunk below `min_side` pixels nor grown beyond the frame.
 
     A target that is smaller (larger) than that already keeps its size: it is not forced up or down.
     """
-    least = jnp.minimum(jnp.max(min_side / size), 1)
-    most = jnp.maximum(jnp.min(extent / size), 1)
-    return size * jnp.clip(factor, least, most)
+    wanted = size * factor
+    least = jnp.max(jnp.minimum(min_side, size) / wanted)
+    most = jnp.min(jnp.maximum(extent, size) / wanted)
+    return wanted * jnp.clip(jnp.ones(()), least, most)
 
 
 def redetection_offset(lost_frames: Array, rings: int) -> Array:

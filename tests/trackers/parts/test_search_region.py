@@ -30,10 +30,13 @@ def test_a_fifth_of_the_target_stays_in_the_frame():
         ([4.0, 8.0], 0.5, [4.0, 8.0]),  # already smaller: kept, not forced up
         ([80.0, 40.0], 2.0, [100.0, 50.0]),  # not beyond the frame
         ([150.0, 40.0], 1.5, [150.0, 40.0]),  # already larger: kept, not forced down
+        ([20.0, 40.0], [1.5, 0.75], [30.0, 30.0]),  # the shape as well
+        ([20.0, 40.0], [0.5, 0.125], [20.0, 10.0]),  # of the new shape neither below 10 pixels
+        ([80.0, 40.0], [4.0, 1.0], [100.0, 12.5]),  # nor beyond the frame
     ],
 )
 def test_rescale(size, factor, expected):
-    actual = search_region.rescale(jnp.array(size), jnp.float32(factor), jnp.array([100, 200]), 10.0)
+    actual = search_region.rescale(jnp.array(size), jnp.array(factor), jnp.array([100, 200]), 10.0)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
