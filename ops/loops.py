@@ -182,3 +182,15 @@ def _drop(mask, leaves):
 def _merge(mask, kept, dropped):
     kept, dropped = iter(kept), iter(dropped)
     return [next(kept) if keep else next(dropped) for keep in mask]
+
+
+@jax.custom_batching.custom_vmap
+def any_lane(flag: Array) -> Array:
+    """`flag` `[]` bool itself; under `vmap` whether it holds in any lane, so that a `lax.cond` on it stays a branch."""
+    return flag
+
+
+@any_lane.def_vmap
+def _any_of(size: int, batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    del size, batched
+    return any_lane(jnp.any(flags, 0)), False

@@ -639,7 +639,7 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     response = (describe(found.taps, inside, state.size / region.scale, side, scales) @ state.scales.filter).numpy()
     growth = math.exp(scales.gain * _toward(response[: scales.scales], scales.scale_step, scales.max_step))
     wanted = state.size * growth
-    if scales.aspect_gain:
+    if scales.follow_aspect:
         change = _toward(response[scales.scales :], scales.aspect_step, scales.aspect_max_step)
         now, most = math.log(state.size[1] / state.size[0]), math.log(scales.max_aspect_ratio)
         change = float(np.clip(scales.aspect_gain * change, min(-most - now, 0), max(most - now, 0)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ops.loops import while_loop
+from ops.loops import any_lane, while_loop
 
 MAX_STEPS = 6
 
@@ -336,3 +336,15 @@ def test_errors():
         while_loop(always, lambda state, args: jnp.stack([state, state]), 1.0, max_steps=2)
     with pytest.raises(jax.errors.UnexpectedTracerError):
         jax.grad(lambda factor: while_loop(always, lambda x, args: factor * x, 1.0, max_steps=2))(2.0)
+
+
+def test_a_branch_on_any_lane_stays_a_branch():
+    """Under `vmap` a `lax.cond` on a lane's own flag becomes a select, which computes both sides."""
+
+    def one(flag, x):
+        return jax.lax.cond(any_lane(flag), lambda x: jnp.where(flag, 2 * x, x), lambda x: x, x)
+
+    flags, x = jnp.array([True, False, True]), jnp.arange(3.0)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(one))(flags, x), [0, 1, 4])
+    np.testing.assert_array_equal(jax.vmap(one)(jnp.zeros(3, bool), x), x)
+    assert " cond[" in str(jax.make_jaxpr(jax.vmap(one))(flags, x))

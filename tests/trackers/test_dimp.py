@@ -64,11 +64,11 @@ def aspect(size):
 
 @lru_cache
 def runner():
-    """The filter's gain and least score are arguments: one compilation for all of its tests."""
+    """The filter's gains and least score are arguments: one compilation for all of its tests."""
 
     def run(params, gain, min_score, frames, box):
-        config = replace(CONFIG, scale_filter=replace(CONFIG.scale_filter, gain=gain, min_score=min_score))
-        return base.run(dimp.make(config))(params, jax.random.key(0), frames, box)
+        scales = replace(CONFIG.scale_filter, gain=gain, aspect_gain=gain / 4, min_score=min_score)
+        return base.run(dimp.make(replace(CONFIG, scale_filter=scales)))(params, jax.random.key(0), frames, box)
 
     return jax.jit(run)
 
@@ -83,7 +83,7 @@ def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     assert (estimates.verdict == base.FOUND).all() and "proposals" not in estimates.extras
     # a cell is 0.28 of the side of the target
     assert np.abs(estimates.box.center - box.center[None]).max() < 0.1 * side(box.size)
-    np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=1e-5)
+    np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=0.1)
 
 
 def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_located():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
+from ops.loops import any_lane
 from trackers.base import LOST, Params, State, select
 from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
@@ -98,20 +99,8 @@ def climb(
     features = net.apply(*given[:1], layer2, layer3, corners, method="windows")
     found, iou, (seen, _) = ascent(given, features, corners)
     exact = iou_net.covered(seen.reshape(-1, 4), corners, shapes)
-    again = jax.lax.cond(_any_target(~exact), in_whole_maps, lambda _: (found, iou), given)
+    again = jax.lax.cond(any_lane(~exact), in_whole_maps, lambda _: (found, iou), given)
     return select(exact, (found, iou), again)
-
-
-@jax.custom_batching.custom_vmap
-def _any_target(flag: Array) -> Array:
-    """`flag` `[]` bool; one answer for all targets of a batch, so that a branch on it stays a branch."""
-    return flag
-
-
-@_any_target.def_vmap
-def _any_target_of_batch(size: int, batched: list[bool], flags: Array) -> tuple[Array, bool]:
-    del size, batched
-    return _any_target(jnp.any(flags, 0)), False
 
 
 def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:

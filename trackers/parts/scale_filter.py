@@ -19,6 +19,7 @@ from ops import sample_memory
 from ops.boxes import Box
 from ops.crop import Crop
 from ops.least_squares import gauss_newton, safe_sqrt
+from ops.loops import any_lane
 from ops.prroi_pool import prroi_pool
 from ops.sample_memory import SampleMemory
 from ops.score_maps import vertex
@@ -58,7 +59,8 @@ class ScaleFilterConfig:
     min_score: Annotated[float, ANY] = 0.4
     gain: Annotated[float, NOT_NEGATIVE] = 0.6  # share of the measured change (its logarithm) that is followed
     max_step: Annotated[float, NOT_NEGATIVE] = 0.1  # greatest change per frame (its logarithm), before the gain
-    # The same of the aspect ratio, width over height; with a gain of 0 the box keeps its shape
+    follow_aspect: bool = True  # False: the box keeps its shape
+    # As above, of the aspect ratio: width over height
     aspect_gain: Annotated[float, NOT_NEGATIVE] = 0.15
     aspect_step: Annotated[float, ABOVE_ONE] = 1.06
     aspect_sigma: Annotated[float, POSITIVE] = 0.12
@@ -167,10 +169,10 @@ def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: S
     response = describe(taps, box, crop_size, config) @ state.filter
     growth = _toward(response[: config.scales], config.scale_step, config.max_step)
     sides = jnp.exp(config.gain * growth) * jnp.ones(2, box.size.dtype)
-    if not config.aspect_gain:
+    if not config.follow_aspect:
         return sides
     change = config.aspect_gain * _toward(response[config.scales :], config.aspect_step, config.aspect_max_step)
-    now, most = jnp.log(box.size[1] / box.size[0]), np.log(config.max_aspect_ratio)
+    now, most = jnp.log(box.size[1] / box.size[0]), jnp.log(config.max_aspect_ratio)
     change = jnp.clip(change, jnp.minimum(-most - now, 0), jnp.maximum(most - now, 0))
     return sides * jnp.exp(jnp.stack([-change, change]) / 2)
 
@@ -187,16 +189,20 @@ def update(
     state: ScaleFilter, taps: Taps, box: Box, crop_size: int, learn: Array, config: ScaleFilterConfig
 ) -> ScaleFilter:
     """Learns that `box` (crop pixels) has the right size; where `learn` [] is False nothing changes."""
-    memory = sample_memory.insert(
-        state.memory,
-        describe(taps, box, crop_size, config),
-        config.learning_rate,
-        initial=config.initial_samples,
-        min_initial_weight=config.initial_min_weight,
-        write=learn,
-    )
-    steps = jnp.where(learn, config.cg_steps, 0)
-    return ScaleFilter(_solve(state.filter, memory, steps, config.cg_steps, config), memory)
+
+    def learned(state):
+        memory = sample_memory.insert(
+            state.memory,
+            describe(taps, box, crop_size, config),
+            config.learning_rate,
+            initial=config.initial_samples,
+            min_initial_weight=config.initial_min_weight,
+            write=learn,
+        )
+        steps = jnp.where(learn, config.cg_steps, 0)
+        return ScaleFilter(_solve(state.filter, memory, steps, config.cg_steps, config), memory)
+
+    return jax.lax.cond(any_lane(learn), learned, lambda state: state, state)  # in most frames nothing is due
 
 
 def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) -> Array:
@@ -227,7 +233,7 @@ def boxes(config: ScaleFilterConfig) -> tuple[np.ndarray, np.ndarray]:
     steps = (np.arange(config.scales) - (config.scales - 1) / 2)[:, None]
     logs = steps * np.log(config.scale_step)
     log_sides, labels = logs * [1, 1], np.exp(-(logs**2) / (2 * config.label_sigma**2))
-    if config.aspect_gain:
+    if config.follow_aspect:
         logs = steps * np.log(config.aspect_step)
         log_sides = np.concatenate([log_sides, logs * [-0.5, 0.5]])
         labels = np.concatenate([labels, np.exp(-(logs**2) / (2 * config.aspect_sigma**2))])

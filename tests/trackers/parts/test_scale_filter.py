@@ -49,7 +49,7 @@ def test_boxes_of_one_area_and_many_shapes():
     np.testing.assert_allclose(shapes.sum(1), 0, atol=1e-7)  # height times width
     np.testing.assert_allclose(np.diff(shapes[:, 1] - shapes[:, 0]), np.log(1.06), rtol=1e-5)  # width over height
     assert labels[8] == labels[8 + 17] == 1 > labels.max(where=log_sides.any(1), initial=0)
-    only, _ = scale_filter.boxes(replace(CONFIG, aspect_gain=0.0))
+    only, _ = scale_filter.boxes(replace(CONFIG, follow_aspect=False))
     np.testing.assert_array_equal(only, sizes)
 
 
@@ -74,7 +74,7 @@ def test_a_box_of_the_wrong_shape_is_corrected(learned, log_ratio):
     height, width = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, config)
     assert abs(float(jnp.log(width / height)) + log_ratio) < 0.5 * np.log(1.06)
     assert abs(float(jnp.log(width * height)) / 2) < 1.5 * np.log(1.03)
-    height, width = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, replace(config, aspect_gain=0.0))
+    height, width = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, replace(config, follow_aspect=False))
     assert height == width  # asked to keep its shape
 
 
