@@ -16,9 +16,9 @@ from jax import lax
 Array = jax.Array
 
 OUTPUTS = {3: (2, 3, 4), 5: (4,)}  # of a side of a tile, by the kernel's size
-# From so many multiplications on XLA's CPU backend gives a matrix of a batched product to several threads;
-# what a transform costs a channel, in multiplications: as measured, see `best_outputs`
-SHARED, TRANSFORM = 4.5e6, 12
+# Up to so many multiplications of a matrix, jaxlib 0.10 computes a batched product on one core; later ones split it
+UNSHARED = 2**22 if jax.__version_info__ < (0, 12) else 0
+TRANSFORM = 12  # what transforms cost a channel of a place, in multiplications, as measured
 # By how many there are: of the interpolation, before infinity. These lose the fewest digits of small ones.
 POINTS = {
     3: (0.0, 1.0, -1.0),
@@ -77,15 +77,15 @@ def _tiled(images: Array, kernel: Array, height: int, width: int, precision) -> 
 def best_outputs(kernel: tuple[int, int, int, int], count: int, height: int, width: int) -> int:
     """Outputs of a side of a tile, for a kernel of this shape and `count` images of `height` x `width` outputs.
 
-    It needs the fewest multiplications, where those that two threads share count half, and the transforms some. On two
-    cores of an EPYC with AVX-512 layers of 18 to 24 cells and 256 channels take .7 to .85 of the time of the tile with
-    the fewest multiplications; on one of them up to 1.16.
+    It needs the fewest multiplications, where those that two threads share count half, and the transforms some: small
+    tiles are many, and make matrices that are shared. On two cores of an EPYC with AVX-512 that takes .7 to .85 of the
+    time for layers of 18 to 24 cells and 256 channels, on one up to 1.16.
     """
     size, _, channels, features = kernel
 
     def cost(outputs):
         tiles = count * -(-height // outputs) * -(-width // outputs)
-        product = channels * features * (0.5 if tiles * channels * features >= SHARED else 1)
+        product = channels * features * (0.5 if tiles * channels * features > UNSHARED else 1)
         return (outputs + size - 1) ** 2 * tiles * (product + TRANSFORM * (channels + features))
 
     return min(OUTPUTS[size], key=cost)

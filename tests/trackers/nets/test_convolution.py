@@ -139,12 +139,15 @@ def test_tiles_of_every_size(side, outputs, monkeypatch):
     assert np.linalg.norm(found - exact) < 5e-6 * np.linalg.norm(exact)  # float32 has 2e-6; a wrong tile is off by 1
 
 
-def test_tiles_large_enough_for_two_threads():
+def test_tiles_large_enough_for_two_threads(monkeypatch):
     """As measured on two cores: 18 to 24 cells of 256 channels."""
+    monkeypatch.setattr(winograd, "UNSHARED", 2**22)
     assert [winograd.best_outputs((3, 3, 256, 256), 1, n, n) for n in (18, 20, 22, 24, 31)] == [2, 2, 2, 2, 3]
     assert winograd.best_outputs((3, 3, 128, 128), 1, 18, 18) == 3  # nothing to share: the fewest multiplications
     assert winograd.best_outputs((3, 3, 128, 128), 1, 36, 36) == 4  # shared, but with larger transforms
     assert winograd.best_outputs((3, 3, 64, 64), 1, 72, 72) == 4
+    monkeypatch.setattr(winograd, "UNSHARED", 0)  # all are shared: nothing is gained by smaller ones
+    assert winograd.best_outputs((3, 3, 256, 256), 1, 18, 18) == 3
 
 
 def test_in_a_layer():
