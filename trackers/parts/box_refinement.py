@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
-from ops.loops import any_lane
+from ops.loops import while_loop
 from trackers.base import LOST, Params, State, select
 from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
@@ -96,11 +96,14 @@ def climb(
     if any(min(shape) <= cells for shape, cells in zip(shapes, iou_net.WINDOWS)):
         return in_whole_maps(given)
     corners = iou_net.window_corners(boxes, shapes)
-    features = net.apply(*given[:1], layer2, layer3, corners, method="windows")
+    features = net.apply(params["iou_net"], layer2, layer3, corners, method="windows")
     found, iou, (seen, _) = ascent(given, features, corners)
     exact = iou_net.covered(seen.reshape(-1, 4), corners, shapes)
-    again = jax.lax.cond(any_lane(~exact), in_whole_maps, lambda _: (found, iou), given)
-    return select(exact, (found, iou), again)
+
+    def again(state, given):
+        return *in_whole_maps(given), jnp.ones_like(state[-1])
+
+    return while_loop(lambda state, _: ~state[-1], again, (found, iou, exact), given, max_steps=1)[:2]
 
 
 def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:
