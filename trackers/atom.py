@@ -103,6 +103,7 @@ MULTISCALE_TINY = replace(MULTISCALE, backbone="resnet10")
 FILTER_BANK = replace(
     MULTISCALE,
     backbone="filter_bank",
+    scale_filter=ScaleFilterConfig(follow_aspect=False),  # its features are too poor for that
     localization=LocalizationConfig(),
     region=replace(MULTISCALE.region, image_size=160),
     classifier_tap="layer2",

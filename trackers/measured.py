@@ -2,12 +2,12 @@
 
 # Mean over 18 real sequences
 AUC = {
-    "atom_multiscale": 0.651,
-    "dimp18_heads": 0.631,
-    "dimp18": 0.592,
+    "atom_multiscale": 0.656,
+    "dimp18_heads": 0.635,
+    "dimp18": 0.588,
     "atom_multiscale_tiny": 0.581,
-    "dimp_tiny": 0.573,
-    "atom": 0.572,
+    "dimp_tiny": 0.577,
+    "atom": 0.537,
     "siamfc_distilled": 0.552,
     "dasiamrpn_distilled": 0.525,
     "siamrpn_distilled": 0.522,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ops.boxes import Box
 from ops.crop import Crop
-from ops.loops import while_loop
+from ops.loops import any_lane
 from trackers.base import LOST, Params, State, select
 from trackers.nets import iou_net
 from trackers.nets.iou_net import IoUNet
@@ -100,10 +100,9 @@ def climb(
     found, iou, (seen, _) = ascent(given, features, corners)
     exact = iou_net.covered(seen.reshape(-1, 4), corners, shapes)
 
-    def again(state, given):
-        return *in_whole_maps(given), jnp.ones_like(state[-1])
-
-    return while_loop(lambda state, _: ~state[-1], again, (found, iou, exact), given, max_steps=1)[:2]
+    # A branch, not a loop of no or one turn, with which the frame of DiMP-18 takes 1.5 times as long
+    again = jax.lax.cond(any_lane(~exact), in_whole_maps, lambda _: (found, iou), given)
+    return select(exact, (found, iou), again)
 
 
 def average_best(boxes: Array, iou: Array, fallback: Array, config: RefinementConfig) -> tuple[Array, Array]:
