@@ -650,6 +650,7 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
 
 
 def _toward(response: np.ndarray, step: float, limit: float) -> float:
+    """`trackers.parts.scale_filter._toward`."""
     best = int(np.clip(response.argmax(), 1, len(response) - 2))
     peak = best + _vertex(*response[best - 1 : best + 2].astype(float))
     return float(np.clip((peak - (len(response) - 1) / 2) * math.log(step), -limit, limit))

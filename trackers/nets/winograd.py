@@ -16,7 +16,7 @@ from jax import lax
 Array = jax.Array
 
 OUTPUTS = {3: (2, 3, 4), 5: (4,)}  # of a side of a tile, by the kernel's size
-# Up to so many multiplications of a matrix, jaxlib 0.10 computes a batched product on one core; later ones split it
+# Up to so many multiplications of a matrix, jaxlib 0.10 computes a batched product on one core; 0.12 splits it
 UNSHARED = 2**22 if jax.__version_info__ < (0, 12) else 0
 TRANSFORM = 12  # what transforms cost a channel of a place, in multiplications, as measured
 # By how many there are: of the interpolation, before infinity. These lose the fewest digits of small ones.
@@ -79,7 +79,7 @@ def best_outputs(kernel: tuple[int, int, int, int], count: int, height: int, wid
 
     It needs the fewest multiplications, where those that two threads share count half, and the transforms some: small
     tiles are many, and make matrices that are shared. On two cores of an EPYC with AVX-512 that takes .7 to .85 of the
-    time for layers of 18 to 24 cells and 256 channels, on one up to 1.16.
+    time for layers of 18 to 24 cells and 256 channels, on one up to 1.14.
     """
     size, _, channels, features = kernel
 

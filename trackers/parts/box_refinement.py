@@ -82,26 +82,22 @@ def climb(
     The IoU-Net's features are computed in windows around the boxes, and pooled from them. Where a box reaches beyond
     them, at first or on its way, the ascent is made once more with the features of the whole crop.
     """
-    net, shapes = _net(params), (layer2.shape[:2], layer3.shape[:2])
-    given = params["iou_net"], modulation, layer2, layer3, boxes
+    net, variables, shapes = _net(params), params["iou_net"], (layer2.shape[:2], layer3.shape[:2])
 
-    def ascent(given, features, corners=None):
-        variables, modulation, *_, boxes = given
+    def ascent(features, corners=None):
         predict = partial(net.apply, variables, modulation, features, corners=corners, method="predict")
         return ascend(predict, boxes, config)
 
-    def in_whole_maps(given):
-        return ascent(given, net.apply(given[0], *given[2:4], method="features"))[:2]
+    def in_whole_maps():
+        return ascent(net.apply(variables, layer2, layer3, method="features"))[:2]
 
     if any(min(shape) <= cells for shape, cells in zip(shapes, iou_net.WINDOWS)):
-        return in_whole_maps(given)
+        return in_whole_maps()
     corners = iou_net.window_corners(boxes, shapes)
-    features = net.apply(params["iou_net"], layer2, layer3, corners, method="windows")
-    found, iou, (seen, _) = ascent(given, features, corners)
+    found, iou, (seen, _) = ascent(net.apply(variables, layer2, layer3, corners, method="windows"), corners)
     exact = iou_net.covered(seen.reshape(-1, 4), corners, shapes)
-
     # A branch, not a loop of no or one turn, with which the frame of DiMP-18 takes 1.5 times as long
-    again = jax.lax.cond(any_lane(~exact), in_whole_maps, lambda _: (found, iou), given)
+    again = jax.lax.cond(any_lane(~exact), in_whole_maps, lambda: (found, iou))
     return select(exact, (found, iou), again)
 
 

@@ -104,7 +104,7 @@ def resize(
     geometry: RegionConfig,
     config: ScaleFilterConfig | None,
 ) -> Box:
-    """The box (image pixels) at `location`, as the filters and the location change it; the last one if LOST.
+    """The box (image pixels) at `location`, as the filter and the location change it; the last one if LOST.
 
     state: has `box` and `scale_filter`. taps, region: as of `follow`; `geometry` cut the region. Without a config the
     size changes by `location.scale_factor` alone.
