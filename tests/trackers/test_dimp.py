@@ -66,8 +66,8 @@ def aspect(size):
 def runner():
     """The filter's gains and least score are arguments: one compilation for all of its tests."""
 
-    def run(params, gain, min_score, frames, box):
-        scales = replace(CONFIG.scale_filter, gain=gain, aspect_gain=gain / 4, min_score=min_score)
+    def run(params, gain, aspect_gain, min_score, frames, box):
+        scales = replace(CONFIG.scale_filter, gain=gain, aspect_gain=aspect_gain, min_score=min_score)
         return base.run(dimp.make(replace(CONFIG, scale_filter=scales)))(params, jax.random.key(0), frames, box)
 
     return jax.jit(run)
@@ -76,14 +76,16 @@ def runner():
 @pytest.mark.parametrize("growth", [GROWTH, pytest.param(1 / GROWTH, marks=pytest.mark.full)])
 def test_the_area_follows_a_target_that_grows_or_shrinks(growth):
     frames, box = clip(growth)
-    estimates = runner()(params(), 0.6, 0.4, frames, box)
+    estimates = runner()(params(), 0.6, 0.0, 0.4, frames, box)
     truth = side(box.size) * growth ** np.arange(FRAMES)
     found = side(estimates.box.size)
     assert abs(np.log(found[-1] / truth[-1])) < 0.15 < 0.4 < abs(np.log(truth[-1] / truth[0]))
     assert (estimates.verdict == base.FOUND).all() and "proposals" not in estimates.extras
     # a cell is 0.28 of the side of the target
     assert np.abs(estimates.box.center - box.center[None]).max() < 0.1 * side(box.size)
-    np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=0.1)
+    np.testing.assert_allclose(aspect(estimates.box.size), aspect(box.size).repeat(FRAMES - 1), rtol=1e-5)
+    shapes = aspect(runner()(params(), 0.6, 0.15, 0.4, frames, box).box.size)
+    assert 1e-3 < np.abs(np.log(shapes / aspect(box.size))).max() < 0.1  # followed, though it does not change
 
 
 def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_located():
@@ -107,7 +109,7 @@ def test_the_map_of_scores_lies_around_the_crop_and_peaks_where_the_target_is_lo
 @pytest.mark.parametrize(("gain", "min_score"), [(0.0, 0.4), (0.6, np.inf)])
 def test_a_filter_that_sees_no_change_keeps_the_size(gain, min_score):
     frames, box = clip(GROWTH)
-    sizes = runner()(params(), gain, min_score, frames, box).box.size
+    sizes = runner()(params(), gain, gain, min_score, frames, box).box.size
     np.testing.assert_allclose(sizes, np.broadcast_to(box.size, sizes.shape), rtol=1e-5)
 
 
