@@ -1,12 +1,12 @@
 """Convolution that is fast on a CPU also in batches, backwards and in groups; elsewhere XLA's own, group by group.
 
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
-in groups and for 1x1 kernels, and a tenth of it for the gradient of the kernel; large kernels without padding and
-dilated ones can be slow, too. So here images go one after another, groups are convolutions of their own, and 1x1
-kernels are matrix products. Kernels of 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones
-are a product for each of their cells, and large ones get a border that is cut off again. Of images of few channels
-the places that a stride passes over become channels first. The kernel's gradient is one product with the unfolded
-image.
+in groups and for 1x1 kernels; without padding large kernels and all gradients are slow, and so are dilated kernels. So
+here images go one after another, groups are convolutions of their own, and 1x1 kernels are matrix products. Kernels of
+3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones are a product for each of their cells, and
+large ones get a border that is cut off again. Of images of few channels the places that a stride passes over become
+channels first. The kernel's gradient is one product with the unfolded image. XLA's own are batches of 3x3 kernels with
+few channels and a border, which it computes beside others on other cores: a loop over images waits for each.
 """
 
 from functools import partial
@@ -23,6 +23,7 @@ Array = jax.Array
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 # Least number of places, and of channels by the kernel's size, for which its transforms pay
 WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, {3: 64, 5: 32}
+PLAIN_IMAGES, PLAIN_CHANNELS = 8, 128  # least of a batch, and most of a 3x3 kernel, that are XLA's own
 FEW_CHANNELS = 4  # most of an image whose places become channels
 
 
@@ -48,72 +49,77 @@ def convolve(
         padding = lax.padtype_to_pads(spatial[0], extent, window_strides, padding)
     if lhs_dilation not in (None, 1, (1, 1)):
         raise ValueError(f"only lhs_dilation 1 is supported, not {lhs_dilation}")
-    lhs = jnp.pad(lhs, ((0, 0), *map(tuple, padding), (0, 0)))
-    convolution = partial(_convolve, strides=tuple(window_strides), dilation=dilation, precision=precision)
+    rule = {"strides": tuple(window_strides), "padding": tuple(map(tuple, padding)), "dilation": dilation}
+    convolution = partial(_convolve, **rule, precision=precision)
     if feature_group_count == 1:
         return convolution(lhs, rhs)
     parts = zip(jnp.split(lhs, feature_group_count, -1), jnp.split(rhs, feature_group_count, -1), strict=True)
     return jnp.concatenate([convolution(image, kernel) for image, kernel in parts], -1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(images: Array, kernel: Array, strides, dilation, precision) -> Array:
-    """One group, no padding."""
-    rule = {"strides": strides, "dilation": dilation, "precision": precision}
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _convolve(images: Array, kernel: Array, strides, padding, dilation, precision) -> Array:
+    """One group."""
+    rule = {"strides": strides, "padding": padding, "dilation": dilation, "precision": precision}
     return lax.platform_dependent(images, kernel, cpu=partial(_on_cpu, **rule), default=partial(_plain, **rule))
 
 
-def _forward(images, kernel, strides, dilation, precision):
-    return _convolve(images, kernel, strides, dilation, precision), (images, kernel)
+def _forward(images, kernel, strides, padding, dilation, precision):
+    return _convolve(images, kernel, strides, padding, dilation, precision), (images, kernel)
 
 
-def _backward(strides, dilation, precision, saved, cotangent):
+def _backward(strides, padding, dilation, precision, saved, cotangent):
     images, kernel = saved
-    plain = partial(_plain, strides=strides, dilation=dilation, precision=precision)
+    plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
 
-    def to_images(cotangents, kernel):
-        if strides != (1, 1):
-            like = jax.ShapeDtypeStruct(images.shape, images.dtype)
-            return jax.linear_transpose(lambda images: plain(images, kernel), like)(cotangents)[0]
+    def to_images(cotangents):
+        if strides != (1, 1) or _plain_pays(images, kernel, padding, dilation):
+            return jax.linear_transpose(lambda images: plain(images, kernel), images)(cotangents)[0]
         # written out, since XLA is slow where it turns the kernel round by itself
-        borders = [(step * (size - 1),) * 2 for size, step in zip(kernel.shape, dilation)]
+        borders = [
+            tuple(step * (size - 1) - before for before in sides)
+            for size, step, sides in zip(kernel.shape, dilation, padding)
+        ]
         turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-        return _on_cpu(jnp.pad(cotangents, ((0, 0), *borders, (0, 0))), turned, strides, dilation, precision)
+        return _on_cpu(cotangents, turned, strides, borders, dilation, precision)
 
-    def to_kernel(image, cotangent):
-        unfolded = jnp.concatenate(_taps(image, kernel.shape[:2], strides, dilation), -1)
-        # the transpose of the product asked for, which XLA takes up to twice as long for
-        columns = cotangent.reshape(-1, cotangent.shape[-1]), unfolded.reshape(-1, unfolded.shape[-1])
-        product = lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision)
-        return product.T.reshape(kernel.shape)
+    def to_kernel(cotangents):
+        if _plain_learns(kernel, strides, padding, dilation) or _plain_pays(images, kernel, padding, dilation):
+            return jax.linear_transpose(lambda kernel: plain(images, kernel), kernel)(cotangents)[0]
 
-    def on_cpu(images, kernel, cotangent):
-        return (
-            to_images(cotangent, kernel),
-            lax.scan(
-                lambda total, pair: (total + to_kernel(pair[0][None], pair[1][None]), None),
-                jnp.zeros_like(kernel),
-                (images, cotangent),
-            )[0],
-        )
+        def add(total, pair):
+            unfolded = jnp.concatenate(_taps(pair[0][None], kernel.shape[:2], strides, dilation), -1)
+            # the transpose of the product asked for, which XLA takes up to twice as long for
+            columns = (part.reshape(-1, part.shape[-1]) for part in (pair[1], unfolded))
+            product = lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision)
+            return total + product.T.reshape(kernel.shape), None
 
-    def elsewhere(images, kernel, cotangent):
-        return jax.vjp(plain, images, kernel)[1](cotangent)
+        return lax.scan(add, jnp.zeros_like(kernel), (_padded(images, padding), cotangents))[0]
 
-    return lax.platform_dependent(images, kernel, cotangent, cpu=on_cpu, default=elsewhere)
+    def on_cpu(cotangents):
+        return to_images(cotangents), to_kernel(cotangents)
+
+    def elsewhere(cotangents):
+        return jax.vjp(plain, images, kernel)[1](cotangents)
+
+    return lax.platform_dependent(cotangent, cpu=on_cpu, default=elsewhere)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _plain(images: Array, kernel: Array, strides, dilation, precision) -> Array:
+def _plain(images: Array, kernel: Array, strides, padding, dilation, precision) -> Array:
     return lax.conv_general_dilated(
-        images, kernel, strides, "VALID", rhs_dilation=dilation, dimension_numbers=_NUMBERS, precision=precision
+        images, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=_NUMBERS, precision=precision
     )
 
 
-def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array:
+def _on_cpu(images: Array, kernel: Array, strides, padding, dilation, precision) -> Array:
     """`_plain` by what is fastest on a CPU for a kernel of this shape."""
+    plain = partial(_plain, strides=strides, dilation=dilation, precision=precision)
+    if _plain_pays(images, kernel, padding, dilation):
+        return plain(images, kernel, padding=padding)
+    images = _padded(images, padding)
     products = partial(_products, strides=strides, dilation=dilation, precision=precision)
     if kernel.shape[:2] == (1, 1):
         return products(images, kernel)
@@ -128,7 +134,29 @@ def _on_cpu(images: Array, kernel: Array, strides, dilation, precision) -> Array
         return _one_by_one(products, images, kernel)
     if min(kernel.shape[:2]) > 3 and strides == (1, 1):
         return _one_by_one(partial(_cut, precision=precision), images, kernel)
-    return _one_by_one(partial(_plain, strides=strides, dilation=dilation, precision=precision), images, kernel)
+    return _one_by_one(partial(plain, padding="VALID"), images, kernel)
+
+
+def _padded(images: Array, padding) -> Array:
+    """With borders of zeros, or cut where they are negative."""
+    borders = [(0, 0, 0), *((*sides, 0) for sides in padding), (0, 0, 0)]
+    return lax.pad(images, jnp.zeros((), images.dtype), borders)
+
+
+def _plain_pays(images: Array, kernel: Array, padding, dilation) -> bool:
+    """Whether XLA's own convolution of a batch, which both cores share with what else there is to do, is as fast."""
+    small = kernel.shape[:2] == (3, 3) and max(kernel.shape[2:]) <= PLAIN_CHANNELS
+    return small and dilation == (1, 1) and _has_border(padding) and len(images) >= PLAIN_IMAGES
+
+
+def _plain_learns(kernel: Array, strides, padding, dilation) -> bool:
+    """Whether XLA's own gradient of the kernel is faster than a product with the unfolded image."""
+    return dilation == (1, 1) and _has_border(padding) and (strides == (1, 1) or kernel.shape[2] <= FEW_CHANNELS)
+
+
+def _has_border(padding) -> bool:
+    """On all sides: without one XLA has its slow convolution."""
+    return min(map(min, padding)) > 0
 
 
 def _winograd_pays(images: Array, kernel: Array, strides, dilation) -> bool:

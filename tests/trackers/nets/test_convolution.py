@@ -21,6 +21,10 @@ CASES = {
     "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
     "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
     "strided": (3, (2, 2), "VALID", (1, 1), 1),
+    "batch": (9, (1, 1), "SAME", (1, 1), 1),
+    "batch, strided": (9, (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "strided, padded": (3, (2, 2), ((2, 1), (1, 2)), (1, 1), 1, 5),
+    "wider border than kernel": (2, (1, 1), ((4, 3), (3, 5)), (1, 1), 1),
     "uneven steps": (2, (3, 2), "VALID", (1, 1), 1, 5),
     "groups, dilated": (2, (1, 1), "SAME", (2, 2), 2),
     "groups, strided, padded": (3, (2, 2), ((1, 1), (0, 2)), (1, 1), 2),
@@ -31,7 +35,7 @@ CASES = {
 }
 # Also in tiles, small as they are: of 4 x 4 outputs where padded or of a large kernel, else of 3 x 3
 WINOGRAD = ("one image", "padded", "large kernel", "groups, dilated", "dilated, one image")
-FOLDED = ("strided", "groups, strided, padded", "uneven steps")  # also with places as channels
+FOLDED = ("strided", "strided, padded", "groups, strided, padded", "uneven steps")  # also with places as channels
 TOLERANCE = 5e-6  # relative L2: float32 sums of up to 300 products, in another order
 
 
@@ -54,7 +58,8 @@ def close(actual, expected):
 
 
 WAYS = [*CASES, *(f"{name}; tiles" for name in WINOGRAD), *(f"{name}; folded" for name in FOLDED)]
-OURS = ["pointwise", "groups, dilated", *(way for way in WAYS if ";" in way)]
+ROWS = ("pointwise", "groups, dilated", "batch", "batch, strided", "strided, padded", "wider border than kernel")
+OURS = [*ROWS, *(way for way in WAYS if ";" in way)]
 ONE_OF_EACH = ("one image", "one image; tiles", "strided; folded")
 
 
