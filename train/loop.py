@@ -232,8 +232,9 @@ def fit(
     Resumes from the newest checkpoint in `folder`, if there is one, and tells `on_start` its step (0: none); what the
     log says of later steps is dropped, since they are logged again. batches: of this process, `[frames, B, ...]` each,
     and "sample_ids" `[B]`, which stay on the host; the global batch is that of all processes along B. Every `log_every`
-    steps a line goes to `folder/log.jsonl` and to `on_log`, every `validate_every` steps and at the end one with what
-    `validate` says of the parameters that would be returned (all in the first process).
+    steps a line goes to `folder/log.jsonl` and to `on_log`, with the rate since the line before (the first compiles),
+    every `validate_every` steps and at the end one with what `validate` says of the parameters that would be returned
+    (all in the first process).
     Ctrl-C, SIGTERM and SIGHUP end it after the step, with a checkpoint (KeyboardInterrupt). Raises TrainingError at a
     step that is not finite, with the last good state saved, and if `folder` is ahead of `config.steps`;
     CheckpointError, TrainingError or WeightsError where a file cannot be written.
@@ -269,7 +270,7 @@ def fit(
         if not quiet:
             _cut_log(folder / LOG, start)
             on_start(start)
-        began, fetched = time.perf_counter(), 0.0
+        logged, began, fetched = start, time.perf_counter(), 0.0  # of the line before: its step, when, and waits since
         progress = tqdm(range(start, config.steps), None, config.steps, initial=start, unit="step", disable=quiet)
         for number in progress:
             waiting = time.perf_counter()
@@ -288,7 +289,8 @@ def fit(
             if (number + 1) % config.log_every == 0 or last:
                 seconds = time.perf_counter() - began
                 values = {name: np.asarray(value).tolist() for name, value in metrics.items() if name != "finite"}
-                values |= {"steps_per_second": (number + 1 - start) / seconds, "data_wait_share": fetched / seconds}
+                values |= {"steps_per_second": (number + 1 - logged) / seconds, "data_wait_share": fetched / seconds}
+                logged, began, fetched = number + 1, time.perf_counter(), 0.0
                 report(number + 1, values)
                 progress.set_postfix(loss=f"{values['loss']:.4g}")
             if validate is not None and ((number + 1) % validate_every == 0 or last) and not quiet:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,15 @@ def test_the_loss_falls_and_is_logged(uninterrupted):
     lines = log_of(uninterrupted[1])
     assert [line["step"] for line in lines] == list(range(1, CONFIG.steps + 1))
     assert lines[-1]["loss"] < lines[0]["loss"] and {"error", "gradient_norm", "steps_per_second"} <= set(lines[0])
+
+
+def test_the_rate_is_that_since_the_line_before(tmp_path, monkeypatch):
+    """So that it does not say for hundreds of steps how long the first took to compile."""
+    seconds = iter([0, 0, 0, 100, 100, *range(101, 1000)])  # the first step takes 100, the others three
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    train(tmp_path)
+    first, *others = (line["steps_per_second"] for line in log_of(tmp_path))
+    assert first == 1 / 100 and all(0.2 < rate < 0.5 for rate in others)
 
 
 def test_groups_have_their_rates_and_the_rest_is_frozen(uninterrupted):
