@@ -81,7 +81,7 @@ _ENTRIES = {
     "atom": Entry(atom.Config(), atom.make, atom.make_stages, "atom"),
     "atom_vot": Entry(atom.VOT, atom.make, atom.make_stages, "atom"),
     "atom_multiscale": Entry(atom.MULTISCALE, atom.make, atom.make_stages, "atom_multiscale"),
-    "atom_multiscale_tiny": Entry(atom.MULTISCALE_TINY, atom.make, atom.make_stages, "atom_multiscale_tiny"),
+    "atom_multiscale_small": Entry(atom.MULTISCALE_SMALL, atom.make, atom.make_stages, "atom_multiscale_small"),
     "atom_multiscale_search": Entry(atom.MULTISCALE_SEARCH, atom.make, atom.make_stages, "atom_multiscale"),
     "atom_filterbank": Entry(
         *(atom.FILTER_BANK, atom.make, atom.make_stages),

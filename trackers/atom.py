@@ -38,8 +38,8 @@ Array = jax.Array
 class Config:
     """All numbers of ATOM; the defaults are those of pytracking's `atom/default`."""
 
-    # "resnet10" is the small one of `dimp_tiny`; "filter_bank" needs no weights
-    backbone: Annotated[str, one_of("resnet18", "resnet10", "filter_bank"), OF_THE_TRACKER] = "resnet18"
+    # "resnet16" is a smaller one of our own; "filter_bank" needs no weights
+    backbone: Annotated[str, one_of("resnet18", "resnet16", "filter_bank"), OF_THE_TRACKER] = "resnet18"
     use_iou_net: bool = True
     scale_filter: ScaleFilterConfig | None = None  # in place of the IoU-Net
     region: RegionConfig = RegionConfig(min_side=10.0)
@@ -99,7 +99,7 @@ MULTISCALE = Config(
     region=RegionConfig(min_side=4.0, redetection_rings=1),
     localization=LocalizationConfig(near_share=0.5),
 )
-MULTISCALE_TINY = replace(MULTISCALE, backbone="resnet10")
+MULTISCALE_SMALL = replace(MULTISCALE, backbone="resnet16")
 FILTER_BANK = replace(
     MULTISCALE,
     backbone="filter_bank",
@@ -232,7 +232,7 @@ def make_stages(config: Config) -> Stages:
 def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
     wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
-    row = "atom_multiscale_tiny" if config.backbone == "resnet10" else "atom_multiscale"  # the latter also for "atom"
+    row = "atom_multiscale_small" if config.backbone == "resnet16" else "atom_multiscale"  # the latter also for "atom"
     backbone = models.networks(row)["backbone"]
 
     def extract(params, images):

@@ -59,7 +59,7 @@ TAPS = (("layer2", 8), ("layer3", 8))
 MODELS = {
     "atom": Model({"backbone": ResNet(), "iou_net": IoUNet(8)}, "normalized", "frames"),
     "atom_multiscale": Model({"backbone": ResNet()}, "normalized"),
-    "atom_multiscale_tiny": Model({"backbone": ResNet()}, "normalized"),
+    "atom_multiscale_small": Model({"backbone": ResNet()}, "normalized"),
     "distilled_alexnet": Model({"backbone": AlexNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "raw", "crops"),
     "distilled_resnet10": Model(
         {"backbone": ResNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "normalized", "crops"

@@ -97,7 +97,7 @@ def test_numbers_are_those_of_before(name):
         (ATOM, "region.image_size", 288.0, "region.image_size=288.0: must be of type int"),
         (ATOM, "region.image_size", 608, "augmentation.expanded_size=576: must be >= region.image_size = 608"),
         (ATOM, "use_iou_net", 1, "use_iou_net=1: must be of type bool"),
-        (ATOM, "backbone", "vgg", "backbone=vgg: must be one of resnet18, resnet10, filter_bank"),
+        (ATOM, "backbone", "vgg", "backbone=vgg: must be one of resnet18, resnet16, filter_bank"),
         (ATOM, "backbone", "filter_bank", "use_iou_net=True: must be False with backbone filter_bank"),
         (ATOM, "region.border", "constant", "region.border=constant: must be one of replicate, inside, inside_major"),
         (ATOM, "filter_reg", float("nan"), "filter_reg=nan: must be finite"),

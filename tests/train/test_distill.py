@@ -176,7 +176,7 @@ def test_the_command_and_what_starts_from_its_file(networks, tmp_path, monkeypat
     written = files.load(tmp_path / "run" / "weights.safetensors", models.expected_variables("distilled_resnet10"))
     jax.tree.map(np.testing.assert_array_equal, written["teacher"], jax.device_get(teacher["backbone"]))
 
-    for model in ("dimp_tiny", "atom_multiscale_tiny"):
+    for model in ("dimp_tiny", "atom_multiscale_small"):
         begun = run.initial_params(model, 0, tmp_path / "run" / "weights.safetensors")
         jax.tree.map(np.testing.assert_array_equal, begun["backbone"], written["backbone"])
         assert set(begun) == set(models.networks(model))

@@ -352,6 +352,9 @@ LIMITS = {  # bytes
     "siamfc": 5e6,
     "siamrpnpp_mobilenetv2_heads": 16e6,
     "memtrack": 13e6,
+    "siamfc_distilled": 8e6,
+    "siamrpn_distilled": 12e6,
+    "distilled_resnet16": 2.5e6,
 }
 
 

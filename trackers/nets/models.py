@@ -59,7 +59,8 @@ def _distilled(student: nn.Module, images: Literal["normalized", "raw"]) -> Mode
 _MODELS = {
     "atom": _online(ResNet(18), "pytracking", "dimp18_heads", iou_net=IoUNet()),  # the same IoU-Net
     "atom_multiscale": Model({"backbone": ResNet(18)}, "normalized", peer="pytracking"),
-    "atom_multiscale_tiny": Model({"backbone": ResNet(10, 32)}, "normalized", released_with="dimp_tiny"),
+    # of our own: a smaller backbone, which has learned from that one
+    "atom_multiscale_small": Model({"backbone": ResNet(16, 40)}, "normalized", released_with="distilled_resnet16"),
     "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
     "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
     # of our own: small enough to be trained from scratch, and to run everywhere
@@ -90,6 +91,7 @@ _MODELS = {
     ),
     # what `train.distill` trains: the student is the part "backbone"
     "distilled_resnet10": _distilled(ResNet(10, 32), "normalized"),
+    "distilled_resnet16": _distilled(ResNet(16, 40), "normalized"),
     "distilled_alexnet": _distilled(alexnet.siamrpn(), "raw"),
 }
 

@@ -76,7 +76,7 @@ def parts(path: str | Path, model: str) -> Params:
         source = files.read_metadata(path)["model"]
         if source not in models.names():
             raise WeightsError(f"{path}: made for {source!r}, which is no model of {', '.join(models.names())}")
-        found = _checked(path, source)
+        found = _checked(path, source, partly=True)
     else:
         source, found = _parts_of_peer(path, model)
     networks, expected = models.networks(model), models.expected_variables(model)
@@ -119,7 +119,8 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
         return Whole(_checked(path, model), model, len(tensors), [])
     same = found in models.names() and models.networks(found)["backbone"] == alone["backbone"]
     if alone == networks and same and with_backbone:
-        held = _checked(path, found)
+        known = trees.DIGESTS.get(model) == files.tree_digest(path)
+        held = files.load(path, None) if known else _checked(path, found, partly=True)
         return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
     if found not in models.names() or models.networks(found) != alone or alone == networks:
         alone = " (its backbone alone, for heads)" if found == model else ""
@@ -128,10 +129,18 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
     return _joined(path, model, backbone, heads_file or _heads(path, model))
 
 
-def _checked(path: Path, model: str) -> Params:
-    """`files.load` of a file that has to hold all of `model`; where its tensors are known to, nothing is traced."""
-    known = trees.DIGESTS.get(model) == files.tree_digest(path)
-    return files.load(path, None if known else models.expected_variables(model))
+def _checked(path: Path, model: str, partly: bool = False) -> Params:
+    """`files.load` of a file that has to hold all of `model`; where its tensors are known to, nothing is traced.
+
+    partly: it may hold its backbone without other parts, as `train.release` writes it.
+    """
+    if trees.DIGESTS.get(model) == files.tree_digest(path):
+        return files.load(path, None)
+    expected = models.expected_variables(model)
+    kept = files.read_metadata(path)["info"].get("parts", ()) if partly else ()
+    if "backbone" in kept:
+        expected = {part: variables for part, variables in expected.items() if part in kept}
+    return files.load(path, expected)
 
 
 def _joined(path: Path, model: str, backbone: Whole, heads_file: Path) -> Whole:

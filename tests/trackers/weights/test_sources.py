@@ -85,9 +85,12 @@ def small_dimp(monkeypatch, tmp_path):
 
 
 def test_weights_that_come_with_another_model():
-    tiny, whole = trackers.load_params("atom_multiscale_tiny"), trackers.load_params("dimp_tiny")
-    assert list(tiny) == ["backbone"]
-    assert settings.params_hash(tiny) == settings.params_hash({"backbone": whole["backbone"]})
+    params, file = trackers.load_params("atom_multiscale_small"), released.path("atom_multiscale_small")
+    assert file.stem == "distilled_resnet16" and list(params) == ["backbone"]
+    again = trackers.load_params("atom_multiscale_small", file)
+    assert settings.params_hash(params) == settings.params_hash(again)
+    begun = sources.parts(file, "distilled_resnet16")  # to distill it further
+    assert settings.params_hash(begun) == settings.params_hash(params)
 
 
 def torchvision(params):

@@ -22,7 +22,7 @@ def test_every_file_that_comes_with_the_package_is_known():
 
 
 def test_a_known_file_is_read_without_a_trace_and_another_is_refused(tmp_path, monkeypatch):
-    model, path = "atom_multiscale_tiny", tmp_path / "params.safetensors"
+    model, path = "atom_multiscale_small", tmp_path / "params.safetensors"
     expected = models.expected_variables(model)
     params = {name: np.full(leaf.shape, 0.5, leaf.dtype) for name, leaf in flatten_dict(expected, sep="/").items()}
     tree = {tuple(name.split("/")): value for name, value in params.items()}
