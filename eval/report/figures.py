@@ -16,6 +16,7 @@ PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#555555"),
     *("#332288", "#999933", "#44AA99", "#AA4499", "#CC3311", "#BBBBBB"),
 )
+DASHES = ("-", "--", ":", "-.")  # of lines, where the colors begin again
 MOST_INSIDE = 5  # trackers in a legend that stands within its axes
 TRUTH_COLOR = "#FFFFFF"
 MARKS = "osD^vPX*"
@@ -25,6 +26,11 @@ NAMES = ("success", "precision", "norm_precision", "speed", "calibration")  # of
 def color_of(index: int) -> str:
     """Color of the tracker of rank `index` from 0; they repeat."""
     return PALETTE[index % len(PALETTE)]
+
+
+def line_of(index: int) -> dict[str, str]:
+    """Color and dashes of its line, which only one of 56 trackers has."""
+    return {"color": color_of(index), "linestyle": DASHES[index // len(PALETTE) % len(DASHES)]}
 
 
 def draw_all(report) -> dict[str, Figure]:
@@ -64,7 +70,7 @@ def _curves(report, name: str, title: str, label: str, thresholds: np.ndarray, s
     for index, entry in enumerate(report.entries):
         if entry.curves:
             text = plots.literal(f"{report.shown_name(entry)} [{entry.mean(score):.3f}]")
-            axes.plot(thresholds, getattr(entry.curves, name), color=color_of(index), linewidth=1.8, label=text)
+            axes.plot(thresholds, getattr(entry.curves, name), **line_of(index), linewidth=1.8, label=text)
     axes.set(title=title, xlabel=label, ylabel="share of frames", ylim=(0, 1.01), xlim=(0, thresholds[-1]))
     _legend(axes)
     return figure
@@ -122,14 +128,14 @@ def _calibration(report) -> Figure:
             reliability.plot(
                 found.confidence[known],
                 found.share_right[known],
-                "o-",
+                marker="o",
                 markersize=3.5,
-                color=color_of(index),
+                **line_of(index),
                 label=f"{name} [error {found.error:.3f}]",
             )
             if np.isnan(found.auc):  # frames of one kind only: there is nothing to tell apart
                 only = "right" if found.hit_rate[-1] == 1 else "wrong"
-                roc.plot([], [], color=color_of(index), label=f"{name}: every box is {only}")
+                roc.plot([], [], **line_of(index), label=f"{name}: every box is {only}")
                 continue
             # A point in every 500 tells the curve as well as all of them.
             step = max(len(found.hit_rate) // 500, 1)
@@ -137,7 +143,7 @@ def _calibration(report) -> Figure:
             roc.plot(
                 found.false_alarms[shown],
                 found.hit_rate[shown],
-                color=color_of(index),
+                **line_of(index),
                 label=f"{name} [{found.auc:.3f}]",
             )
     reliability.set(title="Reliability", xlabel="confidence", ylabel="share of boxes with IoU > 0.5")

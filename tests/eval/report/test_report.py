@@ -17,8 +17,8 @@ import pytest
 import trackers
 from eval.files import ResultError
 from eval.report import __main__ as report
+from eval.report import figures, strips
 from eval.report import scores as report_scores
-from eval.report import strips
 from eval.scoring import formats, ope, statistics
 from eval.settings import plain
 from eval.sources.sequences import Sequence
@@ -525,3 +525,8 @@ def test_every_tracker_that_says_lost_has_its_threshold():
     assert {name: thresholds[name] for name in wanted} == wanted
     lost = trackers.get("dasiamrpn").config.rpn.lost
     assert thresholds["dasiamrpn"] == lost.enter > 0
+
+
+def test_no_two_trackers_of_a_plot_have_the_same_line():
+    lines = [tuple(figures.line_of(index).values()) for index in range(4 * len(figures.PALETTE))]
+    assert len(set(lines)) == len(lines)
