@@ -5,8 +5,9 @@ in groups and for 1x1 kernels; without padding large kernels and all gradients a
 here images go one after another, groups are convolutions of their own, and 1x1 kernels are matrix products. Kernels of
 3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones are a product for each of their cells, and
 large ones get a border that is cut off again. Of images of few channels the places that a stride passes over become
-channels first. The kernel's gradient is one product with the unfolded image. XLA's own are batches of 3x3 kernels with
-few channels and a border, which it computes beside others on other cores: a loop over images waits for each.
+channels first. The kernel's gradient is one product with the unfolded image. XLA's own are batches of narrow 3x3
+kernels with a border, which it computes beside others on other cores, where a loop over images waits for each; and the
+gradients of small kernels with a border.
 """
 
 from functools import partial
@@ -150,8 +151,15 @@ def _plain_pays(images: Array, kernel: Array, padding, dilation) -> bool:
 
 
 def _plain_learns(kernel: Array, strides, padding, dilation) -> bool:
-    """Whether XLA's own gradient of the kernel is faster than a product with the unfolded image."""
-    return dilation == (1, 1) and _has_border(padding) and (strides == (1, 1) or kernel.shape[2] <= FEW_CHANNELS)
+    """Whether XLA's own gradient of the kernel is faster than a product with the unfolded image.
+
+    It is for 3x3 at stride 1 and for a ResNet's 7x7 stem; of 5x5 and of AlexNet's 11x11 it takes two and three times.
+    """
+    if kernel.shape[2] <= FEW_CHANNELS:
+        fast = max(kernel.shape[:2]) <= 7
+    else:
+        fast = kernel.shape[:2] == (3, 3) and strides == (1, 1)
+    return fast and dilation == (1, 1) and _has_border(padding)
 
 
 def _has_border(padding) -> bool:

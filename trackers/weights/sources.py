@@ -119,8 +119,7 @@ def _ours(path: Path, model: str, heads_file: Path | None) -> Whole:
         return Whole(_checked(path, model), model, len(tensors), [])
     same = found in models.names() and models.networks(found)["backbone"] == alone["backbone"]
     if alone == networks and same and with_backbone:
-        known = trees.DIGESTS.get(model) == files.tree_digest(path)
-        held = files.load(path, None) if known else _checked(path, found, partly=True)
+        held = _checked(path, found, partly=True)
         return Whole({"backbone": held["backbone"]}, found, len(tensors), [])
     if found not in models.names() or models.networks(found) != alone or alone == networks:
         alone = " (its backbone alone, for heads)" if found == model else ""

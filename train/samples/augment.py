@@ -5,6 +5,7 @@ Images are float32 RGB, 0..255. Boxes are x, y, w, h in pixels of their image, t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import jax
@@ -119,5 +120,6 @@ def _blur(images: Array, sigma: Array, axis: int) -> Array:
     weights = weights / jnp.sum(weights, -1, keepdims=True)
     seen = jnp.clip(jnp.arange(size)[:, None] + offsets, 0, size - 1)  # [size, taps]
     # A product with a band of weights, not a sum of moved images: that XLA would compute again for all that read it.
-    band = jnp.einsum("nt,its->nis", weights, jax.nn.one_hot(seen, size))
-    return jnp.einsum("nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic", band, images)
+    product = partial(jnp.einsum, precision="highest")  # other devices would round the colors to fewer bits
+    band = product("nt,its->nis", weights, jax.nn.one_hot(seen, size))
+    return product("nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic", band, images)
