@@ -3,9 +3,9 @@
 # channels, the 3 x 3 convolution without padding takes several times as long as the one with a border of zeros, whose
 # inner outputs are the same numbers. The gradient of its kernel does so, too. In jaxlib 0.12 both take the same.
 #
-# Seen with Python 3.11.7, jax 0.10.2, two cores of an AMD EPYC with AVX-512, other work beside: "without padding 131,
-# with a border, cut 35, gradient without padding 146, with a border 42 ms" (medians of 15; with 0.12.0.1 26, 28, 34 and
-# 33). Fails where one without padding takes less than twice as long, or the numbers differ.
+# Seen with Python 3.11.7, jax 0.10.2, two cores of an AMD EPYC with AVX-512: "without padding 68, with a border, cut 18,
+# gradient without padding 71, with a border 19 ms" (medians of 15; with other work beside 131, 35, 146 and 42, and with
+# 0.12.0.1 then 26, 28, 34 and 33). Fails where one without padding takes less than twice as long, or the numbers differ.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
