@@ -29,7 +29,7 @@ Params = Any
 class LossConfig:
     """What is distilled."""
 
-    model: Annotated[str, models.with_part(TapMaps)] = "distilled_resnet10"  # of `trackers.nets.models`
+    model: Annotated[str, models.with_part(TapMaps)] = "distilled_resnet16"  # of `trackers.nets.models`
 
 
 def loss(

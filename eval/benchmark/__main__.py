@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def beside_build() -> dict[str, Any]:
         first, second, box = _scene(options)
-        with _weights_file(options) as weights:
+        with _file_to_name(options) as weights:
             sides = np.concatenate([np.asarray(box.center), np.asarray(box.size)])
             found = builds.measure(
                 options.beside_build, options.tracker, weights, first, second, sides, options.repeats
@@ -364,8 +364,7 @@ def _start_seconds(options) -> dict[str, float]:
     line += ["--height", str(options.height), "--width", str(options.width)]
     line += ["--device", options.device] if options.device else []
     seconds = {}
-    named = nullcontext() if _comes_along(options) else _weights_file(options)
-    with tempfile.TemporaryDirectory() as cache, named as weights:
+    with tempfile.TemporaryDirectory() as cache, _file_to_name(options) as weights:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
         line += ["--weights", weights] if weights else []
         for name in ("first", "second"):
@@ -375,20 +374,14 @@ def _start_seconds(options) -> dict[str, float]:
     return seconds
 
 
-def _comes_along(options) -> bool:
-    """Whether a user starts this tracker without naming a file."""
-    model = trackers.get(options.tracker).model
-    return not options.weights and model is not None and released.path(model) is not None
-
-
 @contextmanager
-def _weights_file(options) -> Iterator[str | None]:
+def _file_to_name(options) -> Iterator[str | None]:
     """The file of --weights, or one of random weights: a user reads one, and drawing parameters takes longer.
 
-    None for a tracker without networks.
+    None where a user names none: no networks, or weights that come with the package (of another build, its own).
     """
     model = trackers.get(options.tracker).model
-    if options.weights or not model:
+    if options.weights or not model or released.path(model):
         yield options.weights
         return
     with tempfile.TemporaryDirectory() as folder:

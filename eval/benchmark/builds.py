@@ -1,4 +1,4 @@
-"""Two builds of this project beside each other: the same tracker, weights and frames, in turns."""
+"""Two builds of this project beside each other: the same tracker and frames, in turns."""
 
 import json
 import os
@@ -50,7 +50,8 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of both builds by row, and `ratio`, this build over the other: median, and least and most of the rounds.
 
-    box: y, x of the center and h, w. weights: None: those of the package. ResultError where `other` is no build.
+    box: y, x of the center and h, w. weights: None: those that come with each build. ResultError where `other` is no
+    build.
     """
     if not (other / "trackers" / "base.py").is_file():
         raise ResultError(f"--beside-build {other}: no checkout of this project; make one with git worktree add")

@@ -61,7 +61,7 @@ MODELS = {
     "atom_multiscale": Model({"backbone": ResNet()}, "normalized"),
     "atom_multiscale_small": Model({"backbone": ResNet()}, "normalized"),
     "distilled_alexnet": Model({"backbone": AlexNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "raw", "crops"),
-    "distilled_resnet10": Model(
+    "distilled_resnet16": Model(
         {"backbone": ResNet(), "teacher": ResNet(), "maps": TapMaps(TAPS)}, "normalized", "crops"
     ),
     "dimp18": Model(

@@ -227,7 +227,7 @@ def test_tensorboard_forgets_what_comes_again_and_says_that_the_disk_is_full(tmp
         "loss.backbone_statistics=running: must be one of batch, stored",
         "loss.backbone_dtype=float16: must be one of float32, bfloat16",
         "loss.model=siamfc: must be a model with a DimpClassifier",
-        "optimizer.kind=lion: must be one of adam, sgd",
+        "optimizer.kind=lion: must be one of adam, sgd, muon",
         "optimizer.momentum=1.0: must be in [0, 1)",
         "optimizer.weight_decay=-1.0: must be >= 0",
         'optimizer.weight_decay=0.1: must be zero for "adam"',

@@ -21,7 +21,7 @@ FROM_SCRATCH = {
     *("dimp_tiny", "dimp_tiny_more", "dimp_smoke"),
     *("siamfc", "siamfc_photos", "siamfc_smoke", "siamrpn_alexnet", "siamrpn_smoke"),
     *("memtrack", "memtrack_photos", "memtrack_smoke"),
-    *("distill_resnet10", "distill_resnet16", "distill_alexnet", "distill_smoke"),
+    *("distill_resnet16", "distill_alexnet", "distill_smoke"),
 }  # the others are given a backbone
 IOU_NET_ONLY = {"dimp18_iou_net"}
 WITHOUT_BIAS = {"siamfc"}  # all that SiamFC's head has

@@ -17,12 +17,12 @@ from trackers.rules import SettingError, validate
 from trackers.weights import WeightsError, files
 from train import command as train_command
 from train import distill, loop, run
-from train.configs import distill_alexnet, distill_resnet10
+from train.configs import distill_alexnet, distill_resnet16
 from train.held_out import ValidationConfig
 from train.samples import crops
 from train.samples.augment import ColorConfig
 
-STUDENTS = ("distilled_resnet10", "distilled_alexnet")
+STUDENTS = ("distilled_resnet16", "distilled_alexnet")
 PLAIN = crops.CropLoaderConfig(sampling=crops.FRAMES, batch_size=1, size=48)
 
 
@@ -122,7 +122,7 @@ def test_the_gradient_against_finite_differences(model, networks, x64):
     params, data = cast(narrow.start(model), jnp.float64), cast(batch(), jnp.float64)
     rng = np.random.default_rng(0)  # maps of zeros give the backbone no gradient
     params["maps"] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape)), params["maps"])
-    learned = loop.trained(params, distill_resnet10.get_config().optimizer)
+    learned = loop.trained(params, distill_resnet16.get_config().optimizer)
     assert set(learned) == {"backbone", "maps"}
     config = distill.LossConfig(model)
     assert_gradient(lambda learned: distill.loss(loop.with_trained(params, learned), data, config)[0], learned)
@@ -173,20 +173,20 @@ def test_the_command_and_what_starts_from_its_file(networks, tmp_path, monkeypat
     )
     arguments = ["--config", str(config), "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
     assert distill.main([*arguments, "--weights", str(tmp_path / "r18.safetensors")]) == 0
-    written = files.load(tmp_path / "run" / "weights.safetensors", models.expected_variables("distilled_resnet10"))
+    written = files.load(tmp_path / "run" / "weights.safetensors", models.expected_variables("distilled_resnet16"))
     jax.tree.map(np.testing.assert_array_equal, written["teacher"], jax.device_get(teacher["backbone"]))
 
     for model in ("dimp_tiny", "atom_multiscale_small"):
         begun = run.initial_params(model, 0, tmp_path / "run" / "weights.safetensors")
         jax.tree.map(np.testing.assert_array_equal, begun["backbone"], written["backbone"])
         assert set(begun) == set(models.networks(model))
-    with pytest.raises(WeightsError, match=r"its backbone .of model distilled_resnet10. does not fit siamfc"):
+    with pytest.raises(WeightsError, match=r"its backbone .of model distilled_resnet16. does not fit siamfc"):
         run.initial_params("siamfc", 0, tmp_path / "run" / "weights.safetensors")
-    again = run.initial_params("distilled_resnet10", 0, tmp_path / "run" / "weights.safetensors")
+    again = run.initial_params("distilled_resnet16", 0, tmp_path / "run" / "weights.safetensors")
     jax.tree.map(np.testing.assert_array_equal, again, written)
     files.save(tmp_path / "alexnet.safetensors", narrow.start("siamfc"), model="siamfc")
-    with pytest.raises(WeightsError, match=r"its teacher .of model siamfc. does not fit distilled_resnet10"):
-        run.initial_params("distilled_resnet10", 0, tmp_path / "alexnet.safetensors")
+    with pytest.raises(WeightsError, match=r"its teacher .of model siamfc. does not fit distilled_resnet16"):
+        run.initial_params("distilled_resnet16", 0, tmp_path / "alexnet.safetensors")
 
 
 @pytest.mark.parametrize("wrong", [{"window": (1.0, 0.5)}, {"small_scale": (0.5, 0.2)}, {"jpeg_quality": (50, 20)}])

@@ -354,7 +354,6 @@ LIMITS = {  # bytes
     "memtrack": 13e6,
     "siamfc_distilled": 8e6,
     "siamrpn_distilled": 12e6,
-    "distilled_resnet16": 2.5e6,
 }
 
 

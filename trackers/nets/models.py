@@ -60,11 +60,11 @@ _MODELS = {
     "atom": _online(ResNet(18), "pytracking", "dimp18_heads", iou_net=IoUNet()),  # the same IoU-Net
     "atom_multiscale": Model({"backbone": ResNet(18)}, "normalized", peer="pytracking"),
     # of our own: a smaller backbone, which has learned from that one
-    "atom_multiscale_small": Model({"backbone": ResNet(16, 40)}, "normalized", released_with="distilled_resnet16"),
+    "atom_multiscale_small": Model({"backbone": ResNet(16)}, "normalized", released_with="dimp_tiny"),
     "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
     "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
     # of our own: small enough to be trained from scratch, and to run everywhere
-    "dimp_tiny": _online(ResNet(10, 32), None, classifier=DimpClassifier(0, 128), iou_net=IoUNet(96)),
+    "dimp_tiny": _online(ResNet(16), None, classifier=DimpClassifier(0, 256), iou_net=IoUNet(96)),
     "resnet50": Model({"backbone": ResNet(50)}, "normalized", peer="pytracking"),
     # stride in the first 1x1 convolution
     "resnet50_v1": Model({"backbone": ResNet(50, stride_first=True)}, "normalized", peer="pytracking"),
@@ -90,8 +90,7 @@ _MODELS = {
         *("raw", "clips", "memtrack"),
     ),
     # what `train.distill` trains: the student is the part "backbone"
-    "distilled_resnet10": _distilled(ResNet(10, 32), "normalized"),
-    "distilled_resnet16": _distilled(ResNet(16, 40), "normalized"),
+    "distilled_resnet16": _distilled(ResNet(16), "normalized"),
     "distilled_alexnet": _distilled(alexnet.siamrpn(), "raw"),
 }
 

@@ -16,7 +16,7 @@ Array = jax.Array
 BATCH_NORM_EPSILON = 1e-5
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-BLOCKS = {10: (1, 1, 1, 1), 16: (1, 2, 2, 2), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+BLOCKS = {16: (1, 2, 2, 2), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 TAP_STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16}  # pixels per cell of what trackers use, also of `filter_bank`
 
@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A ResNet that ends with `last_layer` and returns the outputs ("taps") of its stages.
 
-    depth: 10, 16, 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32). width: channels of the stem, 64 in
+    depth: 16, 18 or 50. last_layer: "layer1" (stride 4) .. "layer4" (stride 32). width: channels of the stem, 64 in
     the paper; each layer has twice those of the one before.
     stride_first: of ResNet-50's blocks, stride in the first 1x1 convolution (the original paper, "v1")
     instead of the 3x3 one (torchvision, and the trackers).

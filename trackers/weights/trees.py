@@ -7,10 +7,10 @@ tests/trackers/weights/test_trees.py compares them with the networks, and prints
 DIGESTS = {
     "atom": "fa4284e1c34858a2641968f9cf91b233974eaa1ec125a729dadd36e275a7b0b3",
     "atom_multiscale": "67950a242845281982b658ce5f80924c7da90e9bebb5736ef42c5bca054579db",
-    "atom_multiscale_small": "7bdd252a2a58767efa2b26a91a5d963ad3cedbfb2e38ef4f0e4a0d2619f3f844",
+    "atom_multiscale_small": "f005f6275557e8760b0b2a35e1a64c2d4396980957587f129563fbbbac756388",
     "dimp18": "209b8cf8d04c663b9857661f93a8db9aaa0aa75148dd7866b18bf59f30677586",
     "dimp50": "86f4bac752d57ae26179ad822329bbf3cba4879b0bb33f97b40faaf1e66f085e",
-    "dimp_tiny": "e90f6161385e25f33da79ceaff4bf96c3a9b57de5f50314d89010b32234ba6e0",
+    "dimp_tiny": "e9ad856ab9352fea00adb6898d446ddc15e9fc7742595c13d3d019453fc22385",
     "resnet50": "51d8a34ce4aa620ae0d70cd7b2194f775c4606af63509553cae7452499d5d8ef",
     "resnet50_v1": "51d8a34ce4aa620ae0d70cd7b2194f775c4606af63509553cae7452499d5d8ef",
     "mobilenetv2": "66471eba853db8309942c1008907550804692554d64f6a50448ef5aefe6f602b",
@@ -26,7 +26,6 @@ DIGESTS = {
     "siamrpnpp_resnet50_otb": "494770377fb07c01ededad8a25b230624d66a9f9a8df8399398e84015c586ee9",
     "siamrpnpp_resnet50_lt": "894ea9bcd96144d5f1fba9499252d710ecf9de52e78be84414bfa2e3b5e7b7a7",
     "memtrack": "ff07d92ade945edcaeaf66e52b00caaee6fec683855d88153a2eed427bd6f03c",
-    "distilled_resnet10": "800a75ae811751e4b653840c099c0f6afc0065d6c7133e432c84ef938b3e7f2a",
-    "distilled_resnet16": "27e087cdd14fb6491f11d4955e4e97e70fcb41be34a8d659b508765266e5d00d",
+    "distilled_resnet16": "ff45e66799dcc27bb5c31fb6e553fdc4d9b088b1fa67b17c9d463d6bd31d7af8",
     "distilled_alexnet": "822f834fa865f644dbe22daacf99985abf9bd57b4c1c30c97dc69fe1fec3b93a",
 }

@@ -13,6 +13,8 @@ from train.config import Config, DatasetConfig
 from train.configs import dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
 
+TARGET = 288 / 5  # pixels of the target's side in a crop, as in the tracker's
+
 
 def get_config():
     return Config(
@@ -29,7 +31,7 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=1300, log_every=10, save_every=50),
         loss=dimp.LossConfig(model="dimp18", backbone_statistics="stored"),
-        loader=dimp_tiny.loader(),
-        prepare=dimp_tiny.prepare(),
+        loader=dimp_tiny.loader(target=TARGET),
+        prepare=dimp_tiny.prepare(TARGET),
         identity_classifier=True,
     )

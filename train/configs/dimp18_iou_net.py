@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from train import dimp, loop
 from train.config import Config, DatasetConfig
-from train.configs import dimp_tiny
+from train.configs import dimp18_heads, dimp_tiny
 from train.datasets import SYNTHETIC, SyntheticConfig
 from train.samples import samplers
 
@@ -27,7 +27,11 @@ def get_config():
         ),
         loop=loop.LoopConfig(steps=2600, log_every=20, save_every=100),
         loss=dimp.LossConfig(model="dimp18", backbone_statistics="stored"),
-        loader=replace(dimp_tiny.loader(16), sampling=samplers.FrameSampling(train_frames=1, test_frames=1), seed=1),
-        prepare=dimp_tiny.prepare(),
+        loader=replace(
+            dimp_tiny.loader(16, dimp18_heads.TARGET),
+            sampling=samplers.FrameSampling(train_frames=1, test_frames=1),
+            seed=1,
+        ),
+        prepare=dimp_tiny.prepare(dimp18_heads.TARGET),
     )
     return dimp_tiny.harder(config)

@@ -16,14 +16,15 @@ from train.samples.augment import ColorConfig, OcclusionConfig
 from train.samples.loader import PartConfig
 
 COLORS = ColorConfig(grayscale_probability=0.1, brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4))
-SIZE = 160  # pixels of a crop; a target has the size that it has in crops of 288 with five times its side
+SIZE = 160  # pixels of a crop
+TARGET = 48.0  # pixels of the target's side there, as in the tracker's crops of 192 with four times that side
 
 
-def loader(batch_size: int = 12) -> frames.FrameLoaderConfig:
+def loader(batch_size: int = 12, target: float = TARGET) -> frames.FrameLoaderConfig:
     """Two frames to learn the filter from and two to score it on: more targets for the same time than with three."""
     crops = frames.CropConfig(
         size=SIZE,
-        search_scale=5 * SIZE / 288,
+        search_scale=SIZE / target,
         train_jitter=frames.Jitter(center=1.5, scale=0.2),
         test_jitter=frames.Jitter(center=1.8, scale=0.3),
         stretch=0.2,
@@ -32,13 +33,13 @@ def loader(batch_size: int = 12) -> frames.FrameLoaderConfig:
     return frames.FrameLoaderConfig(sampling=sampling, batch_size=batch_size, crops=crops)
 
 
-def prepare() -> frames.FramePrepareConfig:
+def prepare(target: float = TARGET) -> frames.FramePrepareConfig:
     return frames.FramePrepareConfig(
         flip_probability=0.5,
         colors=COLORS,
         blur_probability=0.2,
         proposals=frames.ProposalConfig(count=24),
-        labels=frames.LabelConfig(feature_size=SIZE // 16, sigma=0.9 / (SIZE // 16)),
+        labels=frames.LabelConfig(feature_size=SIZE // 16, sigma=0.25 * target / SIZE),
     )
 
 

@@ -1,7 +1,7 @@
 """The heads of `dimp_tiny` on a backbone that has learned from a ResNet-18: photographs, real video and drawn clips.
 
-python -m train.distill --config train/configs/distill_resnet10.py --weights r18.safetensors
-python -m train.dimp --config train/configs/dimp_tiny_distilled.py --weights runs/distill_resnet10/weights.safetensors
+python -m train.distill --config train/configs/distill_resnet16.py --weights r18.safetensors
+python -m train.dimp --config train/configs/dimp_tiny_distilled.py --weights runs/distill_resnet16/weights.safetensors
 """
 
 from dataclasses import replace
@@ -18,13 +18,13 @@ def get_config():
         datasets=dimp18_heads_video.DATASETS,
         optimizer=loop.OptimizerConfig(
             groups=(("^classifier/params/optimizer/", 1e-3), ("^classifier/", 3e-4), ("^iou_net/", 1e-3)),
-            decay_every=700,
+            decay_every=300,
             decay=0.4,
             warmup=100,
             clip=100.0,
             average=0.995,
         ),
-        loop=replace(first.loop, steps=2600, save_every=200),
+        loop=replace(first.loop, steps=1000, save_every=200),
         loader=replace(first.loader, sampling=samplers.FrameSampling(train_frames=2, test_frames=1), batch_size=16),
         loss=replace(first.loss, backbone_statistics="stored"),
         identity_classifier=True,

@@ -7,14 +7,14 @@ Photographs, real video and drawn clips, as `distill_alexnet`; pairs as `siamfc_
 
 from train import loop, siamfc
 from train.config import Config
-from train.configs import distill_resnet10, siamfc_photos
+from train.configs import distill_resnet16, siamfc_photos
 from train.samples import pairs
 from train.whitening import WhiteningConfig
 
 
 def get_config():
     return Config(
-        datasets=distill_resnet10.DATASETS,
+        datasets=distill_resnet16.DATASETS,
         optimizer=loop.OptimizerConfig(
             groups=(("^head/", 1e-2), ("^backbone/params/conv5/", 1e-4)),
             decay_every=150,

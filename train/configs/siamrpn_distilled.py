@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from train import loop, siamrpn
 from train.config import Config
-from train.configs import distill_resnet10, siamfc_photos
+from train.configs import distill_resnet16, siamfc_photos
 from train.replay import ReplayConfig
 from train.samples import pairs
 from train.samples.anchor_targets import AnchorTargetConfig
@@ -24,7 +24,7 @@ SEARCH_SIZE, SCORE_SIZE = 207, 11
 def get_config():
     loader = siamfc_photos.loader(pairs.SIAMRPN, shift=40.0, stretch=0.18, batch_size=32)
     return Config(
-        datasets=distill_resnet10.DATASETS,
+        datasets=distill_resnet16.DATASETS,
         optimizer=loop.OptimizerConfig(
             groups=(("^head/", 1e-3),), decay_every=2100, decay=0.35, warmup=50, clip=10.0, average=0.995
         ),

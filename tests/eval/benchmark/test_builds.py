@@ -2,9 +2,11 @@
 
 import json
 from importlib.machinery import BuiltinImporter, PathFinder
+from types import SimpleNamespace
 
 import pytest
 
+from eval.benchmark import __main__ as benchmark
 from eval.benchmark import build_worker, builds
 from eval.benchmark.__main__ import main
 from tests.helpers import places
@@ -30,6 +32,16 @@ def test_this_build_beside_itself(tmp_path, capsys):
 def test_the_ratio_is_that_of_the_rounds():
     row = builds._compared([1.0, 2.0, 6.0], [2.0, 4.0, 3.0])
     assert row["ratio"] == 0.5 and row["median_ms"] == 2000 and row["other_ms"] == 3000 and row["rounds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("tracker", "weights", "named"),
+    [("dimp_tiny", None, None), ("atom_filterbank", None, None), ("dimp_tiny", "mine.safetensors", "mine.safetensors")],
+)
+def test_each_build_reads_the_weights_that_come_with_it(tracker, weights, named):
+    """The networks of a tracker may be others than in the older build."""
+    with benchmark._file_to_name(SimpleNamespace(tracker=tracker, weights=weights)) as found:
+        assert found == named
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,17 @@ def small_dimp(monkeypatch, tmp_path):
 
 
 def test_weights_that_come_with_another_model():
-    params, file = trackers.load_params("atom_multiscale_small"), released.path("atom_multiscale_small")
-    assert file.stem == "distilled_resnet16" and list(params) == ["backbone"]
-    again = trackers.load_params("atom_multiscale_small", file)
-    assert settings.params_hash(params) == settings.params_hash(again)
-    begun = sources.parts(file, "distilled_resnet16")  # to distill it further
-    assert settings.params_hash(begun) == settings.params_hash(params)
+    small, whole = trackers.load_params("atom_multiscale_small"), trackers.load_params("dimp_tiny")
+    assert list(small) == ["backbone"]
+    assert settings.params_hash(small) == settings.params_hash({"backbone": whole["backbone"]})
+
+
+def test_a_backbone_that_was_kept_alone(tmp_path):
+    """As `train.release --parts backbone` writes it: for a tracker, and to distill it further."""
+    file, kept = tmp_path / "backbone.safetensors", {"backbone": trackers.load_params("dimp_tiny")["backbone"]}
+    files.save(file, kept, model="distilled_resnet16", info={"parts": ["backbone"]})
+    for found in (trackers.load_params("atom_multiscale_small", file), sources.parts(file, "distilled_resnet16")):
+        assert settings.params_hash(found) == settings.params_hash(kept)
 
 
 def torchvision(params):
