@@ -170,7 +170,7 @@ def test_what_a_tracker_saw_has_the_same_form_in_all(name):
     for leaf in jax.tree.leaves((extras["search"], extras["map"])):
         assert (leaf.shape, leaf.dtype) == ((2,), jnp.float32)
     cells, _ = extras["score_map"].shape
-    assert extras["score_map"].shape == (cells, cells) and 14 <= cells <= 25
+    assert extras["score_map"].shape == (cells, cells) and 13 <= cells <= 25
     assert ("index" in extras) != ("memory_slot" in extras) == learns_online(name)
     if learns_online(name):
         slots = config.online.memory_size

@@ -24,7 +24,7 @@ def test_changes_reach_the_config_by_dotted_path(monkeypatch):
         ({"imagesize": 256}, "imagesize: Config has no field 'imagesize'; it has model, use_iou_net, "),
         ({"image_size": 256}, "image_size: Config has no field 'image_size'; did you mean region.image_size"),
         ({"localization.threshold": 1}, r"localization.threshold: \w+ has no field 'threshold'"),
-        ({"region.image_size.height": 256}, "region.image_size.height: image_size is 288, which has no fields"),
+        ({"region.image_size.height": 256}, "region.image_size.height: image_size is 192, which has no fields"),
         ({"localization": 0.3}, "localization=0.3: must be of type LocalizationConfig"),
     ],
 )

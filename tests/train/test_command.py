@@ -255,7 +255,7 @@ def test_settings_that_come_with_the_project(name):
         return
     cells = config.loader.crops.size // 16
     assert config.prepare.labels.feature_size == cells
-    np.testing.assert_allclose(config.prepare.labels.sigma * cells, 0.9)
+    np.testing.assert_allclose(config.prepare.labels.sigma * config.loader.crops.search_scale, 0.25)  # of the target
 
 
 def test_the_published_numbers():
