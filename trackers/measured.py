@@ -25,7 +25,7 @@ FRAMES_PER_SECOND = {
     "atom_multiscale": 34.8,
     "dimp18_heads": 29.2,
     "atom": 23.8,
-    "atom_multiscale_small": 23.1,
+    "atom_multiscale_small": 24.9,
     "dimp18": 22.8,
     "siamrpn_distilled": 20.9,
     "siamrpnpp_alexnet": 19.7,
