@@ -34,8 +34,10 @@ def test_the_pages_are_short():
     assert len(RESULTS.read_text().splitlines()) <= 160
 
 
-def test_the_code_of_the_front_page_follows_a_target(capsys):
-    config = synthetic.ClipConfig(num_frames=6, occluders=0, distractors=0)  # a look-alike touches it in frame 5
+@pytest.mark.parametrize(("distractors", "right"), [(0, 5), (1, 4)])
+def test_the_code_of_the_front_page_follows_a_target(capsys, distractors, right):
+    """In one frame of the second clip a look-alike touches the target: there alone the box may be on it."""
+    config = synthetic.ClipConfig(num_frames=6, occluders=0, distractors=distractors)
     examples = list(synthetic.clip(config, 2))
     images = [example.image for example in examples]
     truth = np.stack([example.box for example in examples])
@@ -48,7 +50,7 @@ def test_the_code_of_the_front_page_follows_a_target(capsys):
     printed = capsys.readouterr().out.splitlines()
     found = np.array([[float(word) for word in re.findall(r"-?\d+\.?\d*", line)] for line in printed])
     assert found.shape == (5, 5)  # x, y, w, h, confidence
-    assert metrics.overlaps(found[:, :4], truth[1:]).min() > 0.6 and (found[:, 4] <= 1).all()
+    assert np.sum(metrics.overlaps(found[:, :4], truth[1:]) > 0.9) >= right and (found[:, 4] <= 1).all()
 
 
 def names_of(code, module):

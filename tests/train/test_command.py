@@ -255,7 +255,13 @@ def test_settings_that_come_with_the_project(name):
         return
     cells = config.loader.crops.size // 16
     assert config.prepare.labels.feature_size == cells
-    np.testing.assert_allclose(config.prepare.labels.sigma * config.loader.crops.search_scale, 0.25)  # of the target
+    # The target as large as in the tracker's crops, and the label's sigma a quarter of it
+    target, region = (
+        config.loader.crops.size / config.loader.crops.search_scale,
+        trackers.get(config.loss.model).config.region,
+    )
+    np.testing.assert_allclose(target, region.image_size / region.search_area_scale)
+    np.testing.assert_allclose(config.prepare.labels.sigma * config.loader.crops.size, target / 4)
 
 
 def test_the_published_numbers():

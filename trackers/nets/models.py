@@ -63,7 +63,7 @@ _MODELS = {
     "atom_multiscale_small": Model({"backbone": ResNet(16)}, "normalized", released_with="dimp_tiny"),
     "dimp18": _online(ResNet(18), "pytracking", "dimp18_heads", classifier=DimpClassifier(1, 256), iou_net=IoUNet()),
     "dimp50": _online(ResNet(50), "pytracking", classifier=DimpClassifier(0, 512), iou_net=IoUNet()),
-    # of our own: small enough to be trained from scratch, and to run everywhere
+    # of our own: small heads on that smaller backbone
     "dimp_tiny": _online(ResNet(16), None, classifier=DimpClassifier(0, 256), iou_net=IoUNet(96)),
     "resnet50": Model({"backbone": ResNet(50)}, "normalized", peer="pytracking"),
     # stride in the first 1x1 convolution
