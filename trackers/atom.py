@@ -22,7 +22,7 @@ from ops.score_maps import fourier_interpolate, gaussian_label, hann_window, lab
 from trackers.base import Params, Tracker
 from trackers.nets import filter_bank, models, resnet
 from trackers.nets.resnet import TAP_STRIDES
-from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
+from trackers.parts import first_frame, localization, online, search_region, target_estimation
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
@@ -164,11 +164,8 @@ def make_stages(config: Config) -> Stages:
         projection, filter = _learn_first(key_init, samples, labels, config)
 
         memory = online.remember({"features": samples @ projection, "labels": labels}, config.online)
-        modulation = ()
-        if config.use_iou_net:
-            modulation = box_refinement.modulation(params, features.taps, box, center, scale, config.region)
-        scales = scale_filter.start(key_scale, features.taps, box, center, scale, size, config.scale_filter)
-        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, modulation, scales)
+        estimator = target_estimation.start(params, key_scale, features.taps, box, center, scale, config)
+        return State(key, jnp.int32(1), jnp.int32(0), box, projection, filter, memory, *estimator)
 
     def crop(state, frame):
         return search_region.search_crops(state.box, state.lost_frames, frame, factors, config.region)
@@ -192,12 +189,7 @@ def make_stages(config: Config) -> Stages:
         return Location(center, factors[best], peak.verdict, peak.score, scores[best], reach, best)
 
     def refine(params, state, frame, region, features, location):
-        if config.use_iou_net:
-            return box_refinement.refine(
-                params, state, features.taps, region, location, config.region, config.refinement
-            )
-        box = scale_filter.resize(state, features.taps, frame, region, location, config.region, config.scale_filter)
-        return state, box, {}
+        return target_estimation.refine(params, state, features.taps, frame, region, location, config)
 
     def update(params, state, region, features, location, box):
         index = location.crop_index
@@ -222,16 +214,13 @@ def make_stages(config: Config) -> Stages:
 
         steps = config.cg_steps, config.hard_negative_cg_steps
         state = online.learn(state, sample, location, box, optimize, config.online, steps=steps, initial=initial)
-        scales, number = state.scale_filter, state.frame_number
-        scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
-        return state._replace(scale_filter=scales)
+        return target_estimation.learn(state, features.taps, region, location, box, config)
 
     return Stages(init, crop, features, localize, refine, update)
 
 
 def _extractor(config: Config) -> Callable[[Params, Array], Features]:
     """`(params, images [S, size, size, 3]) -> Features`."""
-    wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
     row = "atom_multiscale_small" if config.backbone == "resnet16" else "atom_multiscale"  # the latter also for "atom"
     backbone = models.networks(row)["backbone"]
 
@@ -242,7 +231,7 @@ def _extractor(config: Config) -> Callable[[Params, Array], Features]:
             taps = backbone.apply(params["backbone"], resnet.normalize(images))
         x = taps[config.classifier_tap]
         power = jnp.mean(x**2, (1, 2, 3), keepdims=True)
-        return Features(x / jnp.sqrt(power + 1e-10), {name: taps[name] for name in wanted})
+        return Features(x / jnp.sqrt(power + 1e-10), {name: taps[name] for name in target_estimation.taps(config)})
 
     return extract
 

@@ -21,7 +21,7 @@ from ops.score_maps import hann_window
 from trackers.base import Tracker
 from trackers.nets import models, resnet
 from trackers.nets.dimp_classifier import STRIDE, DimpClassifier, optimize_filter
-from trackers.parts import box_refinement, first_frame, localization, online, scale_filter, search_region
+from trackers.parts import box_refinement, first_frame, localization, online, search_region, target_estimation
 from trackers.parts.box_refinement import RefinementConfig
 from trackers.parts.first_frame import ATOM_AUGMENTATION, AugmentationConfig
 from trackers.parts.localization import LocalizationConfig
@@ -137,7 +137,7 @@ def make_stages(config: Config) -> Stages:
     networks = models.networks(config.model)
     backbone, classifier = networks["backbone"], networks["classifier"]
     initial = first_frame.sample_count(config.augmentation)
-    wanted = ("layer2", "layer3") if config.use_iou_net else config.scale_filter.taps if config.scale_filter else ()
+    wanted = target_estimation.taps(config)
 
     def features(params, images):
         taps = backbone.apply(params["backbone"], resnet.normalize(images))
@@ -160,11 +160,8 @@ def make_stages(config: Config) -> Stages:
             _optimizer(params), filter, samples, boxes, num_steps=config.init_steps, max_steps=config.init_steps
         )
         memory = online.remember({"features": samples, "boxes": boxes}, config.online)
-        modulation = ()
-        if config.use_iou_net:
-            modulation = box_refinement.modulation(params, every.taps, box, center, scale, config.region)
-        scales = scale_filter.start(key_scale, every.taps, box, center, scale, size, config.scale_filter)
-        return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, modulation, scales)
+        estimator = target_estimation.start(params, key_scale, every.taps, box, center, scale, config)
+        return State(key, jnp.int32(1), jnp.int32(0), box, filter, memory, *estimator)
 
     def crop(state, frame):
         return search_region.search_crops(state.box, state.lost_frames, frame, jnp.ones(1), config.region)
@@ -183,11 +180,7 @@ def make_stages(config: Config) -> Stages:
         return Location(center, jnp.ones(()), peak.verdict, peak.score, scores, reach, jnp.int32(0))
 
     def refine(params, state, frame, region, features, location):
-        taps = features.taps
-        if config.use_iou_net:
-            return box_refinement.refine(params, state, taps, region, location, config.region, config.refinement)
-        box = scale_filter.resize(state, taps, frame, region, location, config.region, config.scale_filter)
-        return state, box, {}
+        return target_estimation.refine(params, state, features.taps, frame, region, location, config)
 
     def update(params, state, region, features, location, box):
         target = box_refinement.to_crop(box, region.center[0], region.scale[0], size, pixel_centers=True)
@@ -206,9 +199,7 @@ def make_stages(config: Config) -> Stages:
 
         steps = config.update_steps, config.hard_negative_steps
         state = online.learn(state, sample, location, box, optimize, config.online, steps=steps, initial=initial)
-        scales, number = state.scale_filter, state.frame_number
-        scales = scale_filter.learn(scales, features.taps, region, location, box, number, config.scale_filter)
-        return state._replace(scale_filter=scales)
+        return target_estimation.learn(state, features.taps, region, location, box, config)
 
     return Stages(init, crop, features, localize, refine, update)
 
