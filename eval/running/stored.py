@@ -30,6 +30,7 @@ from trackers.weights import files
 FOLDER, SUFFIX = "programs", ".program"  # in the folder of JAX's cache
 KEPT = 100  # programs; the ones that were not used for longest go
 DIGEST = 32  # bytes at the start of a file: SHA-256 of the others
+LAPACK = b"lapack_"  # in the name of each of its functions that a program calls
 
 _here = threading.local()  # .found: programs that this thread has found in JAX's cache
 
@@ -59,10 +60,18 @@ def load(path: Path) -> Callable | None:
     with contextlib.suppress(Exception):  # whatever is wrong with it, it can be compiled
         data = path.read_bytes()
         if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST]:
+            if LAPACK in data:
+                _find_lapack()
             program = serialize_executable.deserialize_and_load(*pickle.loads(data[DIGEST:]))
             path.touch()
             return program
     return None
+
+
+@functools.cache
+def _find_lapack() -> None:
+    """jaxlib looks for LAPACK when one of its functions is lowered; until then a program that calls one would crash."""
+    jax.jit(jax.numpy.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), np.float32))
 
 
 @contextlib.contextmanager

@@ -1,12 +1,16 @@
 """`eval.running.stored`: a program that was compiled before is loaded, the right one, and nothing but it."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from jax.scipy.linalg import solve_triangular
 
 import trackers
 from eval.running import stored
@@ -14,6 +18,8 @@ from eval.running.compilation import CompiledPerCanvas, prepare_both
 from eval.running.passes import Compiled
 from tests.helpers import bright_spot
 from trackers.images import xywh_to_box
+
+ROOT = Path(stored.__file__).parents[2]
 
 
 @pytest.fixture
@@ -113,6 +119,29 @@ def test_nothing_is_kept_without_a_cache_or_a_name(cache, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", None)
     run(brightness(1.0, []), jnp.float32(1), frame())
     assert not cache.exists()
+
+
+LOAD = """
+import sys
+from pathlib import Path
+import numpy as np
+from eval.running import stored
+solve = stored.load(Path(sys.argv[1]))
+print(solve(np.float32([[2, 0], [1, 4]]), np.float32([6, 11])).tolist())
+"""
+
+
+def test_a_program_that_calls_lapack_runs_in_a_new_process(tmp_path):
+    """Which has lowered nothing: THOR's long-term memory solves such systems, from the tenth frame on."""
+    matrix, side = jnp.array([[2.0, 0.0], [1.0, 4.0]]), jnp.array([6.0, 11.0])
+    solve = jax.jit(lambda a, b: solve_triangular(a, b, lower=True))
+    stored.save(tmp_path / "solve", solve.lower(matrix, side).compile())
+    assert stored.LAPACK in (tmp_path / "solve").read_bytes()
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "solve")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout == "[3.0, 2.0]\n"
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(cache):
