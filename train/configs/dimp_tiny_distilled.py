@@ -2,6 +2,8 @@
 
 python -m train.distill --config train/configs/distill_resnet16.py --weights r18.safetensors
 python -m train.dimp --config train/configs/dimp_tiny_distilled.py --weights runs/distill_resnet16/weights.safetensors
+
+The released weights went through both once more, from there and at lower rates: train/NOTES.md, December 2.
 """
 
 from dataclasses import replace

@@ -6,7 +6,7 @@
     python -m train.distill --config train/configs/distill_resnet16.py --weights r18.safetensors
 
 Photographs, video and drawn clips, in crops of 160 pixels; blocks 1, 2, 2 of 64, 128 and 256 channels. `loader` and
-`prepare` are shared with the AlexNet.
+`prepare` are shared with the AlexNet. The released backbone went on from there: train/NOTES.md, December 2.
 """
 
 from train import distill, loop

@@ -49,6 +49,11 @@ class SequenceTable(NamedTuple):
     boxes: np.ndarray  # [F, 4] float32 x, y, w, h (0-based pixels); nan where there is none
     visible: np.ndarray  # [F] bool: a sampler may use this frame: not absent, and a box with positive sides
 
+    def still(self, sequence: int) -> tuple[str, str] | None:
+        """(image, class) of a target in a still image, as its name says; None of a video."""
+        parts = self.names[sequence].rsplit(":", 2)
+        return (parts[0], parts[2]) if self.lengths[sequence] == 1 and len(parts) == 3 else None
+
 
 class TrackingDataset(NamedTuple):
     """A prepared data set."""

@@ -71,7 +71,10 @@ class PairLoaderConfig(LoaderConfig):
     # Of width + height, added to each side; the root of the product is the exemplar's side
     context: Annotated[float, NOT_NEGATIVE] = 0.5
     negative: Annotated[float, PROBABILITY] = 0.2  # probability that the template is of another sequence
-    # Until a pair fits `sampling.frames.relative_sides` and, if negative, has two sequences
+    # Of negative pairs whose search image is a photograph, the share with a template of the same class, from another
+    # photograph: DaSiamRPN's semantic negative pairs (arXiv:1808.06048, Sec. 3.2)
+    same_class: Annotated[float, PROBABILITY] = 0.0
+    # Until a pair fits `sampling.frames.relative_sides` and, if negative, has two sequences or photographs
     max_draws: Annotated[int, COUNT] = 100
 
 
@@ -157,23 +160,25 @@ def load_pair(
     Returns `sample_ids` int64 `[]` (the number), `template_images` `[1, size, size, 3]` uint8 RGB, `template_boxes`
     `[1, 4]` float32 in the crop, `search_images`, `search_boxes`, and `negative` `[1]` bool: then the template is of
     another sequence of the mixture, and the search image shows its own target at the same place as ever. A still image
-    is both, seen in two ways. FrameError if an image cannot be decoded, or if `max_draws` draws gave no pair.
+    is both, seen in two ways. With `same_class` no two targets of a negative pair are of one photograph. FrameError if
+    an image cannot be decoded, or if `max_draws` draws gave no pair.
     """
     rng = np.random.default_rng((config.seed, index, 1))  # a stream of its own, whatever the sampler has drawn
     negative = rng.random() < config.negative
+    alike = bool(negative and config.same_class) and rng.random() < config.same_class
     draw = partial(samplers.draw, mixture, config.sampling, config.seed, index)
     for attempt in range(config.max_draws):
         shown = draw(stream=(2, attempt) if attempt else ())
-        known = draw(stream=(3, attempt)) if negative else shown
-        if negative and (known.dataset, known.sequence) == (shown.dataset, shown.sequence):
+        known = draw(stream=(3, attempt), like=shown if alike else None) if negative else shown
+        if negative and _one_target(mixture, known, shown, photograph=config.same_class > 0):
             continue
         pair = _read_pair(datasets, known, shown, config.sampling.frames)
         if pair is not None:
             break
     else:
         raise FrameError(
-            f"sample {index}: {config.max_draws} draws gave no pair; a negative one needs two sequences, and "
-            "`sampling.frames.relative_sides` may leave out too much"
+            f"sample {index}: {config.max_draws} draws gave no pair; a negative one needs two sequences (of one class: "
+            "two photographs of it), and `sampling.frames.relative_sides` may leave out too much"
         )
     boxes = [box for _, box in pair]
     if config.parts.probability:
@@ -249,6 +254,14 @@ def augment_pair(
         blurred = cross_blur(search, reach, jax.random.uniform(share_key), greatest)
         search = jnp.where(jax.random.bernoulli(chosen_key, config.blur_probability), blurred, search)
     return template, template_box, search, search_box
+
+
+def _one_target(mixture: samplers.Mixture, one: samplers.Sample, other: samplers.Sample, *, photograph: bool) -> bool:
+    """Whether both are of one sequence, or of targets in one photograph."""
+    if one.dataset != other.dataset or one.sequence == other.sequence:
+        return one.dataset == other.dataset
+    stills = [mixture.tables[one.dataset].still(sample.sequence) for sample in (one, other)]
+    return photograph and all(stills) and stills[0][0] == stills[1][0]
 
 
 def _read_pair(datasets, known: samplers.Sample, shown: samplers.Sample, frames: samplers.FrameFilter | None):

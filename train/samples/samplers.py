@@ -71,6 +71,8 @@ class Mixture(NamedTuple):
     tables: tuple[SequenceTable, ...]  # D; what may be drawn is visible
     usable: tuple[np.ndarray, ...]  # D times [U] int64 numbers of the sequences that can be drawn
     probabilities: np.ndarray  # [D] float64, they add up to 1
+    # D times {class: numbers of the usable sequences whose target is one}, of still images, whose classes are known
+    classes: tuple[dict[str, np.ndarray], ...] = ()
 
 
 class Sample(NamedTuple):
@@ -103,7 +105,16 @@ def mix(datasets: Sequence[TrackingDataset], probabilities: Sequence[float], opt
         usable.append(usable_sequences(table, options) if weight else np.zeros(0, np.int64))
         if weight:
             _check(dataset, usable[-1], options)
-    return Mixture(tables, tuple(usable), weights / weights.sum())
+    classes = tuple(_classes(table, numbers) for table, numbers in zip(tables, usable))
+    return Mixture(tables, tuple(usable), weights / weights.sum(), classes)
+
+
+def _classes(table: SequenceTable, usable: np.ndarray) -> dict[str, np.ndarray]:
+    found: dict[str, list[int]] = {}
+    for number in usable.tolist():
+        if still := table.still(number):
+            found.setdefault(still[1], []).append(number)
+    return {name: np.array(numbers) for name, numbers in found.items()}
 
 
 def fits_image(box: np.ndarray, shape: tuple[int, ...], frames: FrameFilter | None) -> bool:
@@ -133,15 +144,26 @@ def usable_sequences(table: SequenceTable, options: FrameSampling) -> np.ndarray
     return np.flatnonzero(video | ((table.lengths == 1) & (visible == 1)))
 
 
-def draw(mixture: Mixture, options: FrameSampling, seed: int, index: int, *, stream: tuple[int, ...] = ()) -> Sample:
+def draw(
+    mixture: Mixture,
+    options: FrameSampling,
+    seed: int,
+    index: int,
+    *,
+    stream: tuple[int, ...] = (),
+    like: Sample | None = None,
+) -> Sample:
     """Sample number `index` (from 0). A sequence of one image gives the same frame every time.
 
     stream: another draw of the same number; (1,) is what `train.samples.frames` draws crops from. Zeros at its end
-    do not count.
+    do not count. like: only a target of the class of this one's, of the same data set, where its class is known.
     """
     rng = np.random.default_rng((seed, index, *stream))
     dataset = int(rng.choice(len(mixture.tables), p=mixture.probabilities))
-    sequence = int(rng.choice(mixture.usable[dataset]))
+    among = mixture.usable[dataset]
+    if like is not None and (still := mixture.tables[like.dataset].still(like.sequence)):
+        dataset, among = like.dataset, mixture.classes[like.dataset][still[1]]
+    sequence = int(rng.choice(among))
     table = mixture.tables[dataset]
     start, length = int(table.starts[sequence]), int(table.lengths[sequence])
     if length == 1:

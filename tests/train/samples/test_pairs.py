@@ -154,6 +154,11 @@ def code_of(image):
     return round(float(np.median(image[..., 2])) / 40)
 
 
+def codes_of(pair):
+    """Of the search image and of the template."""
+    return tuple(code_of(pair[f"{part}_images"][0]) for part in ("search", "template"))
+
+
 def test_negative_pairs_show_another_target():
     """Of a share of the samples; the others show one sequence, at most the gap apart, or one still image."""
     share = np.mean([sample["negative"][0] for sample in many_pairs()])
@@ -177,6 +182,23 @@ def test_a_negative_pair_never_has_one_sequence():
     with pytest.raises(FrameError, match="sample 0: 100 draws gave no pair") as error:
         pairs([dataset(lengths=(30,))], replace(SMALL, negative=1.0), 1)
     assert "\n" not in str(error.value)
+
+
+def test_negative_pairs_of_one_class():
+    """Templates of the class that the search image shows, from another photograph; videos have no class."""
+    names = ("a:0:dog", "a:1:dog", "b:0:dog", "b:1:cat", "c:0:cat")
+    images = dataset("image", (1,) * len(names))
+    images = images._replace(table=images.table._replace(names=names))
+    config = replace(SMALL, negative=1.0, same_class=1.0)
+    found = {codes_of(one) for one in pairs([images], config, 80)}
+    assert found == {(0, 2), (1, 2), (2, 0), (2, 1), (3, 4), (4, 3)}
+    codes = [codes_of(one) for one in pairs([images], replace(config, same_class=0.5), 80)]
+    assert 0.5 < np.mean([pair in found for pair in codes]) < 0.9  # half of them, and others by chance
+    assert not {(0, 1), (1, 0), (2, 3), (3, 2)} & set(codes)
+    assert all(len({*codes_of(one)}) == 2 for one in pairs([dataset(lengths=(30, 30))], config, 5))
+    with pytest.raises(FrameError, match="two photographs of it"):
+        alone = ("a:0:dog", "a:1:dog", "b:0:cat", "c:0:hen", "d:0:elk")
+        pairs([images._replace(table=images.table._replace(names=alone))], config, 1)
 
 
 def test_a_still_image_is_read_once_and_seen_twice():
