@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from ops import template_memory
 from ops.boxes import Box, iou, to_xywh
+from ops.loops import any_lane
 from ops.score_maps import tukey_window
 from ops.template_memory import BOUNDS, DIVERSITIES, LongTerm, ShortTerm
 from trackers import siamfc, siamrpn
@@ -127,12 +128,14 @@ def make_memory(config: Config, matcher: Matcher) -> Memory:
         if slots == 1:
             return remembered
 
+        due = remembered.frames % config.dilation == 0
+
         def insert(remembered):
             template, taps = matcher.describe(params, frame, box, fill)
-            return remember(remembered, template, comparable(taps, config.tukey_alpha), config)
+            learned = remember(remembered, template, comparable(taps, config.tukey_alpha), config)
+            return select(due, learned, remembered)
 
-        due = remembered.frames % config.dilation == 0
-        return jax.lax.cond(due, insert, lambda remembered: remembered, remembered)
+        return jax.lax.cond(any_lane(due), insert, lambda remembered: remembered, remembered)
 
     return Memory(start, choose, learn)
 

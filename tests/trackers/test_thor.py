@@ -1,7 +1,7 @@
 """THOR around a host that a page holds: normalized correlation of small color patches, no network."""
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +212,29 @@ def test_templates_are_made_at_their_frames_only_and_both_memories_agree_with_th
     vectors = np.concatenate([remembered.short.vectors, remembered.long.vectors])
     np.testing.assert_allclose(remembered.templates.reshape(vectors.shape), vectors, atol=1e-6)
     assert len(np.unique(vectors.round(5), axis=0)) > 3
+
+
+def test_targets_that_began_at_different_frames_learn_at_their_own():
+    """In one call: a template is due for one of them in every frame, and boxes are those of each target alone."""
+    images, boxes = scene()
+    frames = frames_of(images[:12])
+    whole = tracker(CONFIG)
+    init, track = jax.jit(whole.init), jax.jit(whole.track)
+    together = jax.jit(jax.vmap(whole.track, (None, 0, None)))
+
+    def at(index):
+        return jax.tree.map(lambda leaf: leaf[index], frames)
+
+    older = track({}, init({}, jax.random.key(0), at(0), xywh_to_box(boxes[0])), at(1))[0]
+    alone = [older, init({}, jax.random.key(0), at(1), xywh_to_box(boxes[1]))]
+    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+    for index in range(2, 12):
+        state, found = together({}, state, at(index))
+        alone, expected = zip(*[track({}, one, at(index)) for one in alone])
+        close = partial(np.testing.assert_allclose, atol=1e-4)
+        jax.tree.map(lambda leaf, *leaves: close(leaf, np.stack(leaves)), found.box, *[one.box for one in expected])
+        np.testing.assert_array_equal(state.remembered.short.count, [one.remembered.short.count for one in alone])
+    assert state.remembered.short.count.tolist() == [5, 5] and (state.remembered.frames == jnp.array([11, 10])).all()
 
 
 def test_a_short_term_memory_that_lost_the_word_starts_anew(rng):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from trackers.nets import windows, winograd
 
@@ -216,10 +217,16 @@ def _cut(images: Array, kernel: Array, precision) -> Array:
 
 def _one_by_one(convolution, images: Array, kernel: Array) -> Array:
     """`convolution(images, kernel)` image after image, also under `vmap`."""
-    one = jax.custom_batching.sequential_vmap(lambda image, kernel: convolution(image[None], kernel)[0])
+    program = jax.make_jaxpr(lambda image, kernel: convolution(image[None], kernel)[0])(images[0], kernel)
+
+    # Its constants as arguments: in a branch of a `cond` that differs between lanes JAX has them for each lane, too
+    @jax.custom_batching.sequential_vmap
+    def one(image, kernel, *constants):
+        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))(image, kernel)[0]
+
     if len(images) == 1:
-        return one(images[0], kernel)[None]
-    return lax.map(lambda image: one(image, kernel), images)
+        return one(images[0], kernel, *program.consts)[None]
+    return lax.map(lambda image: one(image, kernel, *program.consts), images)
 
 
 def _taps(images: Array, size, strides, dilation) -> list[Array]:

@@ -120,6 +120,19 @@ def test_many_targets(case):
     close(alone, jax.grad(total(expected))(many, kernel))
 
 
+@in_ways(ONE_OF_EACH)
+def test_in_a_branch_that_not_all_targets_take(case):
+    """There JAX has for each target what the branch is made of, constants too."""
+    ours, expected, images, kernel = case
+    taken, many = jnp.array([True, False]), jnp.stack([images, -2 * images])
+
+    def either(function):
+        branches = [lambda images: function(images, kernel), lambda images: 3 * function(images, kernel)]
+        return jax.vmap(lambda flag, images: lax.cond(flag, *branches, images))(taken, many)
+
+    close(either(ours), either(expected))
+
+
 @pytest.mark.parametrize("dtype, pays", [("float32", True), ("float64", True), ("bfloat16", False)])
 def test_where_tiles_pay(dtype, pays):
     """Large maps of many channels at stride 1, not in half precision."""
