@@ -34,9 +34,9 @@ def test_the_pages_are_short():
     assert len(RESULTS.read_text().splitlines()) <= 160
 
 
-@pytest.mark.parametrize(("distractors", "right"), [(0, 5), (1, 4)])
-def test_the_code_of_the_front_page_follows_a_target(capsys, distractors, right):
-    """In one frame of the second clip a look-alike touches the target: there alone the box may be on it."""
+@pytest.mark.parametrize(("distractors", "exact"), [(0, 5), (1, 3)])
+def test_the_code_of_the_front_page_follows_a_target(capsys, distractors, exact):
+    """In the last two frames of the second clip a look-alike touches the target: there the box is less exact."""
     config = synthetic.ClipConfig(num_frames=6, occluders=0, distractors=distractors)
     examples = list(synthetic.clip(config, 2))
     images = [example.image for example in examples]
@@ -50,7 +50,8 @@ def test_the_code_of_the_front_page_follows_a_target(capsys, distractors, right)
     printed = capsys.readouterr().out.splitlines()
     found = np.array([[float(word) for word in re.findall(r"-?\d+\.?\d*", line)] for line in printed])
     assert found.shape == (5, 5)  # x, y, w, h, confidence
-    assert np.sum(metrics.overlaps(found[:, :4], truth[1:]) > 0.9) >= right and (found[:, 4] <= 1).all()
+    overlaps = metrics.overlaps(found[:, :4], truth[1:])
+    assert (overlaps[:exact] > 0.9).all() and (overlaps > 0.65).all() and (found[:, 4] <= 1).all()
 
 
 def names_of(code, module):
