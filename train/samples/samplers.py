@@ -72,7 +72,7 @@ class Mixture(NamedTuple):
     usable: tuple[np.ndarray, ...]  # D times [U] int64 numbers of the sequences that can be drawn
     probabilities: np.ndarray  # [D] float64, they add up to 1
     # D times {class: numbers of the usable sequences whose target is one}, of still images, whose classes are known
-    classes: tuple[dict[str, np.ndarray], ...] = ()
+    classes: tuple[dict[str, np.ndarray], ...]
 
 
 class Sample(NamedTuple):
