@@ -11,6 +11,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -35,11 +36,7 @@ def main() -> None:
         start = time.perf_counter()
         match line.strip():
             case "compile":
-                options = _compiler_options()
-                programs["init"] = jax.jit(tracker.init).lower(params, key, first, box).compile(options)
-                shapes = jax.eval_shape(tracker.init, params, key, first, box)
-                track = jax.jit(tracker.track, donate_argnums=1)
-                programs["track"] = track.lower(params, shapes, second).compile(options)
+                programs = _compiled(entry, tracker, params, key, first, second, box)
             case "init":
                 state = jax.block_until_ready(programs["init"](params, key, first, box))
             case "track":
@@ -52,6 +49,25 @@ def main() -> None:
 def is_editable(finder: object) -> bool:
     """Whether it finds the modules of an editable installation: also those that the build asked for does not have."""
     return getattr(finder, "__module__", "").startswith("__editable__")
+
+
+def _compiled(entry, tracker, params, key, first, second, box) -> dict[str, Callable]:
+    """As the commands of that build do it, which may keep programs and compile two at the same time."""
+    import jax
+
+    try:
+        from eval.running import stored
+        from eval.running.compilation import prepare_both
+        from eval.running.passes import Compiled
+    except ImportError:
+        options = _compiler_options()
+        init = jax.jit(tracker.init).lower(params, key, first, box).compile(options)
+        shapes = jax.eval_shape(tracker.init, params, key, first, box)
+        track = jax.jit(tracker.track, donate_argnums=1).lower(params, shapes, second).compile(options)
+        return {"init": init, "track": track}
+    both = Compiled.of(tracker, stored.made_of(entry, entry.config))
+    init = prepare_both(both.init, both.track, params, key, first, box)
+    return {"init": init, "track": both.track.prepare(params, both.init.shapes(params, key, first, box), second)}
 
 
 def _compiler_options() -> dict[str, object]:

@@ -1,8 +1,11 @@
 """Compiling ahead, so that its time is kept apart."""
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,25 +31,45 @@ class CompiledPerCanvas:
         self.lock = threading.RLock()
         self.compile_seconds = 0.0
 
-    def prepare(self, *args: Any) -> Callable:
-        """The executable for the canvas of the Frame among `args`, compiled now if it is new."""
-        canvas = canvas_of(args)
+    def prepare(self, *args: Any, beside: Callable[[Any], Any] = lambda shapes: None) -> Callable:
+        """The executable for the canvas of the Frame among `args`, compiled now if it is new.
+
+        beside: done then with the shapes of what it returns, while XLA compiles it in another thread; its time is not
+        counted here.
+        """
+        canvas, elsewhere = canvas_of(args), 0.0
+
+        def timed(shapes: Any) -> None:
+            nonlocal elsewhere
+            start = time.perf_counter()
+            beside(shapes)
+            elsewhere = time.perf_counter() - start
+
         with self.lock:
             if canvas not in self._executables:
                 with compiling(canvas):
                     start = time.perf_counter()
-                    self._executables[canvas] = self._make(args)
-                    self.compile_seconds += time.perf_counter() - start
+                    self._executables[canvas] = self._make(args, timed)
+                    self.compile_seconds += time.perf_counter() - start - elsewhere
             return self._executables[canvas]
 
-    def _make(self, args: tuple) -> Callable:
+    def _make(self, args: tuple, beside: Callable[[Any], None]) -> Callable:
         path = self._program and stored.path_of(self._program, args, self._options)
         program = stored.load(path) if path else None
-        if program is None:
-            with stored.watching() as compiled_now:
-                program = self._jitted.lower(*args).compile(compiler_options=self._options)
-            if path and compiled_now():
-                stored.save(path, program)
+        if program is not None:
+            beside(program.out_info)
+            return program
+        lowered = self._jitted.lower(*args)
+        with ThreadPoolExecutor(1) as thread:
+            made = thread.submit(contextvars.copy_context().run, self._compile, lowered, path)
+            beside(lowered.out_info)
+        return made.result()
+
+    def _compile(self, lowered: jax.stages.Lowered, path: Path | None) -> Callable:
+        with stored.watching() as compiled_now:
+            program = lowered.compile(compiler_options=self._options)
+        if path and compiled_now():
+            stored.save(path, program)
         return program
 
     def knows(self, canvas: tuple[int, ...]) -> bool:
@@ -65,12 +88,10 @@ def canvas_of(args: tuple) -> tuple[int, ...]:
 
 
 def prepare_both(init: CompiledPerCanvas, track: CompiledPerCanvas, *args: Any) -> Callable:
-    """`init.prepare(*args)`; on a new canvas `track`, too, for (params, states of `init`, frame): one wait for both."""
-    canvas = canvas_of(args)
+    """`init.prepare(*args)`; on a new canvas `track`, too, for (params, states of `init`, frame): one wait for both.
+
+    While XLA compiles the one, the other is traced, so that both cores are at work.
+    """
+    frame = next(arg for arg in args if isinstance(arg, Frame))
     with init.lock:  # other threads wait, and say nothing
-        if not init.knows(canvas):
-            with compiling(canvas):
-                init.prepare(*args)
-                frame = next(arg for arg in args if isinstance(arg, Frame))
-                track.prepare(args[0], init.shapes(*args), frame)
-        return init.prepare(*args)
+        return init.prepare(*args, beside=lambda states: track.prepare(args[0], states, frame))

@@ -1,6 +1,7 @@
 """What long runs say on stderr: how far they are, and for what they compile. Programs find the latter in the log."""
 
 import contextlib
+import contextvars
 import logging
 import math
 import sys
@@ -16,7 +17,8 @@ WORTH_SAYING = 1.0  # seconds of compilation
 REDRAWN = 0.1  # seconds after which its line is drawn again
 
 _bars: list["ProgressBar"] = []  # those shown: beside them compilation is shown, too
-_here = threading.local()  # .compilation: the one that this thread is in
+# The one that this thread is in, or the one that it does a part of, with a copy of the other's context
+_compilation: contextvars.ContextVar["_Compilation | None"] = contextvars.ContextVar("compilation", default=None)
 
 
 class ProgressBar:
@@ -97,11 +99,12 @@ def compiling(canvas: tuple[int, ...]) -> Iterator[None]:
 
     On stderr while a `ProgressBar` is shown, and in the log. One inside another says nothing.
     """
-    if getattr(_here, "compilation", None) is not None:
+    if _compilation.get() is not None:
         yield
         return
     _listen()
-    compilation = _here.compilation = _Compilation(canvas)
+    compilation = _Compilation(canvas)
+    before_it = _compilation.set(compilation)
     before, shown = [(bar, bar.done()) for bar in _bars], bool(_bars)
     LOG.info("compiling for %s", compilation.size)
     try:
@@ -111,7 +114,7 @@ def compiling(canvas: tuple[int, ...]) -> Iterator[None]:
         if shown and compilation.seconds() >= WORTH_SAYING:
             auto.tqdm.write(compilation.did(), file=sys.stderr)
     finally:
-        _here.compilation = None
+        _compilation.reset(before_it)
         for bar, done in before:
             if bar.done() == done:
                 bar.leave_out(compilation.start)
@@ -165,7 +168,7 @@ def _listen() -> None:
 
 
 def _heard(event: str, **details: object) -> None:
-    compilation = getattr(_here, "compilation", None)  # JAX tells it in the thread that compiles
+    compilation = _compilation.get()  # JAX tells it in the thread that compiles
     if compilation is None:
         return
     if event == "/jax/compilation_cache/compile_requests_use_cache":

@@ -16,6 +16,7 @@ import numpy as np
 import trackers
 from eval.files import ResultError, write_atomically
 from eval.running import parallel
+from eval.running.compilation import prepare_both
 from eval.running.guest import GuestError, GuestProcess
 from eval.running.progress import ProgressBar
 from eval.scoring import formats, metrics, otb_restarts, results, vot_multistart, vot_resets
@@ -45,7 +46,7 @@ def session_of(init, track, params, sequence: Sequence, key: jax.Array, stop: th
         nonlocal state, starts
         image = trackers.frame(sequences.read_image(sequence.frames[index]))
         arguments = params, jax.random.fold_in(key, starts), image, jax.device_put(xywh_to_box(box))
-        state, starts = init.prepare(*arguments)(*arguments), starts + 1
+        state, starts = prepare_both(init, track, *arguments)(*arguments), starts + 1
 
     def update(index: int) -> np.ndarray:
         nonlocal state
