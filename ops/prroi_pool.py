@@ -18,9 +18,25 @@ def prroi_pool(features: Array, box: Array, *, bins: int | tuple[int, int], spat
     bins: number of bins, one for both axes or (down, across). spatial_scale: cells per image pixel.
     Returns `[down, across, C]`; 0, with gradients 0, where a side of the box is not positive.
     """
-    valid, rows, columns = _weights(box, bins, spatial_scale, features)
+    valid, rows, columns = _box_weights(box, bins, spatial_scale, features)
     pooled = _pool(features, rows, columns)
     return jnp.where(valid, pooled, jnp.zeros_like(pooled))
+
+
+def prroi_pool_widths(
+    features: Array, rows: Array, columns: Array, *, bins: int | tuple[int, int], spatial_scale: float
+) -> Array:
+    """`prroi_pool` of boxes between the same two rows; what is pooled along them is computed once.
+
+    rows: `[2]` y1, y2. columns: `[n, 2]` x1, x2 of each box. Returns `[n, down, across, C]`.
+    """
+    down, across = _both(bins)
+    tall, down = _weights(rows, down, spatial_scale, features.shape[0], features.dtype)
+    along = jax.vmap(lambda ends: _weights(ends, across, spatial_scale, features.shape[1], features.dtype))
+    wide, across = along(columns)
+    pooled = _pool(features, down, across.reshape(-1, across.shape[-1]))
+    pooled = jnp.moveaxis(pooled.reshape(len(down), *across.shape[:2], -1), 1, 0)
+    return jnp.where((tall & wide)[:, None, None, None], pooled, jnp.zeros_like(pooled))
 
 
 def prroi_pool_windows(
@@ -31,7 +47,7 @@ def prroi_pool_windows(
     Pooling and convolution are both linear: a convolution that is only wanted pooled is one small product with this.
     Returns `[down, across, window, window, C]`, and `[down, across]` what becomes of a map of ones.
     """
-    valid, rows, columns = _weights(box, bins, spatial_scale, features)
+    valid, rows, columns = _box_weights(box, bins, spatial_scale, features)
 
     def moved(weights):  # `[window * bins, cells]`: a cell that the window sees at `step` has the weight of its middle
         padded = jnp.pad(weights, ((0, 0), (window // 2, window // 2)))
@@ -44,16 +60,26 @@ def prroi_pool_windows(
     return jnp.where(valid, pooled, jnp.zeros_like(pooled)), jnp.where(valid, ones, jnp.zeros_like(ones))
 
 
-def _weights(
+def _box_weights(
     box: Array, bins: int | tuple[int, int], spatial_scale: float, features: Array
 ) -> tuple[Array, Array, Array]:
     """Whether the sides of the box are positive, and the weights of rows `[down, h]` and of columns `[across, w]`."""
-    down, across = (bins, bins) if isinstance(bins, int) else bins
-    box = (box * spatial_scale).astype(features.dtype)
-    valid = jnp.all(box[2:] > box[:2])
-    x1, y1, x2, y2 = jnp.where(valid, box, jnp.array([0, 0, 1, 1], box.dtype))
-    rows = _averaging_weights(y1, y2, down, features.shape[0])
-    return valid, rows, _averaging_weights(x1, x2, across, features.shape[1])
+    down, across = _both(bins)
+    tall, rows = _weights(box[1::2], down, spatial_scale, features.shape[0], features.dtype)
+    wide, columns = _weights(box[::2], across, spatial_scale, features.shape[1], features.dtype)
+    return tall & wide, rows, columns
+
+
+def _both(bins: int | tuple[int, int]) -> tuple[int, int]:
+    return (bins, bins) if isinstance(bins, int) else bins
+
+
+def _weights(ends: Array, bins: int, spatial_scale: float, cells: int, dtype) -> tuple[Array, Array]:
+    """Whether a side from `ends[0]` to `ends[1]` (image pixels) is positive, and the weights `[bins, cells]`."""
+    start, stop = (ends * spatial_scale).astype(dtype)
+    valid = stop > start
+    start, stop = jnp.where(valid, start, jnp.zeros_like(start)), jnp.where(valid, stop, jnp.ones_like(stop))
+    return valid, _averaging_weights(start, stop, bins, cells)
 
 
 def _pool(features: Array, rows: Array, columns: Array) -> Array:

@@ -640,7 +640,7 @@ def followed(state: State, image: Tensor, region: Crop, found: Features, locatio
     growth = math.exp(scales.gain * _toward(response[: scales.scales], scales.scale_step, scales.max_step))
     wanted = state.size * growth
     if scales.follow_aspect:
-        change = _toward(response[scales.scales :], scales.aspect_step, scales.aspect_max_step)
+        change = _toward(response[scales.scales :], scales.scale_step**-2, scales.aspect_max_step)
         now, most = math.log(state.size[1] / state.size[0]), math.log(scales.max_aspect_ratio)
         change = float(np.clip(scales.aspect_gain * change, min(-most - now, 0), max(most - now, 0)))
         wanted = wanted * np.exp([-change / 2, change / 2])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from ops.prroi_pool import prroi_pool, prroi_pool_windows
+from ops.prroi_pool import prroi_pool, prroi_pool_widths, prroi_pool_windows
 
 EMPTY = [[8.0, 4.0, 8.0, 20.0], [8.0, 4.0, 20.0, 4.0], [20.0, 20.0, 8.0, 30.0], [5.0, 5.0, 5.0, 5.0]]
 jitted = jax.jit(prroi_pool, static_argnames=("bins", "spatial_scale"))
@@ -94,6 +94,18 @@ def test_many_boxes_equal_a_loop(rng):
     pool = lambda box: prroi_pool(features, box, bins=3, spatial_scale=0.25)  # noqa: E731
     together = jax.jit(jax.vmap(pool))(boxes)
     np.testing.assert_allclose(together, jnp.stack([pool(box) for box in boxes]), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[2.0, 20.0], [-4.0, 9.5], [7.0, 7.0]])
+def test_boxes_between_the_same_rows(rng, rows):
+    """One of them is as wide as nothing, and another lies half beyond the map."""
+    features = jnp.asarray(rng.normal(size=(6, 7, 2)), jnp.float32)
+    columns = jnp.array([[1.0, 18.0], [5.0, 5.0], [-9.0, 11.0], [3.0, 90.0]])
+    boxes = [jnp.array([x1, rows[0], x2, rows[1]]) for x1, x2 in columns]
+    together = prroi_pool_widths(features, jnp.array(rows), columns, bins=(3, 4), spatial_scale=0.25)
+    alone = [jitted(features, box, bins=(3, 4), spatial_scale=0.25) for box in boxes]
+    np.testing.assert_allclose(together, jnp.stack(alone), atol=1e-6)
+    assert bool(jnp.any(together != 0)) == (rows[1] > rows[0]) and not together[1].any()
 
 
 @pytest.mark.parametrize("box", [[12.0, 9.0, 60.0, 50.0], [-20.0, -9.0, 31.0, 90.0], EMPTY[0]])

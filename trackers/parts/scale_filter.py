@@ -20,7 +20,7 @@ from ops.boxes import Box
 from ops.crop import Crop
 from ops.least_squares import gauss_newton, safe_sqrt
 from ops.loops import any_lane
-from ops.prroi_pool import prroi_pool
+from ops.prroi_pool import prroi_pool_widths
 from ops.sample_memory import SampleMemory
 from ops.score_maps import vertex
 from trackers.base import FOUND, LOST, Frame, State, select
@@ -42,7 +42,8 @@ class ScaleFilterConfig:
     bins: Annotated[int, COUNT] = 5  # pooled cells per side
     context: Annotated[float, POSITIVE] = 1.4  # side of the pooled region over the box's
     scales: Annotated[int, SCALES] = 17  # sizes that are compared, and as many shapes
-    scale_step: Annotated[float, ABOVE_ONE] = 1.03  # from one scale to the next
+    # From one scale to the next; from one shape to the next its square, so that both have the same sides
+    scale_step: Annotated[float, ABOVE_ONE] = 1.03
     label_sigma: Annotated[float, POSITIVE] = 0.06  # sigma of the label, logarithm of the scale
     # Weight of |filter|^2 beside the weighted squared error, for descriptors of norm 1
     ridge: Annotated[float, POSITIVE] = 0.1
@@ -62,7 +63,6 @@ class ScaleFilterConfig:
     follow_aspect: bool = True  # False: the box keeps its shape
     # As above, of the aspect ratio: width over height
     aspect_gain: Annotated[float, NOT_NEGATIVE] = 0.15
-    aspect_step: Annotated[float, ABOVE_ONE] = 1.06
     aspect_sigma: Annotated[float, POSITIVE] = 0.12
     aspect_max_step: Annotated[float, NOT_NEGATIVE] = 0.2
     max_aspect_ratio: Annotated[float, ABOVE_ONE] = 6.0  # of the longer side to the other, unless frame 1 has more
@@ -171,7 +171,8 @@ def estimate(state: ScaleFilter, taps: Taps, box: Box, crop_size: int, config: S
     sides = jnp.exp(config.gain * growth) * jnp.ones(2, box.size.dtype)
     if not config.follow_aspect:
         return sides
-    change = config.aspect_gain * _toward(response[config.scales :], config.aspect_step, config.aspect_max_step)
+    change = _toward(response[config.scales :], config.scale_step**-2, config.aspect_max_step)
+    change *= config.aspect_gain
     now, most = jnp.log(box.size[1] / box.size[0]), jnp.log(config.max_aspect_ratio)
     change = jnp.clip(change, jnp.minimum(-most - now, 0), jnp.maximum(most - now, 0))
     return sides * jnp.exp(jnp.stack([-change, change]) / 2)
@@ -211,32 +212,37 @@ def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) ->
     boxes: `config.scales`, and where the shape may change as many again. D: pooled features.
     """
 
-    def one(log_sides):
-        half = box.size * config.context * jnp.exp(log_sides) / 2
-        corners = jnp.concatenate([(box.center - half)[::-1], (box.center + half)[::-1]])
+    log_sides = jnp.asarray(boxes(config)[0]).reshape(-1, config.scales, 2)  # [1 or 2, scales, 2]
+
+    def of_one_height(log_sides):
+        half = box.size[None] * config.context * jnp.exp(log_sides) / 2
+        ends = box.center[None, None] + jnp.stack([-half, half], 1)  # [1 or 2, first and last, 2]
         parts = []
         for name in config.taps:
             spatial_scale = taps[name].shape[0] / crop_size
-            pooled = prroi_pool(taps[name], corners, bins=config.bins, spatial_scale=spatial_scale).reshape(-1)
-            pooled = pooled - jnp.mean(pooled)
-            parts.append(pooled / jnp.sqrt(len(config.taps) * jnp.sum(pooled**2) + 1e-10))
-        return jnp.concatenate(parts)
+            pooled = prroi_pool_widths(
+                taps[name], ends[0, :, 0], ends[:, :, 1], bins=config.bins, spatial_scale=spatial_scale
+            )
+            pooled = pooled.reshape(len(ends), -1)
+            pooled -= jnp.mean(pooled, 1, keepdims=True)
+            parts.append(pooled / jnp.sqrt(len(config.taps) * jnp.sum(pooled**2, 1, keepdims=True) + 1e-10))
+        return jnp.concatenate(parts, 1)
 
-    return jax.vmap(one)(jnp.asarray(boxes(config)[0]))
+    described = jax.vmap(of_one_height, 1, 1)(log_sides)
+    return described.reshape(-1, described.shape[-1])
 
 
 def boxes(config: ScaleFilterConfig) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of the sides (height, width) of the boxes that are compared, `[boxes, 2]`, and their labels `[boxes]`.
 
-    Both float32.
+    Both float32. First the scales, then the shapes, each from the smallest height to the largest; their heights are
+    the same, and so are their widths.
     """
-    steps = (np.arange(config.scales) - (config.scales - 1) / 2)[:, None]
-    logs = steps * np.log(config.scale_step)
+    logs = (np.arange(config.scales) - (config.scales - 1) / 2)[:, None] * np.log(config.scale_step)
     log_sides, labels = logs * [1, 1], np.exp(-(logs**2) / (2 * config.label_sigma**2))
     if config.follow_aspect:
-        logs = steps * np.log(config.aspect_step)
-        log_sides = np.concatenate([log_sides, logs * [-0.5, 0.5]])
-        labels = np.concatenate([labels, np.exp(-(logs**2) / (2 * config.aspect_sigma**2))])
+        log_sides = np.concatenate([log_sides, logs * [1, -1]])
+        labels = np.concatenate([labels, np.exp(-((2 * logs) ** 2) / (2 * config.aspect_sigma**2))])
     return log_sides.astype(np.float32), labels[:, 0].astype(np.float32)
 
 

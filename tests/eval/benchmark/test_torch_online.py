@@ -30,10 +30,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is only there to be compare
 ROUNDING, LEARNED = 1e-5, 1e-3
 
 MODELS = {
-    "dimp18": {"backbone": ResNet(10, 8), "classifier": DimpClassifier(1, 16), "iou_net": IoUNet(16)},
+    "dimp18": {"backbone": ResNet(16, 8), "classifier": DimpClassifier(1, 16), "iou_net": IoUNet(16)},
     "dimp50": {"backbone": ResNet(50, 4), "classifier": DimpClassifier(0, 16), "iou_net": IoUNet(16)},
-    "atom": {"backbone": ResNet(10, 8), "iou_net": IoUNet(16)},
-    "atom_multiscale": {"backbone": ResNet(10, 8)},
+    "atom": {"backbone": ResNet(16, 8), "iou_net": IoUNet(16)},
+    "atom_multiscale": {"backbone": ResNet(16, 8)},
 }
 TRACKERS = ("dimp18", "dimp18_heads", pytest.param("dimp50", marks=pytest.mark.full), "atom", "atom_multiscale")
 

@@ -34,7 +34,7 @@ def test_the_filter_is_that_of_the_normal_equations(learned):
     """Conjugate gradient from 0 on a problem of condition number below 1 + 1 / ridge = 11."""
     steps = np.arange(-8, 9)
     sizes = np.exp(-((steps * np.log(1.03)) ** 2) / (2 * 0.06**2))
-    shapes = np.exp(-((steps * np.log(1.06)) ** 2) / (2 * 0.12**2))
+    shapes = np.exp(-((steps * np.log(1.03**2)) ** 2) / (2 * 0.12**2))
     samples = np.asarray(learned.memory.samples[:4], np.float64)  # the filled slots, weight 1/4 each
     rows = samples.reshape(-1, samples.shape[-1]) / np.sqrt(4 * 34)
     right = rows.T @ (np.tile(np.concatenate([sizes, shapes]), 4) / np.sqrt(4 * 34))
@@ -47,7 +47,8 @@ def test_boxes_of_one_area_and_many_shapes():
     sizes, shapes = np.split(log_sides, 2)
     np.testing.assert_allclose(sizes[:, 0], sizes[:, 1])
     np.testing.assert_allclose(shapes.sum(1), 0, atol=1e-7)  # height times width
-    np.testing.assert_allclose(np.diff(shapes[:, 1] - shapes[:, 0]), np.log(1.06), rtol=1e-5)  # width over height
+    np.testing.assert_array_equal(shapes[:, 0], sizes[:, 0])
+    np.testing.assert_allclose(np.diff(shapes[:, 0] - shapes[:, 1]), 2 * np.log(1.03), rtol=1e-5)  # height over width
     assert labels[8] == labels[8 + 17] == 1 > labels.max(where=log_sides.any(1), initial=0)
     only, _ = scale_filter.boxes(replace(CONFIG, follow_aspect=False))
     np.testing.assert_array_equal(only, sizes)
@@ -72,7 +73,7 @@ def test_a_box_of_the_wrong_shape_is_corrected(learned, log_ratio):
     config = replace(CONFIG, aspect_gain=1.0, aspect_max_step=0.4)
     wrong = TARGET._replace(size=TARGET.size * jnp.exp(jnp.array([-log_ratio, log_ratio]) / 2))
     height, width = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, config)
-    assert abs(float(jnp.log(width / height)) + log_ratio) < 0.5 * np.log(1.06)
+    assert abs(float(jnp.log(width / height)) + log_ratio) < np.log(1.03)
     assert abs(float(jnp.log(width * height)) / 2) < 1.5 * np.log(1.03)
     height, width = scale_filter.estimate(learned, smooth_taps(), wrong, SIZE, replace(config, follow_aspect=False))
     assert height == width  # asked to keep its shape
