@@ -18,13 +18,14 @@ from eval.annotations.tracks import Video as Annotated
 from eval.files import ResultError
 from eval.online import check_box
 from eval.running.compilation import CompiledPerCanvas, prepare_both
-from eval.running.progress import ProgressBar, compiling
+from eval.running.progress import ProgressBar
 from eval.sources import synthetic, video
 from eval.sources.ahead import read_ahead
 from eval.sources.rerun_writer import RerunWriter
 from eval.sources.video import VERDICT_NAMES, Source, VideoError
 from eval.sources.video_writer import VideoWriter
-from trackers.base import FOUND, Params, Tracker, many, set_targets
+from ops.boxes import Box
+from trackers.base import FOUND, Frame, Params, Tracker, many, set_targets
 from trackers.images import xywh_to_box
 
 
@@ -264,6 +265,18 @@ class Programs(NamedTuple):
         )
         return cls(init, track, change)
 
+    def prepare(self, params: Params, keys: jax.Array, frame: Frame, boxes: Box, starting: np.ndarray | None):
+        """`init` for these arguments; on a new canvas all that the tracking will need, which is not to wait for it.
+
+        starting: `[N]` bool, who starts on a frame; None where nobody does later.
+        """
+
+        def change(states):
+            if starting is not None:
+                self.change.prepare(params, keys, frame, states, boxes, starting, ~starting)
+
+        return prepare_both(self.init, self.track, params, keys, frame, boxes, beside=change)
+
     def compile_seconds(self) -> float:
         return sum(program.compile_seconds for program in self)
 
@@ -303,11 +316,7 @@ def track_frames(
             raise VideoError(f"frame {index}, target {which}: {error}") from error
         if index == first:
             args = params, jax.random.split(key, count), *jax.device_put((frame, xywh_to_box(boxes)))
-            with compiling(frame.image.shape):  # all, before the tracking, which is not to wait for it
-                init = prepare_both(programs.init, programs.track, *args)
-                if later:
-                    shapes = programs.init.shapes(*args)
-                    programs.change.prepare(*args[:3], shapes, args[3], starting, ~starting)
+            init = programs.prepare(*args, starting if later else None)
             start = perf_counter()
             states = jax.block_until_ready(init(*args))
             seconds = perf_counter() - start

@@ -87,11 +87,16 @@ def canvas_of(args: tuple) -> tuple[int, ...]:
     return next(arg.image.shape for arg in args if isinstance(arg, Frame))
 
 
-def prepare_both(init: CompiledPerCanvas, track: CompiledPerCanvas, *args: Any) -> Callable:
+def prepare_both(
+    init: CompiledPerCanvas, track: CompiledPerCanvas, *args: Any, beside: Callable[[Any], Any] = lambda states: None
+) -> Callable:
     """`init.prepare(*args)`; on a new canvas `track`, too, for (params, states of `init`, frame): one wait for both.
 
-    While XLA compiles the one, the other is traced, so that both cores are at work.
+    While XLA compiles the one, the other is traced, so that both cores are at work; so is what `beside` makes ready,
+    which is called with the shapes of the states.
     """
     frame = next(arg for arg in args if isinstance(arg, Frame))
     with init.lock:  # other threads wait, and say nothing
-        return init.prepare(*args, beside=lambda states: track.prepare(args[0], states, frame))
+        return init.prepare(
+            *args, beside=lambda states: track.prepare(args[0], states, frame, beside=lambda _: beside(states))
+        )

@@ -56,6 +56,19 @@ def test_the_second_program_is_traced_while_the_first_is_compiled(slow):
     assert float(second.prepare(three, state, image)(three, state, image)[0]["sum"]) == 3 * (3 + SUM)
 
 
+def test_a_third_program_is_made_ready_beside_both(slow):
+    seen = []
+
+    def third(states):
+        seen.append(jax.tree.map(jnp.shape, states))
+        slow.set()
+
+    first, second = CompiledPerCanvas(init), CompiledPerCanvas(track)
+    prepare_both(first, second, jnp.float32(1), frame(), beside=third)
+    prepare_both(first, second, jnp.float32(1), frame(), beside=third)
+    assert seen == [{"sum": ()}]
+
+
 def test_seconds_are_counted_once(slow):
     slow.set()
 
