@@ -2,9 +2,9 @@
 
 # Mean over 18 real sequences
 AUC = {
-    "atom_multiscale": 0.656,
-    "dimp18_heads": 0.635,
-    "atom_multiscale_small": 0.629,
+    "atom_multiscale": 0.655,
+    "dimp18_heads": 0.628,
+    "atom_multiscale_small": 0.627,
     "dimp_tiny": 0.614,
     "dimp18": 0.588,
     "thor_siamrpn_distilled": 0.559,

@@ -1,10 +1,8 @@
-"""The classifier of DiMP-18 anew, from real video beside the photographs, harder samples, their average.
+"""The second half of the training of DiMP-18's heads: real video beside the photographs, harder samples, their average.
 
 python -m train.datasets folder --source VIDEOS --data-dir data
-python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18 --heads HEADS
+python -m eval.convert resnet18-f37072fd.pth dimp18.safetensors --tracker dimp18_heads
 python -m train.dimp --config train/configs/dimp18_heads_video.py --weights dimp18.safetensors
-
-HEADS are those of `dimp18_heads`, whose IoU-Net stays as it is.
 """
 
 from dataclasses import replace
@@ -29,14 +27,14 @@ def get_config():
         first,
         datasets=DATASETS,
         optimizer=loop.OptimizerConfig(
-            groups=(("^classifier/params/optimizer/", 1e-3), ("^classifier/", 3e-4)),
-            decay_every=300,
+            groups=(("^classifier/params/optimizer/", 5e-4), ("^classifier/", 1e-4), ("^iou_net/", 5e-4)),
+            decay_every=450,
             decay=0.4,
-            warmup=100,
+            warmup=50,
             clip=100.0,
             average=0.995,
         ),
-        loop=replace(first.loop, steps=1000, seed=1),
-        loader=replace(first.loader, sampling=sampling, batch_size=16, seed=1),
-        identity_classifier=True,
+        loop=replace(first.loop, steps=1600, seed=1, save_every=200),
+        loader=replace(first.loader, sampling=sampling, seed=1),
+        identity_classifier=False,
     )
