@@ -266,7 +266,7 @@ class Programs(NamedTuple):
         return cls(init, track, change)
 
     def prepare(self, params: Params, keys: jax.Array, frame: Frame, boxes: Box, starting: np.ndarray | None):
-        """`init` for these arguments; on a new canvas all that the tracking will need, which is not to wait for it.
+        """`init` for these arguments, when all is ready that the tracking will need, which is not to wait for it.
 
         starting: `[N]` bool, who starts on a frame; None where nobody does later.
         """
@@ -275,7 +275,9 @@ class Programs(NamedTuple):
             if starting is not None:
                 self.change.prepare(params, keys, frame, states, boxes, starting, ~starting)
 
-        return prepare_both(self.init, self.track, params, keys, frame, boxes, beside=change)
+        init = prepare_both(self.init, self.track, params, keys, frame, boxes, beside=change)
+        change(self.init.shapes(params, keys, frame, boxes))  # an earlier run may have done without it
+        return init
 
     def compile_seconds(self) -> float:
         return sum(program.compile_seconds for program in self)

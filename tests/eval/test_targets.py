@@ -100,6 +100,16 @@ def test_targets_that_start_together_need_two_programs(monkeypatch):
     assert [len(program._executables) for program in made[0]] == [1, 1, 0]
 
 
+def test_a_later_run_with_the_same_programs_has_all_before_its_first_frame():
+    """The annotator keeps programs; a run without later targets does not need the third."""
+    programs = targets.Programs.of(TRACKER, 2)
+    list(targets.track_frames(programs, PARAMS, spots(3), targets.numbered([BOX, BOX])))
+    assert not programs.change._executables
+    later = [Target("car", {0: BOX}), Target("dog", {2: BOX})]
+    next(targets.track_frames(programs, PARAMS, spots(3), later))
+    assert len(programs.change._executables) == 1
+
+
 def test_a_target_is_followed_as_if_it_were_alone():
     """Whoever joins or starts anew leaves the states of the others as they are."""
 

@@ -13,9 +13,7 @@ from eval.running import compilation, progress
 from eval.running.compilation import CompiledPerCanvas, prepare_both
 
 LONG = 60.0  # seconds after which what is waited for will not come
-
-
-SUM = 40 * 40 * 3
+SUM = 40 * 40 * 3  # of `frame`
 
 
 def frame():
