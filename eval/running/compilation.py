@@ -72,10 +72,6 @@ class CompiledPerCanvas:
             stored.save(path, program)
         return program
 
-    def knows(self, canvas: tuple[int, ...]) -> bool:
-        """Whether it is compiled for this canvas."""
-        return canvas in self._executables
-
     def shapes(self, *args: Any) -> Any:
         """What it returns for `args`, as shapes and dtypes; not traced again where it is compiled."""
         program = self._executables.get(canvas_of(args))

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import pytest
 
-from trackers.nets import convolution, models
+from trackers.nets import convolution, models, resnet
 from trackers.nets.alexnet import MEMTRACK_BATCH_NORM
 from trackers.nets.dimp_classifier import DimpClassifier
 from trackers.nets.iou_net import IoUNet
@@ -55,6 +55,16 @@ class ResNet(nn.Module):
         return taps
 
 
+# With real backbones, which PyTorch is compared with; `tests.trackers.nets` builds them where it is not installed, too
+REAL_RESNETS = {
+    name: Model(parts, "normalized", "frames")
+    for name, parts in {
+        "dimp18": {"backbone": resnet.ResNet(16, 8), "classifier": DimpClassifier(1, 16), "iou_net": IoUNet(16)},
+        "dimp50": {"backbone": resnet.ResNet(50, 4), "classifier": DimpClassifier(0, 16), "iou_net": IoUNet(16)},
+        "atom": {"backbone": resnet.ResNet(16, 8), "iou_net": IoUNet(16)},
+        "atom_multiscale": {"backbone": resnet.ResNet(16, 8)},
+    }.items()
+}
 TAPS = (("layer2", 8), ("layer3", 8))
 MODELS = {
     "atom": Model({"backbone": ResNet(), "iou_net": IoUNet(8)}, "normalized", "frames"),

@@ -211,7 +211,6 @@ def describe(taps: Taps, box: Box, crop_size: int, config: ScaleFilterConfig) ->
 
     boxes: `config.scales`, and where the shape may change as many again. D: pooled features.
     """
-
     log_sides = jnp.asarray(boxes(config)[0]).reshape(-1, config.scales, 2)  # [1 or 2, scales, 2]
 
     def of_one_height(log_sides):

@@ -13,14 +13,11 @@ import trackers
 from eval.benchmark import torch_online
 from eval.benchmark.torch_layers import LAYOUTS
 from eval.sources.synthetic import ClipConfig, clip
+from tests.helpers.narrow import REAL_RESNETS
 from trackers import atom
 from trackers.base import FOUND, Frame
 from trackers.images import xywh_to_box
 from trackers.nets import models
-from trackers.nets.dimp_classifier import DimpClassifier
-from trackers.nets.iou_net import IoUNet
-from trackers.nets.models import Model
-from trackers.nets.resnet import ResNet
 from trackers.parts import box_refinement, localization
 
 torch = pytest.importorskip("torch", reason="PyTorch is only there to be compared with")
@@ -29,12 +26,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is only there to be compare
 # ratio of such sums, and conjugate gradient magnifies rounding from step to step.
 ROUNDING, LEARNED = 1e-5, 1e-3
 
-MODELS = {
-    "dimp18": {"backbone": ResNet(16, 8), "classifier": DimpClassifier(1, 16), "iou_net": IoUNet(16)},
-    "dimp50": {"backbone": ResNet(50, 4), "classifier": DimpClassifier(0, 16), "iou_net": IoUNet(16)},
-    "atom": {"backbone": ResNet(16, 8), "iou_net": IoUNet(16)},
-    "atom_multiscale": {"backbone": ResNet(16, 8)},
-}
 TRACKERS = ("dimp18", "dimp18_heads", pytest.param("dimp50", marks=pytest.mark.full), "atom", "atom_multiscale")
 
 
@@ -42,8 +33,8 @@ TRACKERS = ("dimp18", "dimp18_heads", pytest.param("dimp50", marks=pytest.mark.f
 def ours(request):
     """A small variant of a tracker, nothing random in its samples, after frame 1: what PyTorch is compared with."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, parts in MODELS.items():
-            patch.setitem(models._MODELS, name, Model(parts, "normalized", "frames"))
+        for name, model in REAL_RESNETS.items():
+            patch.setitem(models._MODELS, name, model)
         entry = trackers.get(request.param)
         config = small(entry.config)
         params = lively(jax.device_get(models.init_variables(entry.model, jax.random.key(0))))

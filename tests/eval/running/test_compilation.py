@@ -50,7 +50,7 @@ def test_the_second_program_is_traced_while_the_first_is_compiled(slow):
     image, three = frame(), jnp.float32(3)
     program = prepare_both(first, second, three, image)
     state = program(three, image)
-    assert second.knows(image.image.shape) and prepare_both(first, second, three, image) is program
+    assert second._executables and prepare_both(first, second, three, image) is program
     assert float(second.prepare(three, state, image)(three, state, image)[0]["sum"]) == 3 * (3 + SUM)
 
 
@@ -90,7 +90,7 @@ def test_what_fails_in_either_is_told_and_both_can_be_asked_again(monkeypatch):
     first = CompiledPerCanvas(init)
     with pytest.raises(ValueError, match="no such shape"):
         prepare_both(first, CompiledPerCanvas(fails), one, image)
-    assert not first.knows(image.image.shape)
+    assert not first._executables
     with monkeypatch.context() as patch:
         patch.setattr(CompiledPerCanvas, "_compile", fails)
         with pytest.raises(ValueError, match="no such shape"):

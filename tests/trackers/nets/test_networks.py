@@ -9,6 +9,7 @@ import pytest
 
 from ops.boxes import xywh_to_corners
 from ops.prroi_pool import prroi_pool
+from tests.helpers import narrow
 from trackers.nets import dimp_classifier, models, resnet
 from trackers.nets.dimp_classifier import DimpClassifier, init_optimizer, loss_maps, optimize_filter
 from trackers.nets.iou_net import IoUNet, _ConvBlock
@@ -35,6 +36,13 @@ def random_variables(net, *arguments):
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.mark.parametrize("name", narrow.REAL_RESNETS)
+def test_what_pytorch_is_compared_with_can_be_built(monkeypatch, name):
+    """PyTorch is not installed where most tests run, so that the comparison itself would not say."""
+    monkeypatch.setitem(models._MODELS, name, narrow.REAL_RESNETS[name])
+    assert set(models.expected_variables(name)) == set(narrow.REAL_RESNETS[name].parts)
 
 
 @pytest.fixture(scope="module")
