@@ -1,9 +1,11 @@
 """Compiling ahead, so that its time is kept apart."""
 
+import contextlib
 import contextvars
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ class CompiledPerCanvas:
 
         with self.lock:
             if canvas not in self._executables:
-                with compiling(canvas):
+                with compiling(canvas), what_is_alive_spared():
                     start = time.perf_counter()
                     self._executables[canvas] = self._make(args, timed)
                     self.compile_seconds += time.perf_counter() - start - elsewhere
@@ -76,6 +78,21 @@ class CompiledPerCanvas:
         """What it returns for `args`, as shapes and dtypes; not traced again where it is compiled."""
         program = self._executables.get(canvas_of(args))
         return jax.eval_shape(self._jitted, *args) if program is None else program.out_info
+
+
+@contextlib.contextmanager
+def what_is_alive_spared() -> Iterator[None]:
+    """What is alive now is not looked through for cycles of references inside.
+
+    Python does so again each time that a quarter as many objects are new, and tracing makes many: with all that JAX has
+    imported that took .3 s for a small tracker, .1 with this. Where two threads are inside, the first that leaves ends
+    it for both, which costs time alone.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def canvas_of(args: tuple) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """`eval.running.compilation`: two programs of a tracker are made ready at the same time, and each is counted once."""
 
+import gc
 import threading
 import time
 
@@ -124,3 +125,21 @@ def test_precision_is_that_of_the_caller():
     with jax.default_matmul_precision("highest"):
         program = CompiledPerCanvas(product).prepare(square, frame())
     assert "operand_precision={highest,highest}" in program.as_text()
+
+
+def test_what_was_there_before_is_not_looked_through_while_a_program_is_traced():
+    spared = []
+
+    def traced(params, image):
+        spared.append(gc.get_freeze_count())
+        return init(params, image)
+
+    def failing(params, image):
+        raise RuntimeError("cannot be traced")
+
+    before = gc.get_freeze_count()
+    CompiledPerCanvas(traced).prepare(jnp.float32(3), frame())
+    assert spared[0] > before + 10_000  # JAX alone has more
+    with pytest.raises(RuntimeError):
+        CompiledPerCanvas(failing).prepare(jnp.float32(3), frame())
+    assert gc.get_freeze_count() == 0
