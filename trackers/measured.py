@@ -8,15 +8,15 @@ AUC = {
     "dimp_tiny": 0.614,
     "dimp18": 0.588,
     "thor_siamrpn_distilled": 0.559,
-    "siamfc_distilled": 0.552,
+    "siamfc_distilled": 0.554,
     "atom": 0.537,
     "siamrpn_distilled": 0.536,
     "dasiamrpn_distilled": 0.529,
     "siamfc": 0.493,
     "thor_siamfc": 0.482,
-    "siamrpnpp_mobilenetv2_1.0": 0.477,
-    "thor_siamrpnpp_mobilenetv2_1.0": 0.473,
-    "memtrack": 0.438,
+    "siamrpnpp_mobilenetv2_1.0": 0.47,
+    "memtrack": 0.468,
+    "thor_siamrpnpp_mobilenetv2_1.0": 0.466,
 }
 
 # One target in 480 x 640 on two CPU cores
