@@ -49,7 +49,7 @@ class CompiledPerCanvas:
 
         with self.lock:
             if canvas not in self._executables:
-                with compiling(canvas), what_is_alive_spared():
+                with compiling(canvas), without_collecting():
                     start = time.perf_counter()
                     self._executables[canvas] = self._make(args, timed)
                     self.compile_seconds += time.perf_counter() - start - elsewhere
@@ -81,18 +81,20 @@ class CompiledPerCanvas:
 
 
 @contextlib.contextmanager
-def what_is_alive_spared() -> Iterator[None]:
-    """What is alive now is not looked through for cycles of references inside.
+def without_collecting() -> Iterator[None]:
+    """Python looks for no cycles of references inside.
 
-    Python does so again each time that a quarter as many objects are new, and tracing makes many: with all that JAX has
-    imported that took .3 s for a small tracker, .1 with this. Where two threads are inside, the first that leaves ends
-    it for both, which costs time alone.
+    Tracing makes so many objects that it would look through all that JAX has imported again and again, .3 s for a small
+    tracker. Whoever has switched it off finds it off; where two threads are inside, the first that switched it off
+    switches it on.
     """
-    gc.freeze()
+    was_on = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if was_on:
+            gc.enable()
 
 
 def canvas_of(args: tuple) -> tuple[int, ...]:
