@@ -28,11 +28,8 @@ LONGEST_LINE = 1500  # characters of an error: an unreadable file may be quoted 
 COLUMNS = 78  # of a help, as argparse fills a terminal of 80
 
 # mallopt's numbers in glibc's malloc.h, the environment's names for them, and our values
-_MALLOC_OPTIONS = (
-    (-8, "MALLOC_ARENA_MAX", 1),  # the other arenas, of threads, take large pieces from the system each time
-    (-3, "MALLOC_MMAP_THRESHOLD_", 2**30),
-    (-1, "MALLOC_TRIM_THRESHOLD_", 2**31 - 1),
-)
+_KEPT_PIECES = ((-3, "MALLOC_MMAP_THRESHOLD_", 2**30), (-1, "MALLOC_TRIM_THRESHOLD_", 2**31 - 1))
+_ONE_ARENA = (-8, "MALLOC_ARENA_MAX", 1)
 
 
 class Parser(argparse.ArgumentParser):
@@ -229,10 +226,10 @@ def load_tracker(name: str, weights: Path | None) -> "tuple[trackers.Entry, Para
         raise SettingError(str(error)) from error
 
 
-def prepare_process() -> None:
+def prepare_process(*, threads: bool = False) -> None:
     """`enable_compilation_cache` and `keep_freed_memory`; before the first array, since threads keep what they have."""
     enable_compilation_cache()
-    keep_freed_memory()
+    keep_freed_memory(threads=threads)
 
 
 def enable_compilation_cache() -> Path:
@@ -249,15 +246,25 @@ def enable_compilation_cache() -> Path:
     return folder
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, threads: bool = False) -> None:
     """Let the process keep the memory that it has freed, up to its peak, for its next allocation.
 
     A program on the CPU allocates its temporary arrays at every call. Where they are large, glibc gets them from the
     system and gives them back each time, and the system clears every page again: frames of Siamese trackers took up to
-    1.7 times as long. Does nothing with another C library; an option that the environment sets stays as it is.
+    1.7 times as long. Only glibc's first arena can keep them all, which is the main thread's; so a program runs in the
+    thread that calls it (`jax_cpu_enable_async_dispatch`), and only for one that is called from the main thread memory
+    is kept. threads: programs are called from other threads, too; then all share that arena, and those that compile
+    wait for each other, half as long again in all.
+
+    Does nothing with another C library; an option that the environment sets stays as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        for option, variable, value in _MALLOC_OPTIONS:
-            if variable not in os.environ:
-                mallopt(option, value)
+    if mallopt is None:
+        return
+    for option, variable, value in (*_KEPT_PIECES, *([_ONE_ARENA] if threads else [])):
+        if variable not in os.environ:
+            mallopt(option, value)
+    if not threads:
+        import jax
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)

@@ -38,7 +38,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 @command.reports(SequenceError, ResultError, SettingError, interrupted="nothing was tracked")
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    prepare_process()
+    prepare_process(threads=True)
     _check(arguments)
     wait = None
     if arguments.distributed:

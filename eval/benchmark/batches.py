@@ -135,7 +135,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, print a table, write JSON if asked."""
     options = parsers.benchmark_batches().parse_args(argv)
-    prepare_process()
+    prepare_process(threads=True)
     entry = trackers.get(options.tracker)
 
     def measured() -> dict[str, Any]:

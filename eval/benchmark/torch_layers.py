@@ -53,7 +53,7 @@ def timed(
 
 def _serve(connection: Any, make: Callable[..., dict[str, Callable[[], Any]]], *arguments: Any) -> None:
     """Runs what `timed` asks for until it closes the connection."""
-    keep_freed_memory()  # as our own process does
+    keep_freed_memory(threads=True)  # PyTorch works in threads of its own
     calls = make(*arguments)
     while True:
         try:

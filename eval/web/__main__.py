@@ -85,7 +85,7 @@ def _main(argv: list[str] | None) -> int:
         from eval.web.serving import serve
     except ImportError as error:
         raise ValueError(f"needs a package ({error.name}): pip install 'jaxtrack[web]'") from error
-    command.prepare_process()
+    command.prepare_process(threads=True)
     offered = offered_trackers(arguments.tracker)
     place = drawn_clip() if arguments.place is None else arguments.place
     hub = Hub()
