@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 import gc
 import threading
 import time
@@ -26,7 +27,7 @@ class CompiledPerCanvas:
     """
 
     def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = (), program: str | None = None):
-        self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+        self._function, self._donated = function, donate_argnums
         self._program = program and f"{program}, donated {donate_argnums}"
         self._options = compiler_options()  # asked for now: it compiles, too, and that is not to be told
         self._executables: dict[tuple[int, ...], Callable] = {}
@@ -61,11 +62,23 @@ class CompiledPerCanvas:
         if program is not None:
             beside(program.out_info)
             return program
-        lowered = self._jitted.lower(*args)
+        lowered = self._jitted(path).lower(*args)
         with ThreadPoolExecutor(1) as thread:
             made = thread.submit(contextvars.copy_context().run, self._compile, lowered, path)
             beside(lowered.out_info)
         return made.result()
+
+    def _jitted(self, path: Path | None = None) -> Callable:
+        """The function, under a name of its own where its program is kept.
+
+        Otherwise JAX's cache would find what another path was compiled for, such as the code of before where the
+        change makes no difference, and what is found there cannot be kept: every later start would trace it.
+        """
+        function = self._function
+        if path:
+            function = functools.update_wrapper(functools.partial(function), function)
+            function.__name__ = f"{getattr(function, '__name__', 'program')}_{path.stem[:8]}"
+        return jax.jit(function, donate_argnums=self._donated)
 
     def _compile(self, lowered: jax.stages.Lowered, path: Path | None) -> Callable:
         with stored.watching() as compiled_now:
@@ -77,7 +90,7 @@ class CompiledPerCanvas:
     def shapes(self, *args: Any) -> Any:
         """What it returns for `args`, as shapes and dtypes; not traced again where it is compiled."""
         program = self._executables.get(canvas_of(args))
-        return jax.eval_shape(self._jitted, *args) if program is None else program.out_info
+        return jax.eval_shape(self._jitted(), *args) if program is None else program.out_info
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__, raising=False)
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params(), raising=False)
-    monkeypatch.setattr(run, "prepare_process", lambda: None)
+    monkeypatch.setattr(run, "prepare_process", lambda threads: None)
 
 
 def command(data: Path, out: Path, *more: str) -> int:

@@ -237,7 +237,7 @@ def expected(entry):
 def test_command_lines_refuse_a_bad_setting(tmp_path, capsys, monkeypatch):
     (tmp_path / "data").mkdir()
     for module in (run, track):
-        monkeypatch.setattr(module, "prepare_process", lambda: None)
+        monkeypatch.setattr(module, "prepare_process", lambda **options: None)
     bad = ["--tracker", "atom_filterbank", "--set", "augmentation.dropout_rate=2"]
     calls = [
         lambda: run.main([*bad, "--data_dir", str(tmp_path / "data"), "--out", str(tmp_path / "out")]),

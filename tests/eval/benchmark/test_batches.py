@@ -18,7 +18,7 @@ def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(batches.trackers, "get", lambda name: entry)
     monkeypatch.setattr(batches.trackers, "load_params", lambda name, weights: trivial_tracker.params())
-    monkeypatch.setattr(batches, "prepare_process", lambda: None)
+    monkeypatch.setattr(batches, "prepare_process", lambda threads: None)
 
 
 def test_run(registry, tmp_path, capsys):

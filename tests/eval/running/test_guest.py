@@ -95,7 +95,7 @@ def here(tmp_path, monkeypatch):
     """A folder with the guests' module in it, from which the command is given."""
     (tmp_path / "mine.py").write_text(GUESTS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "prepare_process", lambda: None)
+    monkeypatch.setattr(run, "prepare_process", lambda threads: None)
     return tmp_path
 
 

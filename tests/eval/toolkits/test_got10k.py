@@ -20,7 +20,7 @@ def test_the_toolkit_gets_the_boxes_of_eval_run(tmp_path, monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__)
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params())
-    monkeypatch.setattr(run, "prepare_process", lambda: None)
+    monkeypatch.setattr(run, "prepare_process", lambda threads: None)
     counts = {"GOT-10k_Val_000001": 7, "GOT-10k_Val_000002": 5}
     for name, count in counts.items():
         place = tmp_path / "data" / "val" / name

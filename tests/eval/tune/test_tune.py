@@ -35,7 +35,7 @@ def registry(monkeypatch):
     entry = SimpleNamespace(config=trivial_tracker.Config(), make=trivial_tracker.make)
     monkeypatch.setattr(trackers, "get", {"dot": entry}.__getitem__)
     monkeypatch.setattr(trackers, "load_params", lambda name, weights: trivial_tracker.params())
-    monkeypatch.setattr(run, "prepare_process", lambda: None)
+    monkeypatch.setattr(run, "prepare_process", lambda threads: None)
     monkeypatch.setattr(tune, "prepare_process", lambda: None)
 
 
