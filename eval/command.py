@@ -251,10 +251,9 @@ def keep_freed_memory(*, threads: bool = False) -> None:
 
     A program on the CPU allocates its temporary arrays at every call. Where they are large, glibc gets them from the
     system and gives them back each time, and the system clears every page again: frames of Siamese trackers took up to
-    1.7 times as long. Only glibc's first arena can keep them all, which is the main thread's; so a program runs in the
-    thread that calls it (`jax_cpu_enable_async_dispatch`), and only for one that is called from the main thread memory
-    is kept. threads: programs are called from other threads, too; then all share that arena, and those that compile
-    wait for each other, half as long again in all.
+    1.7 times as long. glibc keeps large pieces in the main thread's arena alone, so a program has to run in the thread
+    that calls it (`jax_cpu_enable_async_dispatch` off), and that has to be the main one. threads: others call programs,
+    too; then all threads share that arena. XLA's wait for it while they compile, which took 1.1 to 1.5 times as long.
 
     Does nothing with another C library; an option that the environment sets stays as it is.
     """

@@ -67,7 +67,7 @@ def measure(
             rows.setdefault(row, {}).setdefault(name, []).append(seconds)
 
         for number in range(max(repeats // 6, 1)):
-            caches = {name: Path(folder) / f"{name} {number}" for name in builds}  # empty
+            caches = {name: Path(folder) / f"{name} {number}" for name in builds}  # empty at first
             for row in STARTS:
                 for name, build in builds.items():
                     with _running(build, arguments, caches[name]) as worker:

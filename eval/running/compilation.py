@@ -68,15 +68,15 @@ class CompiledPerCanvas:
             beside(lowered.out_info)
         return made.result()
 
-    def _jitted(self, path: Path | None = None) -> Callable:
+    def _jitted(self, path: Path | None) -> Callable:
         """The function, under a name of its own where its program is kept.
 
-        Otherwise JAX's cache would find what another path was compiled for, such as the code of before where the
-        change makes no difference, and what is found there cannot be kept: every later start would trace it.
+        Otherwise JAX's cache would find what was compiled for another path, such as that of the code before a change
+        that makes no difference to XLA, and what is found there cannot be kept: every later start would trace it.
         """
         function = self._function
         if path:
-            function = functools.update_wrapper(functools.partial(function), function)
+            function = functools.update_wrapper(functools.partial(function), function)  # the caller's keeps its name
             function.__name__ = f"{getattr(function, '__name__', 'program')}_{path.stem[:8]}"
         return jax.jit(function, donate_argnums=self._donated)
 
@@ -88,9 +88,8 @@ class CompiledPerCanvas:
         return program
 
     def shapes(self, *args: Any) -> Any:
-        """What it returns for `args`, as shapes and dtypes; not traced again where it is compiled."""
-        program = self._executables.get(canvas_of(args))
-        return jax.eval_shape(self._jitted(), *args) if program is None else program.out_info
+        """What it returns for `args`, for which it is prepared, as shapes and dtypes."""
+        return self._executables[canvas_of(args)].out_info
 
 
 @contextlib.contextmanager

@@ -170,6 +170,22 @@ def _draw_animal(rng: np.random.Generator, colors: np.ndarray):
     return pen.color, pen.mask
 
 
+# Strokes from corner to corner (x, y) of a grid: OpenCV's own letters differ between its releases, and with them the
+# clip of a seed would.
+_LETTERS = {
+    "E": ("20 00 02 22", "01 21"),
+    "F": ("20 00 02", "01 21"),
+    "H": ("00 02", "20 22", "01 21"),
+    "K": ("00 02", "20 01 22"),
+    "L": ("00 02 22",),
+    "N": ("02 00 22 20",),
+    "T": ("00 20", "10 12"),
+    "X": ("00 22", "20 02"),
+    "Y": ("00 11 20", "11 12"),
+    "Z": ("00 20 02 22",),
+}
+
+
 def _draw_package(rng: np.random.Generator, colors: np.ndarray):
     """A star-convex thing of random outline and pattern: what has no name must be tracked as well."""
     pen, angles = _Pen(), np.linspace(0, 2 * np.pi, 72, endpoint=False)
@@ -188,10 +204,10 @@ def _draw_package(rng: np.random.Generator, colors: np.ndarray):
             pen.bar(color, x, y, side, side)
         else:
             pen.ellipse(color, *rng.uniform(0.2, 0.8, 2), *rng.uniform(0.04, 0.14, 2), rng.uniform(0, 180))
-    letter = "ABCEHKRSXZ"[int(rng.integers(10))]
-    cv2.putText(pen.color, letter, (64, 128), cv2.FONT_HERSHEY_DUPLEX, 3, colors[3].tolist(), 8)
+    for stroke in _LETTERS["EFHKLNTXYZ"[int(rng.integers(10))]]:
+        corners = [(66 + 26 * int(x), 65 + 30 * int(y)) for x, y in stroke.split()]
+        cv2.polylines(pen.color, [np.array(corners, np.int32)], False, colors[3].tolist(), 16)
     return pen.color, mask
-
 
 
 _DRAW = {"car": _draw_car, "walker": _draw_walker, "animal": _draw_animal, "package": _draw_package}

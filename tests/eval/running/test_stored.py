@@ -74,7 +74,7 @@ def test_what_jax_itself_has_kept_is_not_kept_again(cache, all_in_jax_too):
     """jaxlib 0.10 cannot write an executable that it has read."""
     run(brightness(5.0, []), jnp.float32(1), frame())
     (file,) = cache.iterdir()
-    assert list(cache.parent.glob("*brightness*")) or len(list(cache.parent.iterdir())) > 1
+    assert list(cache.parent.glob(f"jit_function_{file.stem[:8]}-*"))
     file.unlink()
     jax.clear_caches()
     run(brightness(5.0, []), jnp.float32(1), frame())
