@@ -25,19 +25,18 @@ def known(options) -> bool:
 
 def test_this_xla_compiles_with_the_options_if_it_knows_them():
     options = xla.compiler_options()
-    assert options == (xla.CPU_OPTIONS if known(xla.CPU_OPTIONS) else xla.NEW_EMITTERS_OPTIONS)
+    assert options == xla.CPU_OPTIONS | (xla.OLD_EMITTERS_OPTIONS if known(xla.OLD_EMITTERS_OPTIONS) else {})
     doubled = jax.jit(lambda x: 2 * x).lower(1.0).compile(compiler_options=options)
     assert doubled(jnp.float32(4)) == 8
 
 
 def test_a_release_without_the_old_emitters_is_asked_for_what_it_knows(monkeypatch):
-    monkeypatch.setitem(xla.CPU_OPTIONS, "xla_of_another_time", 7)
-    assert xla.compiler_options() == xla.NEW_EMITTERS_OPTIONS
+    monkeypatch.setitem(xla.OLD_EMITTERS_OPTIONS, "xla_of_another_time", 7)
+    assert xla.compiler_options() == xla.CPU_OPTIONS
 
 
 def test_a_release_without_any_of_them_does_without(monkeypatch):
-    for options in (xla.CPU_OPTIONS, xla.NEW_EMITTERS_OPTIONS):
-        monkeypatch.setitem(options, "xla_of_another_time", 7)
+    monkeypatch.setitem(xla.CPU_OPTIONS, "xla_of_another_time", 7)
     assert xla.compiler_options() == {}
 
 
