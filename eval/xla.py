@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-# With the old emitters of fused loops (jaxlib 0.10) LLVM's third level finds nothing more to do than the second; in 0.12
-# it takes longer to compile, for frames that take as long. Training is compiled without: what the options do there is
-# not measured.
+# With the old emitters of fused loops (jaxlib 0.10) LLVM's third level finds nothing more to do than the second; in
+# 0.12 it takes longer to compile, for frames that take as long. Training is compiled without: what the options do there
+# is not measured.
 CPU_OPTIONS = {"xla_backend_optimization_level": 2}
 
 # In jaxlib 0.10 the new emitters compile longer than those before them, and what they emit is no faster. Its YNNPACK
