@@ -27,6 +27,7 @@ import numpy as np
 import trackers
 from eval import command, parsers, settings
 from eval.benchmark import builds, reporting, torch_online, torch_siamese
+from eval.benchmark.torch_online import FIRST_FRAME
 from eval.command import enable_compilation_cache, keep_freed_memory
 from eval.files import ResultError
 from eval.measure import roofline
@@ -58,7 +59,7 @@ class Part(NamedTuple):
 class Peer(NamedTuple):
     """A call in the process of PyTorch."""
 
-    row: str  # of ours that it is set beside; "init" is the first frame
+    row: str  # of ours that it is set beside
     call: Callable[[], float]  # its seconds
 
 
@@ -122,18 +123,19 @@ def measure(entry: trackers.Entry, options: argparse.Namespace) -> dict[str, Any
     parts |= _parts(entry, params, state, second, options.dtype)
     sticks = roofline.yardsticks()
     with _in_torch(entry, params, state, options) if options.torch else nullcontext({}) as peers:
-        starts = {name: peer.call for name, peer in peers.items() if peer.row == "init"}
-        init_seconds = interleaved({"init": lambda: init(params, key, first, box)} | starts, FIRST_FRAMES)
-        parts |= {name: Part(peer.call, None) for name, peer in peers.items() if peer.row != "init"}
+        starts = {name: peer.call for name, peer in peers.items() if peer.row == FIRST_FRAME}
+        ours = {FIRST_FRAME: lambda: init(params, key, first, box)}
+        start_seconds = interleaved({name: one.call for name, one in sticks.items()} | ours | starts, FIRST_FRAMES)
+        parts |= {name: Part(peer.call, None) for name, peer in peers.items() if peer.row != FIRST_FRAME}
         seconds = interleaved({name: one.call for name, one in (sticks | parts).items()}, options.repeats, warm_up=2)
-    rows = _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
-    every = seconds | init_seconds
+    rows = _rows({FIRST_FRAME: _work(tracker.init, init, params, key, first, box)}, sticks, start_seconds)
+    rows |= _rows({name: one.work for name, one in parts.items()}, sticks, seconds)
+    every = start_seconds | seconds
     targets = [_targets(tracker, track, params, state, second, n, sticks, options.repeats) for n in options.targets]
     return {
         "over_torch": {name: _beside(peer.row, every[peer.row], every[name]) for name, peer in peers.items()},
         "device": jnp.zeros(()).device.device_kind,
         "compile_s": {"init": init_compile, "track": track_compile},
-        "init_s": float(np.median(init_seconds["init"])),
         "rows": rows | {f"{row['count']} targets, one call": row.pop("row") for row in targets},
         "peaks": roofline.peaks(sticks, seconds),
         "targets": targets,
@@ -420,7 +422,6 @@ def table(report: dict[str, Any]) -> str:
             lines.append(f"| {peer['row']} | {peer['ours_ms']:.1f} | {name} | {peer['torch_ms']:.1f} | {ratio} |")
     compile_s = report["compile_s"]
     lines += ["", f"trace and compile: init {compile_s['init']:.1f} s, track {compile_s['track']:.1f} s"]
-    lines.append(f"init: {report['init_s']:.2f} s")
     if report["start_to_first_box_s"]:
         starts = (f"{name} start {seconds:.1f} s" for name, seconds in report["start_to_first_box_s"].items())
         lines.append(f"start of the process to first box: {', '.join(starts)}")

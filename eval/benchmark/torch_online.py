@@ -36,7 +36,8 @@ from trackers.parts.scale_filter import ScaleFilterConfig
 from trackers.parts.search_region import INSIDE_RATIO, RegionConfig
 
 STAGES = ("crop", "features", "localize", "refine", "update, no step", "update, scheduled steps")
-CALLS = ("init", "frame", *STAGES)  # what `timed` times, named as the rows of `eval.benchmark`
+FIRST_FRAME = "first frame"
+CALLS = (FIRST_FRAME, "frame", *STAGES)  # what `timed` times, named as the rows of `eval.benchmark`
 
 
 class Crop(NamedTuple):
@@ -143,7 +144,7 @@ def _calls(config, model, params, first, second, center, size) -> dict[str, Call
         stages = make(config, model, params, layout)
         start = stages.init(first, *box)
         calls |= {f"{name}, {layout}": call for name, call in _stage_calls(stages, config, start, second).items()}
-        calls[f"init, {layout}"] = lambda stages=stages: stages.init(first, *box)
+        calls[f"{FIRST_FRAME}, {layout}"] = lambda stages=stages: stages.init(first, *box)
         calls[f"frame, {layout}"] = lambda stages=stages, state=start: track(stages, state, second)
     return calls
 
