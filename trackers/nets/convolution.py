@@ -3,11 +3,12 @@
 XLA's CPU backend reaches the rate of a matrix product for one image, but half of it or less for several, for channels
 in groups and for 1x1 kernels; without padding large kernels and all gradients are slow, and so are dilated kernels. So
 here images go one after another, groups are convolutions of their own, and 1x1 kernels are matrix products. Kernels of
-3x3 and 5x5 cells are Winograd's tiles; where that does not pay, dilated ones are a product for each of their cells, and
-large ones get a border that is cut off again. Of images of few channels the places that a stride passes over become
-channels first. The kernel's gradient is one product with the unfolded image. XLA's own are batches of narrow 3x3
-kernels with a border, which it computes beside others on other cores, where a loop over images waits for each; and the
-gradients of small kernels with a border.
+3x3 and 5x5 cells are Winograd's tiles, of several images where the maps are small, and so are their gradients; where
+that does not pay, dilated ones are a product for each of their cells, and large ones get a border that is cut off
+again. Of images of few channels the places that a stride passes over become channels first. Elsewhere the kernel's
+gradient is a product with the unfolded image. XLA's own are batches of narrow 3x3 kernels with a border, which it
+computes beside others on other cores, where a loop over images waits for each; and the gradients of small kernels with
+a border.
 """
 
 from functools import partial
@@ -27,6 +28,9 @@ _NUMBERS = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_OUTPUTS, WINOGRAD_CHANNELS = 256, {3: 64, 5: 32}
 PLAIN_IMAGES, PLAIN_CHANNELS = 8, 128  # least of a batch, and most of a 3x3 kernel, that are XLA's own
 FEW_CHANNELS = 4  # most of an image whose places become channels
+# Least number of images that go through tiles together, and most of their places: fewer, of larger maps, take as long
+# as one after another, and more take memory
+TILED_IMAGES, TILED_PLACES = 8, 16384
 
 
 def convolve(
@@ -77,6 +81,8 @@ def _backward(strides, padding, dilation, precision, saved, cotangent):
     def to_images(cotangents):
         if strides != (1, 1) or _plain_pays(images, kernel, padding, dilation):
             return jax.linear_transpose(lambda images: plain(images, kernel), images)(cotangents)[0]
+        if len(kernel) > 3 and _winograd_pays(_padded(images[:1], padding), kernel, strides, dilation):
+            return _to_images(images, kernel, cotangents, padding, dilation, precision)
         # written out, since XLA is slow where it turns the kernel round by itself
         borders = [
             tuple(step * (size - 1) - before for before in sides)
@@ -86,17 +92,21 @@ def _backward(strides, padding, dilation, precision, saved, cotangent):
         return _on_cpu(cotangents, turned, strides, borders, dilation, precision)
 
     def to_kernel(cotangents):
-        if _plain_learns(kernel, strides, padding, dilation) or _plain_pays(images, kernel, padding, dilation):
+        bordered = _padded(images, padding)
+        in_tiles = _winograd_pays(bordered[:1], kernel, strides, dilation)
+        own = _plain_learns(kernel, strides, padding, dilation) or _plain_pays(images, kernel, padding, dilation)
+        if own and not in_tiles:
             return jax.linear_transpose(lambda kernel: plain(images, kernel), kernel)(cotangents)[0]
-
-        def add(total, pair):
-            unfolded = jnp.concatenate(_taps(pair[0][None], kernel.shape[:2], strides, dilation), -1)
-            # the transpose of the product asked for, which XLA takes up to twice as long for
-            columns = (part.reshape(-1, part.shape[-1]) for part in (pair[1], unfolded))
-            product = lax.dot_general(*columns, (((0,), (0,)), ((), ())), precision=precision)
-            return total + product.T.reshape(kernel.shape), None
-
-        return lax.scan(add, jnp.zeros_like(kernel), (_padded(images, padding), cotangents))[0]
+        at_once, unfolded = 1, {"shape": kernel.shape, "strides": strides, "dilation": dilation, "precision": precision}
+        if in_tiles or _winograd_pays(bordered, kernel, strides, dilation):
+            learn = partial(winograd.to_kernel, size=len(kernel), dilation=dilation[0], precision=precision)
+            at_once = _at_once(bordered)
+        elif kernel.shape[2] <= FEW_CHANNELS:
+            bordered, learn = bordered.transpose(0, 3, 1, 2), partial(_from_planes, **unfolded)
+        else:
+            learn = partial(_from_pixels, **unfolded)
+        pairs = (array.reshape(-1, at_once, *array.shape[1:]) for array in (bordered, cotangents))
+        return lax.scan(lambda total, pair: (total + learn(*pair), None), jnp.zeros_like(kernel), tuple(pairs))[0]
 
     def on_cpu(cotangents):
         return to_images(cotangents), to_kernel(cotangents)
@@ -129,7 +139,8 @@ def _on_cpu(images: Array, kernel: Array, strides, padding, dilation, precision)
         return _one_by_one(partial(_cut, precision=precision), *_space_to_depth(images, kernel, strides))
     tiles = partial(winograd.convolve, dilation=dilation[0], precision=precision)
     if _winograd_pays(images[:1], kernel, strides, dilation):
-        return _one_by_one(tiles, images, kernel)
+        # jaxlib 0.12 shares the products of one image between cores, too
+        return _one_by_one(tiles, images, kernel, _at_once(images) if winograd.UNSHARED else 1)
     if _winograd_pays(images, kernel, strides, dilation):
         return tiles(images, kernel)
     if dilation != (1, 1):
@@ -137,6 +148,35 @@ def _on_cpu(images: Array, kernel: Array, strides, padding, dilation, precision)
     if min(kernel.shape[:2]) > 3 and strides == (1, 1):
         return _one_by_one(partial(_cut, precision=precision), images, kernel)
     return _one_by_one(partial(plain, padding="VALID"), images, kernel)
+
+
+def _to_images(images: Array, kernel: Array, cotangents: Array, padding, dilation, precision) -> Array:
+    """The images' gradient through tiles: they fit the cotangents, which a wide border would have to surround."""
+    at_once = _at_once(_padded(images, padding))
+
+    def part(cotangents):
+        def forward(images):
+            return winograd.convolve(_padded(images, padding), kernel, dilation[0], precision)
+
+        shape = jax.ShapeDtypeStruct((at_once, *images.shape[1:]), images.dtype)
+        return jax.linear_transpose(forward, shape)(cotangents)[0]
+
+    return lax.map(part, cotangents.reshape(-1, at_once, *cotangents.shape[1:])).reshape(images.shape)
+
+
+def _from_pixels(image: Array, cotangent: Array, shape, strides, dilation, precision) -> Array:
+    """The kernel's gradient from one image `[1, H, W, C]`, a product with what each of its cells sees."""
+    columns = jnp.concatenate(_taps(image, shape[:2], strides, dilation), -1)
+    # the transpose of the product asked for, which XLA takes up to twice as long for
+    pair = cotangent.reshape(-1, shape[3]), columns.reshape(-1, columns.shape[-1])
+    return lax.dot_general(*pair, (((0,), (0,)), ((), ())), precision=precision).T.reshape(shape)
+
+
+def _from_planes(image: Array, cotangent: Array, shape, strides, dilation, precision) -> Array:
+    """The same of an image `[1, C, H, W]`: a few numbers at a time take longer to copy than to multiply."""
+    rows = jnp.stack(_taps(image[0, ..., None], shape[:2], strides, dilation))
+    pair = rows.reshape(shape[0] * shape[1] * shape[2], -1), cotangent.reshape(-1, shape[3])
+    return jnp.dot(*pair, precision=precision).reshape(shape)
 
 
 def _padded(images: Array, padding) -> Array:
@@ -215,18 +255,28 @@ def _cut(images: Array, kernel: Array, precision) -> Array:
     return whole[:, top : top + out[0], left : left + out[1]]
 
 
-def _one_by_one(convolution, images: Array, kernel: Array) -> Array:
-    """`convolution(images, kernel)` image after image, also under `vmap`."""
-    program = jax.make_jaxpr(lambda image, kernel: convolution(image[None], kernel)[0])(images[0], kernel)
+def _at_once(images: Array) -> int:
+    """How many images of a batch go through tiles together: a divisor of the batch."""
+    most = TILED_PLACES // (images.shape[1] * images.shape[2])
+    if most < TILED_IMAGES:
+        return 1
+    return max(size for size in range(1, len(images) + 1) if len(images) % size == 0 and size <= most)
+
+
+def _one_by_one(convolution, images: Array, kernel: Array, at_once: int = 1) -> Array:
+    """`convolution(images, kernel)` image after image, also under `vmap`; or `at_once` images after as many others."""
+    parts = images.reshape(-1, at_once, *images.shape[1:])
+    program = jax.make_jaxpr(convolution)(parts[0], kernel)
 
     # Its constants as arguments: in a branch of a `cond` that differs between lanes JAX has them for each lane, too
     @jax.custom_batching.sequential_vmap
-    def one(image, kernel, *constants):
-        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))(image, kernel)[0]
+    def one(part, kernel, *constants):
+        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))(part, kernel)[0]
 
-    if len(images) == 1:
-        return one(images[0], kernel, *program.consts)[None]
-    return lax.map(lambda image: one(image, kernel, *program.consts), images)
+    if len(parts) == 1:
+        return one(parts[0], kernel, *program.consts)
+    found = lax.map(lambda part: one(part, kernel, *program.consts), parts)
+    return found.reshape(len(images), *found.shape[2:])
 
 
 def _taps(images: Array, size, strides, dilation) -> list[Array]:

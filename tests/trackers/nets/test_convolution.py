@@ -19,6 +19,7 @@ CASES = {
     "one image": (1, (1, 1), "VALID", (1, 1), 1),
     "padded": (1, (1, 1), "SAME", (1, 1), 1),
     "large kernel": (2, (1, 1), "VALID", (1, 1), 1, 5),
+    "large kernel, padded": (9, (1, 1), ((2, 1), (2, 0)), (1, 1), 1, 5),
     "large even kernel in groups": (1, (1, 1), ((0, 1), (0, 0)), (1, 1), 2, 4),
     "strided": (3, (2, 2), "VALID", (1, 1), 1),
     "batch": (9, (1, 1), "SAME", (1, 1), 1),
@@ -34,7 +35,8 @@ CASES = {
     "pointwise, strided, groups": (2, (2, 1), ((0, 0), (1, 1)), (1, 1), 2, 1),
 }
 # Also in tiles, small as they are: of 4 x 4 outputs where padded or of a large kernel, else of 3 x 3
-WINOGRAD = ("one image", "padded", "large kernel", "groups, dilated", "dilated, one image")
+DILATED = ("groups, dilated", "dilated, one image")
+WINOGRAD = ("one image", "padded", "batch", "large kernel", "large kernel, padded", *DILATED)
 FOLDED = ("strided", "strided, padded", "groups, strided, padded", "uneven steps")  # also with places as channels
 TOLERANCE = 5e-6  # relative L2: float32 sums of up to 300 products, in another order
 
@@ -76,6 +78,9 @@ def case(request, monkeypatch):
     if way == "tiles":
         monkeypatch.setattr(convolution, "WINOGRAD_OUTPUTS", 1)
         monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", {3: 1, 5: 1})
+        monkeypatch.setattr(convolution, "PLAIN_CHANNELS", 0)
+        monkeypatch.setattr(convolution, "TILED_IMAGES", 2)
+        monkeypatch.setattr(convolution, "TILED_PLACES", 4 * 15 * 15)  # of nine images three at once
     count, strides, padding, dilation, groups, *other = CASES[name]
     side = other[0] if other else 3
     rng = np.random.default_rng(0)
