@@ -257,10 +257,11 @@ def _cut(images: Array, kernel: Array, precision) -> Array:
 
 def _at_once(images: Array) -> int:
     """How many images of a batch go through tiles together: a divisor of the batch."""
-    most = TILED_PLACES // (images.shape[1] * images.shape[2])
+    count, height, width, _ = images.shape
+    most = TILED_PLACES // (height * width)
     if most < TILED_IMAGES:
         return 1
-    return max(size for size in range(1, len(images) + 1) if len(images) % size == 0 and size <= most)
+    return max(size for size in range(1, count + 1) if count % size == 0 and size <= most)
 
 
 def _one_by_one(convolution, images: Array, kernel: Array, at_once: int = 1) -> Array:

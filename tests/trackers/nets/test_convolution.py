@@ -160,6 +160,21 @@ def test_tiles_of_every_size(side, outputs, monkeypatch):
     exact = reference(images, kernel, (1, 1), "VALID", (1, 1), 1)
     found = winograd.convolve(images, kernel, 1, lax.Precision.HIGHEST)
     assert np.linalg.norm(found - exact) < 5e-6 * np.linalg.norm(exact)  # float32 has 2e-6; a wrong tile is off by 1
+    exact, pull = jax.vjp(lambda kernel: reference(images, kernel, (1, 1), "VALID", (1, 1), 1), kernel)
+    cotangent = jnp.asarray(rng.normal(size=exact.shape), jnp.float32)
+    (exact,) = pull(cotangent)
+    found = winograd.to_kernel(images, cotangent, side, 1, lax.Precision.HIGHEST)
+    assert np.linalg.norm(found - exact) < 5e-6 * np.linalg.norm(exact)
+
+
+def test_how_many_images_go_through_tiles_together():
+    """All of small maps, a divisor of the batch where that would be too many, one of large maps."""
+
+    def at_once(count, size):
+        return convolution._at_once(jax.ShapeDtypeStruct((count, size, size, 8), jnp.float32))
+
+    assert at_once(16, 32) == 16 and at_once(24, 32) == 12 and at_once(17, 32) == 1
+    assert at_once(16, 46) == 1 and at_once(1, 8) == 1
 
 
 def test_tiles_large_enough_for_two_threads(monkeypatch):
