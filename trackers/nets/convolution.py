@@ -97,10 +97,15 @@ def _backward(strides, padding, dilation, precision, saved, cotangent):
         own = _plain_learns(kernel, strides, padding, dilation) or _plain_pays(images, kernel, padding, dilation)
         if own and not in_tiles:
             return jax.linear_transpose(lambda kernel: plain(images, kernel), kernel)(cotangents)[0]
-        at_once, unfolded = 1, {"shape": kernel.shape, "strides": strides, "dilation": dilation, "precision": precision}
+        at_once = 1
+        unfolded = {"shape": kernel.shape, "strides": strides, "dilation": dilation, "precision": precision}
         if in_tiles or _winograd_pays(bordered, kernel, strides, dilation):
-            learn = partial(winograd.to_kernel, size=len(kernel), dilation=dilation[0], precision=precision)
             at_once = _at_once(bordered)
+
+            def learn(images, cotangents):
+                tiles = partial(winograd.convolve, images, dilation=dilation[0], precision=precision)
+                return jax.linear_transpose(tiles, kernel)(cotangents)[0]
+
         elif kernel.shape[2] <= FEW_CHANNELS:
             bordered, learn = bordered.transpose(0, 3, 1, 2), partial(_from_planes, **unfolded)
         else:

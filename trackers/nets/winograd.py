@@ -3,7 +3,7 @@
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: kernel and image are transformed so
 that a tile of 4 x 4 outputs is 36 products instead of 144 (3x3) or 64 instead of 400 (5x5). These are matrix products
 over the channels, and so are the transforms, by constant matrices. Smaller tiles have smaller transforms, and more of
-them make larger matrices. The kernel's gradient has the same products, summed over the tiles.
+them make larger matrices. Its transposes are the gradients, with as few products.
 """
 
 from functools import partial
@@ -36,28 +36,6 @@ def convolve(images: Array, kernel: Array, dilation: int, precision=None) -> Arr
     height, width = (size - dilation * (kernel.shape[0] - 1) for size in images.shape[1:3])
     found = _tiled(_phases(images, dilation), kernel, -(-height // dilation), -(-width // dilation), precision)
     return _interleave(found, len(images), dilation)[:, :height, :width]
-
-
-def to_kernel(images: Array, cotangents: Array, size: int, dilation: int, precision=None) -> Array:
-    """Gradient `[r, r, C, D]` of the kernel of `convolve` from the cotangents `[N, h, w, D]`, with the same error.
-
-    The transposes of the same transforms: of the cotangents' tiles, and of the sums over all tiles.
-    """
-    images, cotangents = _phases(images, dilation), _phases(cotangents, dilation)
-    count, height, width, features = cotangents.shape
-    channels = images.shape[-1]
-    outputs = best_outputs((size, size, channels, features), count, height, width)
-    of_image, of_kernel, back = (np.kron(one, one).astype(images.dtype) for one in transforms(size, outputs))
-    product = partial(lax.dot, precision=precision)
-    rows, columns = -(-height // outputs), -(-width // outputs)
-    tiles = _tiles(images, outputs, size - 1, rows, columns)
-    places = product(of_image, tiles.reshape(len(tiles), -1)).reshape(len(tiles), -1, channels)
-    missing = (rows * outputs - height, columns * outputs - width)
-    split = jnp.pad(cotangents, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
-    split = split.reshape(count, rows, outputs, columns, outputs, features).transpose(2, 4, 0, 1, 3, 5)
-    sums = product(back.T, split.reshape(outputs**2, -1)).reshape(len(tiles), -1, features)
-    found = lax.dot_general(places, sums, (((1,), (1,)), ((0,), (0,))), precision=precision)  # [n^2, C, D]
-    return product(of_kernel.T, found.reshape(len(tiles), -1)).reshape(size, size, channels, features)
 
 
 def transforms(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
